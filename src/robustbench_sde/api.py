@@ -1,0 +1,110 @@
+"""The Python interface: what the commands do, on models and data in memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.cell import CellResult, check_control, evaluate
+from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.base import Clean, Given
+from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.results.schema import SUMMARY, table
+
+
+@dataclass(frozen=True)
+class Result:
+    """Tables and images of an evaluation."""
+
+    #: one row per perturbation (docs/tables.md)
+    summary: pd.DataFrame
+    #: one row per image of the last perturbation
+    records: pd.DataFrame
+    #: (n, C, H, W) float32 in [0, 1]: the last perturbation's images
+    images: Tensor
+
+
+def attack(
+    model: RandomClassifier,
+    data: ImageDataset,
+    attack: str = "pgd",
+    *,
+    score_draws: int = 32,
+    rule: Rule = "mean-prob",
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress = SILENT,
+    **parameters: Any,
+) -> Result:
+    """Attack images and score them on draws that the attack never saw.
+
+    Args:
+        model: a classifier, from `load_checkpoint` say.
+        data: what to attack, from `load_dataset`.
+        attack: its name.
+        score_draws: draws averaged to decide an image's class.
+        rule: `mean-prob`, `vote` or `single`.
+        seed: of everything random.
+        batch_size: folded rows (images x draws) in one pass; changes no number.
+        progress: told of every finished image.
+        parameters: of the attack: norm, eps (in units of images in [0, 1]), steps, eot_draws, restarts, ...
+
+    Returns:
+        The clean row, the eps = 0 control and the attack; records and images of the attack.
+
+    Raises:
+        BenchError: an argument is wrong.
+        InvalidEvaluationError: the control differs from clean, or a perturbed image is invalid.
+    """
+    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    chosen = make_attack(attack, **parameters)
+    clean, control, attacked = (
+        evaluate(model, data, perturbation, settings, progress=progress)
+        for perturbation in (Clean(), Control(chosen), chosen)
+    )
+    check_control(clean.records, control.records)
+    return _result(clean, control, attacked)
+
+
+def score(
+    model: RandomClassifier,
+    data: ImageDataset,
+    images: Tensor | None = None,
+    *,
+    score_draws: int = 32,
+    rule: Rule = "mean-prob",
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Progress = SILENT,
+) -> Result:
+    """Score anybody's perturbed images, or the clean ones.
+
+    Args:
+        model: a classifier.
+        data: labels, ids, and the originals that distances are measured from.
+        images: (n, C, H, W) float32 in [0, 1] or uint8, in the order of `data`; None scores the originals.
+        score_draws, rule, seed, batch_size, progress: as in `attack`.
+
+    Raises:
+        BenchError: images and data do not match.
+        InvalidEvaluationError: an image is not finite or not in [0, 1].
+    """
+    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    if images is None:
+        return _result(evaluate(model, data, Clean(), settings, progress=progress))
+    if tuple(images.shape) != tuple(data.images.shape):
+        raise BenchError(f"images are {tuple(images.shape)}, the data {tuple(data.images.shape)}")
+    floats = to_float(images) if images.dtype == torch.uint8 else images
+    return _result(evaluate(model, data, Given(floats, data.ids), settings, progress=progress))
+
+
+def _result(*cells: CellResult) -> Result:
+    summary = table([cell.row for cell in cells], SUMMARY)
+    return Result(summary, cells[-1].records, cells[-1].images)

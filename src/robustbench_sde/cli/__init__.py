@@ -1,0 +1,1 @@
+"""Commands: parse, call, show. No logic."""

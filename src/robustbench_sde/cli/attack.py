@@ -1,0 +1,132 @@
+"""`sde-bench attack`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError, ExitCode
+
+_ATTACK = "Attack"
+
+
+def attack_command(
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
+    ] = None,
+    attack: Annotated[
+        str, typer.Option(help="Attacks by name, with commas.", rich_help_panel=_ATTACK)
+    ] = "pgd",
+    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    eps: Annotated[
+        str,
+        typer.Option(
+            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255.", rich_help_panel=_ATTACK
+        ),
+    ] = "0.03",
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Gradient steps at a fixed budget (cw has its own: --set cw.steps=200).",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = 20,
+    eot_draws: Annotated[
+        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
+    ] = 8,
+    restarts: Annotated[
+        int, typer.Option(help="Independent runs; the worst counts.", rich_help_panel=_ATTACK)
+    ] = 1,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A parameter of one attack: ATTACK.NAME=VALUE.", rich_help_panel=_ATTACK),
+    ] = None,
+    dataset: o.Dataset = "digits",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    images: o.Images = 200,
+    sigma: o.Sigma = None,
+    noise: o.Noise = True,
+    device: o.Device = "auto",
+    score_draws: o.ScoreDraws = 32,
+    rule: o.RuleOption = "mean-prob",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 256,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Attack checkpoints through their noise, score them on fresh draws, print the table, write a run folder.
+
+    An attack whose norm is not --norm (cw has only l2) looks for the smallest perturbation instead of
+    filling --eps; its row gives quartiles of the distance.
+
+    [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
+    """
+    from robustbench_sde.evaluation.scoring import ScoreSettings
+    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
+    from robustbench_sde.perturbations.norms import get_norm
+    from robustbench_sde.reporting.progress import progress_bar
+    from robustbench_sde.reporting.terminal import print_json, print_summary
+    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.suite.cells import Source, attack_cells
+    from robustbench_sde.suite.local import run_cells
+
+    get_norm(norm)
+    budgets = o.parse_eps(eps)
+    own = _own_parameters(set_ or [])
+    shared: dict[str, Any] = {"eot_draws": eot_draws, "restarts": restarts}
+    attacks = []
+    for name in o.names(attack):
+        kind = ATTACKS.get(name)
+        if kind is not None and norm not in kind.norms:
+            attacks.append(make_attack(name, **shared | own.pop(name, {})))
+        else:
+            fixed = shared if kind is None or kind.minimal else shared | {"steps": steps}
+            mine = own.pop(name, {})
+            attacks += [make_attack(name, norm=norm, eps=budget, **fixed | mine) for budget in budgets]
+    if not attacks:
+        raise BenchError("--attack names no attack; see `sde-bench list attacks`")
+    if own:
+        raise BenchError(f"--set names {next(iter(own))!r}, which is not in --attack {attack}")
+    settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
+    where = resolve_device(device)
+    data = o.test_data(dataset, data_dir, download, image_size, images)
+    paths = o.find_checkpoints(checkpoints, data.name)
+    sources = [Source.of(path, sigma=sigma, noise=noise) for path in paths]
+    cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
+    folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
+    with progress_bar(quiet=quiet) as progress:
+        run = run_cells(cells, data, folder, device=where, progress=progress)
+    if json:
+        print_json(run.summary)
+    else:
+        print_summary(run.summary, folder=str(folder.path), reused=run.reused)
+    if (run.summary["status"] != "ok").any():
+        raise typer.Exit(ExitCode.INVALID)
+
+
+def _own_parameters(texts: list[str]) -> dict[str, dict[str, Any]]:
+    """``cw.steps=200`` and the like, by attack."""
+    from robustbench_sde.results.files import parse_scalar
+
+    own: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        name, dot, parameter = target.partition(".")
+        if not (equals and dot):
+            raise BenchError(f"--set {text!r}: write ATTACK.NAME=VALUE, like cw.steps=200")
+        own.setdefault(name, {})[parameter] = parse_scalar(value)
+    return own
+
+
+def run_name(dataset: str, keys: list[str]) -> str:
+    """A folder name that is the same for the same work, so that the same command goes on."""
+    import hashlib
+
+    safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in dataset)
+    return f"{safe}-{hashlib.sha256(''.join(keys).encode()).hexdigest()[:8]}"

@@ -1,0 +1,99 @@
+"""`sde-bench list` and `sde-bench show`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError, unknown_name
+
+
+def list_command(
+    kind: Annotated[str, typer.Argument(help="checkpoints, datasets, attacks, presets or rules.")],
+    json: o.Json = False,
+) -> None:
+    """Say what exists.
+
+    [bold]Example:[/bold] sde-bench list attacks
+    """
+    from robustbench_sde.reporting.terminal import print_entries
+
+    listings = {
+        "attacks": _attacks,
+        "checkpoints": _checkpoints,
+        "datasets": _datasets,
+        "presets": _presets,
+        "rules": _rules,
+    }
+    if kind not in listings:
+        raise unknown_name("kind", kind, listings)
+    print_entries(listings[kind](), as_json=json)
+
+
+def show_command(
+    path: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    json: o.Json = False,
+) -> None:
+    """Say what is in a checkpoint or a run.
+
+    [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
+    """
+    from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
+    from robustbench_sde.results.run_folder import RunFolder
+
+    if path.is_dir():
+        summary = RunFolder(path).read_summary()
+        if json:
+            print_json(summary)
+        else:
+            print_summary(summary, folder=str(path))
+    elif path.exists():
+        print_entries(read_header(path).model_dump(mode="json"), as_json=json)
+    else:
+        raise BenchError(f"{path} does not exist; give a checkpoint or the folder of a run")
+
+
+def _attacks() -> dict[str, str]:
+    from robustbench_sde.perturbations.attacks import ATTACKS
+
+    return {name: _first_line(attack) + f" ({', '.join(attack.norms)})" for name, attack in ATTACKS.items()}
+
+
+def _checkpoints() -> dict[str, str]:
+    from robustbench_sde.models.checkpoint import read_header
+
+    entries = {}
+    for path in o.checkpoints_here():
+        header = read_header(path)
+        accuracy = header.training.get("test_accuracy", [float("nan")])[0]
+        noise = header.model.noise
+        entries[str(path)] = (
+            f"{header.dataset.name}, {noise.kind} sigma {noise.sigma:g}, clean {accuracy:.1%}"
+        )
+    return entries
+
+
+def _datasets() -> dict[str, str]:
+    from robustbench_sde.data import DATASETS
+
+    return {name: entry.summary for name, entry in DATASETS.items()}
+
+
+def _presets() -> dict[str, str]:
+    from robustbench_sde.models.presets import PRESETS
+
+    return {name: ", ".join(f"{k} {v}" for k, v in preset.items()) for name, preset in PRESETS.items()}
+
+
+def _rules() -> dict[str, str]:
+    return {
+        "mean-prob": "argmax of the mean softmax over the score draws",
+        "vote": "the class that most score draws give",
+        "single": "argmax of one draw",
+    }
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0]

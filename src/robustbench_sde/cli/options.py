@@ -1,0 +1,118 @@
+"""Options that several commands share, spelled and explained alike, and what their text means."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustbench_sde.errors import BenchError
+
+if TYPE_CHECKING:
+    from robustbench_sde.data import ImageDataset
+
+_DATA = "Data"
+_MODEL = "Model"
+_SCORING = "Scoring"
+_OUTPUT = "Output"
+
+Dataset = Annotated[str, typer.Option(help="Data set by name, or image-folder:PATH.", rich_help_panel=_DATA)]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where the files of the data sets are.", rich_help_panel=_DATA)
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch missing files.", rich_help_panel=_DATA)]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Resize images to this side (image folders).", rich_help_panel=_DATA)
+]
+Images = Annotated[
+    int | None,
+    typer.Option(help="How many test images; the first of a fixed random order.", rich_help_panel=_DATA),
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_SCORING)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+BatchSize = Annotated[
+    int,
+    typer.Option(
+        help="Rows (images x draws) in one pass: memory and speed, no number.", rich_help_panel=_SCORING
+    ),
+]
+Sigma = Annotated[
+    float | None,
+    typer.Option(help="Noise scale at test time; default: as trained.", rich_help_panel=_MODEL),
+]
+Noise = Annotated[
+    bool,
+    typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=_MODEL),
+]
+ScoreDraws = Annotated[
+    int, typer.Option(help="Draws averaged to decide an image's class.", rich_help_panel=_SCORING)
+]
+RuleOption = Annotated[
+    str, typer.Option("--rule", help="mean-prob, vote or single.", rich_help_panel=_SCORING)
+]
+Out = Annotated[Path | None, typer.Option(help="Where to write.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)]
+
+
+def parse_eps(text: str) -> list[float]:
+    """``0.03``, ``8/255`` or several with commas, as numbers.
+
+    Raises:
+        BenchError: something is not a number.
+    """
+    return [_number(part) for part in text.split(",")]
+
+
+def _number(text: str) -> float:
+    over, _, under = text.strip().partition("/")
+    try:
+        value = float(over) / (float(under) if under else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise BenchError(f"eps {text.strip()!r} is not a number; write 0.03 or 8/255") from None
+    if not math.isfinite(value):
+        raise BenchError(f"eps {text.strip()!r} is not finite; write 0.03 or 8/255")
+    return value
+
+
+def names(text: str) -> list[str]:
+    """Comma-separated names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def test_data(
+    dataset: str, data_dir: Path | None, download: bool, image_size: int | None, images: int | None
+) -> "ImageDataset":
+    """The images that a command evaluates on."""
+    from robustbench_sde.data import load_dataset
+
+    return load_dataset(
+        dataset, split="test", images=images, data_dir=data_dir, download=download, image_size=image_size
+    )
+
+
+def checkpoints_here() -> list[Path]:
+    """All checkpoints in ``checkpoints/``; states of unfinished trainings are not among them."""
+    return [path for path in sorted(Path("checkpoints").glob("*.safetensors")) if ".state." not in path.name]
+
+
+def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
+    """The checkpoints named, or all in ``checkpoints/`` that were trained on this data set.
+
+    Raises:
+        BenchError: there are none, or a named one does not exist (with the nearest name).
+    """
+    from robustbench_sde.errors import unknown_name
+    from robustbench_sde.models.checkpoint import read_header
+
+    present = checkpoints_here()
+    if named:
+        known = {path.stem: path for path in present}
+        for path in named:
+            if not path.exists() and str(path) not in known:
+                raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
+        return [path if path.exists() else known[str(path)] for path in named]
+    matching = [path for path in present if read_header(path).dataset.name == dataset]
+    if not matching:
+        raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")
+    return matching

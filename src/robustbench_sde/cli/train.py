@@ -1,0 +1,110 @@
+"""`sde-bench train`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError
+
+_TRAINING = "Training"
+_MODEL = "Model"
+
+
+def train_command(
+    context: typer.Context,
+    dataset: o.Dataset = "digits",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    preset: Annotated[
+        str, typer.Option(help="Architecture: digits or cifar.", rich_help_panel=_MODEL)
+    ] = "digits",
+    noise: Annotated[
+        str, typer.Option(help="none (an ODE), additive, multiplicative or dropout.", rich_help_panel=_MODEL)
+    ] = "none",
+    sigma: Annotated[
+        float, typer.Option(help="Noise scale; for dropout sqrt((1-p)/p).", rich_help_panel=_MODEL)
+    ] = 0.5,
+    steps: Annotated[
+        int | None, typer.Option(help="Solver steps N; default: the preset's.", rich_help_panel=_MODEL)
+    ] = None,
+    horizon: Annotated[float, typer.Option(help="Horizon T.", rich_help_panel=_MODEL)] = 1.0,
+    epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_TRAINING)] = 30,
+    batch_size: Annotated[int, typer.Option(help="Images in a step.", rich_help_panel=_TRAINING)] = 64,
+    lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 0.1,
+    momentum: Annotated[float, typer.Option(help="Of SGD (Nesterov).", rich_help_panel=_TRAINING)] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="Of SGD.", rich_help_panel=_TRAINING)] = 5e-4,
+    schedule: Annotated[
+        str, typer.Option(help="one-cycle, or step: the paper's.", rich_help_panel=_TRAINING)
+    ] = "one-cycle",
+    crop_padding: Annotated[
+        int | None,
+        typer.Option(help="Pixels of random shift; default: by data set.", rich_help_panel=_TRAINING),
+    ] = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option("--flip/--no-flip", help="Mirror; default: by data set.", rich_help_panel=_TRAINING),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRAINING)] = 0,
+    device: o.Device = "auto",
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML with any of these options; the command line wins.", rich_help_panel=_TRAINING
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
+    out: o.Out = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train a Neural ODE or SDE classifier and write a checkpoint after every epoch.
+
+    [bold]Example:[/bold] sde-bench train --dataset digits --noise multiplicative --sigma 0.5
+    """
+    from robustbench_sde.data import load_dataset
+    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.reporting.progress import progress_bar
+    from robustbench_sde.reporting.terminal import interval, make_console
+    from robustbench_sde.results.files import read_yaml
+    from robustbench_sde.training.config import TrainConfig, parse_config
+    from robustbench_sde.training.loop import train
+
+    options = {name: context.params[name] for name in TrainConfig.model_fields}
+    if config is not None:
+        file = read_yaml(config)
+        typed = {name for name in context.params if _is_typed(context, name)}
+        if "dataset" in file and "dataset" not in typed:
+            dataset = str(file["dataset"])
+        file.pop("dataset", None)
+        options |= {name: value for name, value in file.items() if name not in typed}
+    parsed = parse_config(options)
+    where = resolve_device(device)
+    load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
+    data = load_dataset(dataset, split="train", **load)
+    test = load_dataset(dataset, split="test", **load)
+    path = out or Path("checkpoints") / f"{parsed.default_name(data)}.safetensors"
+    if path.suffix != ".safetensors":
+        raise BenchError(f"--out {path} must end in .safetensors")
+    if path.exists() and not resume and not force:
+        raise BenchError(f"{path} exists; give --force to overwrite it, --resume to go on, or another --out")
+    started = time.perf_counter()
+    with progress_bar(quiet=quiet) as progress:
+        header = train(parsed, data, path, test=test, resume=resume, device=where, progress=progress)
+    result = header.training
+    console = make_console()
+    console.print(
+        f"{path}: test accuracy {interval(*result['test_accuracy'])} % of {len(test)} images "
+        f"({result['test_draws']} draws), trained in {time.perf_counter() - started:.0f} s",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _is_typed(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"

@@ -1,0 +1,157 @@
+"""One split of a data set: uint8 images, labels, and ids that never change."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+
+#: fixes which images `ImageDataset.subset` takes; changing it changes every published subset
+_SUBSET_KEY = 0x5DEBE9C4
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images, any shape, as float32 in [0, 1]: x / 255."""
+    return images.to(torch.float32) / 255
+
+
+def keyed_ranks(count: int, key: int) -> npt.NDArray[np.uint64]:
+    """`count` fixed 64-bit numbers; the first k are the same for every count.
+
+    They are the raw bits of numpy's Philox generator, the same in every version of numpy;
+    no run's seed and no global state goes into them.
+    """
+    return np.asarray(np.random.Philox(key=key).random_raw(count), dtype=np.uint64)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """A split, or a part of one.
+
+    Raises:
+        BenchError: tensors do not fit together, a label is out of range, ids repeat, no image, one class.
+    """
+
+    #: how the data set is called in tables; never a path of this machine
+    name: str
+    #: ``train`` or ``test``
+    split: str
+    #: (n, C, H, W) uint8
+    images: Tensor
+    #: (n,) int64 in [0, classes)
+    labels: Tensor
+    #: (n,) int64: index of each image in the whole split, whatever part of it this is
+    ids: Tensor
+    #: one name per label
+    class_names: tuple[str, ...]
+    #: ``sha256:...`` of the whole split (`fingerprint_of`); a subset keeps it
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise BenchError(f"dataset {self.name!r}, {self.split} split: {problem}")
+
+    @classmethod
+    def whole(
+        cls, name: str, split: str, images: Tensor, labels: Tensor, class_names: Sequence[str]
+    ) -> "ImageDataset":
+        """A whole split: ids count from 0, and the fingerprint is computed.
+
+        Args:
+            images: (n, C, H, W) uint8.
+            labels: (n,) int64 in [0, len(class_names)).
+
+        Raises:
+            BenchError: as for the class.
+        """
+        ids = torch.arange(len(images))
+        return cls(name, split, images, labels, ids, tuple(class_names), fingerprint_of(images, labels))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, whether or not each of them has an image here."""
+        return len(self.class_names)
+
+    def subset(self, count: int) -> "ImageDataset":
+        """The first `count` images of a fixed random order of the split, sorted by id.
+
+        The order depends on the ids alone, on no run seed: everybody's 200 images are the same,
+        and they are contained in everybody's 500, also when taken from those 500.
+
+        Raises:
+            BenchError: `count` is below 1, or there are not so many images.
+        """
+        if count < 1:
+            raise BenchError(f"images must be at least 1, not {count}")
+        if count > len(self):
+            raise BenchError(
+                f"{count} images asked for; dataset {self.name!r} has {len(self)} in {self.split}"
+            )
+        ids = self.ids.numpy()
+        ranks = keyed_ranks(int(ids.max()) + 1, _SUBSET_KEY)[ids]
+        first = np.argsort(ranks, kind="stable")[:count]
+        return self._take(torch.from_numpy(first[np.argsort(ids[first])]))
+
+    def select(self, ids: Tensor | Sequence[int]) -> "ImageDataset":
+        """The images with these ids, in the order given.
+
+        Raises:
+            BenchError: an id is not here, is named twice, or none is named.
+        """
+        wanted = torch.as_tensor(ids, dtype=torch.int64).tolist()
+        position = {id_: index for index, id_ in enumerate(self.ids.tolist())}
+        missing = [id_ for id_ in wanted if id_ not in position]
+        if missing:
+            raise BenchError(f"dataset {self.name!r} has no {self.split} image with id {missing[0]} here")
+        return self._take(torch.tensor([position[id_] for id_ in wanted], dtype=torch.int64))
+
+    def _take(self, index: Tensor) -> "ImageDataset":
+        return replace(self, images=self.images[index], labels=self.labels[index], ids=self.ids[index])
+
+
+def fingerprint_of(images: Tensor, labels: Tensor) -> str:
+    """``sha256:`` and the hex digest over dtype, shape and values of both tensors.
+
+    Values are hashed in C order, labels as little-endian int64, so that every machine agrees.
+    """
+    digest = hashlib.sha256()
+    for tensor, dtype in ((images, "|u1"), (labels, "<i8")):
+        values = np.ascontiguousarray(tensor.numpy()).astype(dtype, copy=False)
+        digest.update(f"{dtype}{list(values.shape)}".encode())
+        digest.update(values.tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _problem(data: ImageDataset) -> str | None:
+    """What is wrong with the tensors, or None."""
+    count = len(data.images)
+    if data.images.dtype != torch.uint8 or data.images.ndim != 4:
+        return f"images must be uint8 (n, C, H, W), not {data.images.dtype} {tuple(data.images.shape)}"
+    if data.images.numel() == 0:
+        return "there is no image in it"
+    for field, values in (("labels", data.labels), ("ids", data.ids)):
+        if values.dtype != torch.int64 or tuple(values.shape) != (count,):
+            return f"{field} must be int64 ({count},), not {values.dtype} {tuple(values.shape)}"
+    if data.classes < 2:
+        return f"a classifier needs at least 2 classes, this has {data.classes}"
+    low, high = int(data.labels.min()), int(data.labels.max())
+    if low < 0 or high >= data.classes:
+        return f"label {low if low < 0 else high} is out of range for {data.classes} classes"
+    if int(data.ids.min()) < 0 or len(np.unique(data.ids.numpy())) != count:
+        return "ids must be at least 0 and different from one another"
+    return None

@@ -1,0 +1,120 @@
+"""Data sets by name. A new one is a function that returns an `ImageDataset` and an entry in `DATASETS`."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from robustbench_sde.data.dataset import ImageDataset
+from robustbench_sde.data.digits import load_digits
+from robustbench_sde.data.image_folder import load_image_folder
+from robustbench_sde.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
+from robustbench_sde.errors import BenchError, unknown_name
+
+SPLITS = ("train", "test")
+#: environment variable that names the folder of downloaded data sets
+DATA_DIR_VARIABLE = "SDE_BENCH_DATA"
+DEFAULT_DATA_DIR = Path("~/.cache/sde-bench-data")
+IMAGE_FOLDER = "image-folder"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a loader is asked for; it uses what concerns it."""
+
+    #: ``train`` or ``test``
+    split: str
+    #: where files that were downloaded are
+    data_dir: Path
+    #: whether to fetch missing files
+    download: bool
+    #: what follows ``image-folder:``
+    folder: Path
+    #: (H, W) to resize to
+    image_size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set by name."""
+
+    #: one line for a listing
+    summary: str
+    load: Callable[[Request], ImageDataset]
+
+
+def _from_torchvision(name: str, request: Request) -> ImageDataset:
+    return load_torchvision(name, request.split, request.data_dir, download=request.download)
+
+
+DATASETS: Mapping[str, Entry] = {
+    "digits": Entry(
+        "1,797 handwritten digits of 1x32x32; needs no files", lambda request: load_digits(request.split)
+    ),
+    **{
+        name: Entry(f"{entry.reader} of torchvision; --download fetches it", partial(_from_torchvision, name))
+        for name, entry in TORCHVISION_SETS.items()
+    },
+    IMAGE_FOLDER: Entry(
+        "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
+        lambda request: load_image_folder(request.folder, request.split, request.image_size),
+    ),
+}
+
+
+def load_dataset(
+    name: str,
+    *,
+    split: str = "test",
+    images: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+) -> ImageDataset:
+    """A data set by name, as `sde-bench --dataset` takes it.
+
+    Args:
+        name: a key of `DATASETS`; an image folder as ``image-folder:PATH``.
+        split: ``train`` or ``test``.
+        images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
+        data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
+        download: fetch files that are missing.
+        image_size: S or (H, W) to which an image folder is resized.
+
+    Raises:
+        BenchError: unknown name or split, files missing or damaged, bad `images` or `image_size`.
+    """
+    kind, colon, path = name.partition(":")
+    if kind not in DATASETS or (colon and kind != IMAGE_FOLDER):
+        raise unknown_name("dataset", name, DATASETS)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if images is not None and images < 1:
+        raise BenchError(f"images must be at least 1, not {images}")
+    if kind == IMAGE_FOLDER and not path:
+        raise BenchError("dataset 'image-folder' needs a path; write image-folder:PATH")
+    if kind != IMAGE_FOLDER and image_size is not None:
+        raise BenchError(f"--image-size resizes an image folder only; dataset {name!r} has one size")
+    request = Request(
+        split=split,
+        data_dir=_data_dir(data_dir),
+        download=download,
+        folder=Path(path).expanduser(),
+        image_size=_height_and_width(image_size),
+    )
+    data = DATASETS[kind].load(request)
+    return data if images is None else data.subset(images)
+
+
+def _data_dir(given: str | Path | None) -> Path:
+    return Path(given or os.environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR).expanduser()
+
+
+def _height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise BenchError(f"image size must be at least 1, not {min(height, width)}")
+    return height, width

@@ -1,0 +1,46 @@
+"""Exit codes and the one exception that users see as a sentence."""
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell is told; the same for every command."""
+
+    #: everything asked for was done
+    OK = 0
+    #: `compare` found that robustness has regressed
+    REGRESSION = 1
+    #: an argument, a file or a value was wrong (Typer uses 2 for usage errors too)
+    INPUT_ERROR = 2
+    #: too few images or draws to decide
+    INCONCLUSIVE = 3
+    #: a control, a verification or an audit failed: the numbers must not be used
+    INVALID = 4
+    #: Ctrl-C or SIGTERM; the same command goes on where this one stopped
+    INTERRUPTED = 130
+
+
+class BenchError(Exception):
+    """A problem that the user can act on.
+
+    The message is one line that says what is wrong, where (file, key, value) and what to do.
+    The command line prints it without a traceback and exits with `exit_code`.
+    """
+
+    exit_code = ExitCode.INPUT_ERROR
+
+
+class InvalidEvaluationError(BenchError):
+    """A control, verification or audit failed: the numbers must not be used."""
+
+    exit_code = ExitCode.INVALID
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
+    """An error that names the nearest known name, or all of them where none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return BenchError(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,112 @@
+"""One checkpoint under one perturbation setting: perturb, verify, score."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import InvalidEvaluationError
+from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.base import Perturbation
+from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.results.schema import RECORDS, SUMMARY, table
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell yields."""
+
+    #: one row per image (`RECORDS`)
+    records: pd.DataFrame
+    #: its row of the summary (`SUMMARY`)
+    row: dict[str, object]
+    #: (n, C, H, W) float32 perturbed images
+    images: Tensor
+
+
+def evaluate(
+    model: RandomClassifier,
+    data: ImageDataset,
+    perturbation: Perturbation,
+    settings: ScoreSettings,
+    *,
+    progress: Progress = SILENT,
+) -> CellResult:
+    """Perturb all images of `data`, verify them, score them on draws that the perturbation never saw.
+
+    Raises:
+        BenchError: the data do not fit the model.
+        InvalidEvaluationError: a perturbed image is not valid, or logits are not finite.
+    """
+    started = time.perf_counter()
+    perturbed = perturbation(
+        model,
+        to_float(data.images),
+        data.labels,
+        data.ids,
+        seed=settings.seed,
+        rows=settings.rows,
+        progress=progress,
+    )
+    records = score_records(model, data, perturbed.images, settings)
+    records["forward_passes"] = perturbed.forward_passes.numpy()
+    records["backward_passes"] = perturbed.backward_passes.numpy()
+    records = table(records, RECORDS)
+    row = blank_row(model, data, perturbation, settings) | summarise(records)
+    if row["norm"] and perturbation.budget is None:
+        row |= _distance_quartiles(records, str(row["norm"]))
+    row |= {
+        "forward_passes": float(records["forward_passes"].mean()),
+        "backward_passes": float(records["backward_passes"].mean()),
+        "seconds": time.perf_counter() - started,
+    }
+    return CellResult(records, row, perturbed.images)
+
+
+def blank_row(
+    model: RandomClassifier, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
+) -> dict[str, object]:
+    """A summary row that says what is asked and has no numbers yet (NaN)."""
+    known: dict[str, object] = {
+        "checkpoint": model.name,
+        "dataset": data.name,
+        "noise": model.noise,
+        "sigma": model.sigma,
+        **perturbation.describe(),
+        "images": len(data),
+        "score_draws": settings.draws if model.stochastic else 1,
+        "rule": settings.rule,
+        "seed": settings.seed,
+        "status": "ok",
+        "fingerprint": data.fingerprint,
+        "cell": "",
+    }
+    return {column.name: known.get(column.name, math.nan) for column in SUMMARY}
+
+
+def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
+    """Quartiles of the distance at which images are fooled; one that stands is infinitely far."""
+    distances = np.where(records["correct"], math.inf, records[norm])
+    q25, median, q75 = np.quantile(distances, (0.25, 0.5, 0.75), method="higher")
+    return {"distance_q25": float(q25), "distance_median": float(median), "distance_q75": float(q75)}
+
+
+def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
+    """Raise InvalidEvaluationError unless the eps = 0 control equals the clean records (DESIGN, invariant 4).
+
+    With keyed noise and equal batches nothing may differ but the cost.
+    """
+    compared = [column.name for column in RECORDS if not column.name.endswith("_passes")]
+    same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
+    different = ~same.all(axis=1)
+    if different.any():
+        first = clean["image_id"][different].iloc[0]
+        raise InvalidEvaluationError(
+            f"the eps = 0 control differs from clean on {int(different.sum())} of {len(clean)} images "
+            f"(first: image {first}): the model's noise is not a function of image and draw"
+        )

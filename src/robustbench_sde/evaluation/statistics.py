@@ -1,0 +1,70 @@
+"""Intervals. Pure functions of numbers, no I/O."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+#: Two-sided 95 % point of the normal distribution.
+Z95 = 1.959963984540054
+
+Floats = npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """An estimate with a 95 % interval, all in [0, 1]."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def wilson(estimate: float, size: float) -> Interval:
+    """The score interval of a proportion (Wilson 1927) from `size` independent trials (size > 0)."""
+    z2 = Z95**2
+    centre = (estimate + z2 / (2 * size)) / (1 + z2 / size)
+    half = Z95 / (1 + z2 / size) * math.sqrt(estimate * (1 - estimate) / size + z2 / (4 * size**2))
+    return Interval(estimate, max(0.0, min(estimate, centre - half)), min(1.0, max(estimate, centre + half)))
+
+
+def clustered(shares: Floats) -> Interval:
+    """Interval of the mean of per-image shares, images independent, draws within an image not.
+
+    Wilson's interval at the effective sample size p(1-p) / Var(mean) (design effect; Korn & Graubard 1998),
+    which is never smaller than the number of images.
+
+    Args:
+        shares: (images,) share of draws with the outcome, for each image.
+    """
+    count, mean = len(shares), float(shares.mean())
+    if count < 2 or mean in (0.0, 1.0):
+        return wilson(mean, count)
+    variance = float(shares.var(ddof=1)) / count
+    binomial = mean * (1 - mean)
+    return wilson(mean, count if variance == 0 else max(count, binomial / variance))
+
+
+def over_noise(margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_]) -> Interval:
+    """Interval of the accuracy that fresh score draws would give on the same images.
+
+    An image whose margin is m with standard error s over the draws is right under fresh draws with
+    predictive probability Phi(m / (s sqrt 2)): the old mean and the new one both vary. Images are decided
+    independently of each other. The interval covers somewhat more often than 95 %.
+
+    Args:
+        margins: (images,) statistic of the decision rule, > 0 where right.
+        errors: (images,) its standard error; NaN where it is unknown (one draw of a random model).
+        correct: (images,) decisions made.
+
+    Returns:
+        The observed accuracy, and NaN limits where an error is unknown.
+    """
+    accuracy = float(correct.mean())
+    if np.isnan(errors).any():
+        return Interval(accuracy, math.nan, math.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right = np.where(errors > 0, ndtr(margins / (errors * math.sqrt(2))), correct)
+    half = Z95 * math.sqrt(float((right * (1 - right)).sum())) / len(right)
+    return Interval(accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))

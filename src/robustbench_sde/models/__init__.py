@@ -1,0 +1,1 @@
+"""Networks: drift, classifier, presets, checkpoints."""

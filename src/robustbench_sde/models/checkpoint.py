@@ -1,0 +1,147 @@
+"""Checkpoints: one safetensors file with weights and, in its header, all that is needed to use them.
+
+Nothing is executed or unpickled on loading (DESIGN, invariant 8).
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, StringConstraints, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.spec import ModelSpec, Spec, first_problem
+from robustbench_sde.results.files import atomic_write
+from robustbench_sde.results.provenance import versions
+
+_KEY = "sde-bench"
+_MAX_HEADER = 2**20
+
+ShortText = Annotated[str, StringConstraints(max_length=200)]
+
+
+class DatasetRef(Spec):
+    """The data a model was trained on."""
+
+    name: ShortText
+    fingerprint: ShortText
+    class_names: tuple[ShortText, ...]
+
+
+class CheckpointHeader(Spec):
+    """The self-description of a checkpoint."""
+
+    format: Literal[1] = 1
+    model: ModelSpec
+    dataset: DatasetRef
+    #: configuration and outcome of the training, for people
+    training: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=versions)
+
+
+def save_checkpoint(path: Path, model: Classifier, header: CheckpointHeader) -> None:
+    """Write weights and header atomically.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_tensors(path, tensors, {_KEY: header.model_dump_json()})
+
+
+def load_checkpoint(
+    path: Path | str,
+    *,
+    sigma: float | None = None,
+    noise: bool = True,
+    device: torch.device | str = "cpu",
+) -> Classifier:
+    """A classifier ready to be evaluated: parameters frozen, in eval mode.
+
+    Args:
+        path: a checkpoint written by this package.
+        sigma: test-time noise scale; None keeps the trained one.
+        noise: False switches the noise off at test time.
+        device: where to put it.
+
+    Raises:
+        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity.
+    """
+    header, tensors = read_checkpoint(Path(path))
+    _check_tensors(Path(path), tensors, Classifier.weight_shapes(header.model))
+    model = Classifier.from_weights(header.model, tensors)
+    model.name = Path(path).stem
+    return model.to(device).requires_grad_(False).eval().with_noise(sigma=sigma, enabled=noise)
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """The header alone; the weights stay on disk. Raises as `load_checkpoint`."""
+    _, metadata = read_tensors(path, names=())
+    return _parse_header(path, metadata)
+
+
+def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
+    """Header and weights as they stand in the file. Raises as `load_checkpoint`."""
+    tensors, metadata = read_tensors(path)
+    return _parse_header(path, metadata), tensors
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """A safetensors file, atomically."""
+    with atomic_write(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:  # it wraps the OSError of a full disk
+            raise OSError(str(error)) from error
+
+
+def read_tensors(
+    path: Path, names: tuple[str, ...] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors (all, or those named) and metadata of a safetensors file.
+
+    Raises:
+        BenchError: it is missing, truncated or not safetensors.
+    """
+    if not path.is_file():
+        raise BenchError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            wanted = file.keys() if names is None else names
+            return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BenchError(f"{path} is not a whole safetensors file ({error})") from error
+
+
+def _parse_header(path: Path, metadata: dict[str, str]) -> CheckpointHeader:
+    text = metadata.get(_KEY)
+    if text is None:
+        raise BenchError(f"{path} is a safetensors file without an sde-bench header; import it first")
+    if len(text) > _MAX_HEADER:
+        raise BenchError(f"{path}: the header has {len(text)} characters, more than {_MAX_HEADER}")
+    try:
+        return CheckpointHeader.model_validate(json.loads(text))
+    except ValidationError as error:
+        raise first_problem(error, f"{path}: header") from error
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"{path}: the header is not JSON ({error})") from error
+
+
+def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, torch.Size]) -> None:
+    for name in expected.keys() | found.keys():
+        if name not in found:
+            raise BenchError(f"{path}: tensor {name!r} of the model is missing")
+        if name not in expected:
+            raise BenchError(f"{path}: tensor {name!r} does not belong to the model in its header")
+        if found[name].shape != expected[name]:
+            raise BenchError(
+                f"{path}: tensor {name!r} has shape {tuple(found[name].shape)}, "
+                f"its header says {tuple(expected[name])}"
+            )
+        if not found[name].isfinite().all():
+            raise BenchError(f"{path}: tensor {name!r} holds NaN or infinity; train the model again")

@@ -1,0 +1,1 @@
+"""Attacks and corruptions: from images to perturbed images, and no claim about what they do."""

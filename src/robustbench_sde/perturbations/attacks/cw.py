@@ -1,0 +1,157 @@
+"""The L2 attack of Carlini & Wagner (IEEE S&P 2017), judged by the mean margin over draws."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
+from robustbench_sde.perturbations.norms import NORMS, per_image
+from robustbench_sde.sde.draws import KeyedRandom
+
+#: Keeps tanh^-1 finite for black and white pixels.
+_EDGE = 1 - 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarliniWagner(Attack):
+    """The smallest L2 change in tanh space, with a binary search over the trade-off constant c.
+
+    On a random model one lucky draw says nothing. A point is a candidate where the margin of the mean
+    probability is below zero by `z` standard errors; the closest candidate of each search round has to
+    repeat that on fresh draws, `confirm` times as many, before the search believes it. Images without a
+    confirmed point keep the one that came nearest to the other side.
+
+    With `eps`, what lies outside the ball is moved into it.
+    """
+
+    name = "cw"
+    norms = ("l2",)
+    minimal = True
+
+    #: Adam steps in each round of the binary search
+    steps: int = 100
+    binary_search_steps: int = 5
+    #: step size of Adam in tanh space
+    learning_rate: float = 1e-2
+    initial_constant: float = 1e-1
+    #: logit margin that a candidate has to exceed
+    confidence: float = 0.0
+    #: standard errors below zero that the mean margin has to be
+    z: float = 2.0
+    #: fresh draws that confirm a candidate, in units of `eot_draws`
+    confirm: int = 4
+
+    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        origin = torch.atanh((2 * images - 1) * _EDGE)
+        if restart:  # the first start is the image itself
+            origin = origin + 0.1 * start.normals(victim.ids, images.shape[1:], draw=restart).to(images)
+        search = _Search(images, self.initial_constant)
+        for round_ in range(self.binary_search_steps):
+            first_step = round_ * (self.steps + 1 + self.confirm)
+            candidate = self._descend(victim, images, origin, search.constant, first_step)
+            confirmed = victim.look(
+                candidate.images,
+                first_step + self.steps + 1,
+                draws=self.confirm * victim.eot_draws,
+            )
+            search.update(candidate, candidate.found & confirmed.fooled(self.z), confirmed.margin)
+        result = search.images
+        return result if self.budget is None else self.budget.project(images, result)
+
+    def _descend(
+        self, victim: Victim, images: Tensor, origin: Tensor, constant: Tensor, first_step: int
+    ) -> "_Candidate":
+        """One round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
+        adam = _Adam(origin, self.learning_rate)
+        candidate = _Candidate(images)
+        for step in range(self.steps + 1):
+            w = adam.point
+            x = (torch.tanh(w) + 1) / 2
+            last = step == self.steps
+            if last:
+                look = victim.look(x, first_step + step)
+            else:
+                look, gradient = victim.gradient(x, first_step + step, margin_loss)
+            candidate.update(x, look, look.fooled(self.z) & (look.margin < -self.confidence))
+            if last:
+                break
+            # margin_loss rises towards the other side: descend on its negative
+            unsettled = look.margin > -self.confidence - self.z * look.error
+            pull = 2 * (x - images) - per_image(constant * unsettled) * gradient
+            adam.step(pull * (1 - torch.tanh(w) ** 2) / 2)
+        return candidate
+
+
+@dataclass
+class _Adam:
+    """Adam (Kingma & Ba 2015) with its usual constants; per entry, so images do not mix."""
+
+    point: Tensor
+    rate: float
+    count: int = 0
+    first: Tensor = field(init=False)
+    second: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = torch.zeros_like(self.point)
+        self.second = torch.zeros_like(self.point)
+
+    def step(self, gradient: Tensor) -> None:
+        """One step downhill."""
+        self.count += 1
+        self.first = self.first.lerp(gradient, 0.1)
+        self.second = self.second.lerp(gradient.square(), 0.001)
+        mean = self.first / (1 - 0.9**self.count)
+        scale = (self.second / (1 - 0.999**self.count)).sqrt() + 1e-8
+        self.point = self.point - self.rate * mean / scale
+
+
+class _Candidate:
+    """The closest point that looks fooled, or else the one of smallest margin."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._clean = images
+        self.images = images
+        self.found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self.distance = torch.full((len(images),), math.inf, device=images.device)
+        self._margin = torch.full((len(images),), math.inf, device=images.device)
+
+    def update(self, images: Tensor, look: Look, fooled: Tensor) -> None:
+        """Take over the images that are better than what there is."""
+        distance = NORMS["l2"].size(images - self._clean)
+        nearer = fooled & (~self.found | (distance < self.distance))
+        lower = ~fooled & ~self.found & (look.margin < self._margin)
+        better = nearer | lower
+        self.images = torch.where(per_image(better), images, self.images)
+        self.distance = torch.where(better, distance, self.distance)
+        self._margin = torch.where(better, look.margin, self._margin)
+        self.found = self.found | fooled
+
+
+class _Search:
+    """Binary search over c for each image, and the best that it has confirmed."""
+
+    def __init__(self, images: Tensor, initial: float) -> None:
+        self.images = images
+        self.constant = torch.full((len(images),), initial, device=images.device)
+        self._low = torch.zeros_like(self.constant)
+        self._high = torch.full_like(self.constant, math.inf)
+        self._found = torch.zeros_like(self.constant, dtype=torch.bool)
+        self._distance = torch.full_like(self.constant, math.inf)
+        self._margin = torch.full_like(self.constant, math.inf)
+
+    def update(self, candidate: _Candidate, confirmed: Tensor, margin: Tensor) -> None:
+        """Learn from one round: c falls where it was enough and rises tenfold until it is."""
+        nearer = confirmed & (~self._found | (candidate.distance < self._distance))
+        better = nearer | (~confirmed & ~self._found & (margin < self._margin))
+        self.images = torch.where(per_image(better), candidate.images, self.images)
+        self._distance = torch.where(better, candidate.distance, self._distance)
+        self._margin = torch.where(better, margin, self._margin)
+        self._found = self._found | confirmed
+        self._high = torch.where(confirmed, self.constant.minimum(self._high), self._high)
+        self._low = torch.where(confirmed, self._low, self.constant.maximum(self._low))
+        middle = (self._low + self._high) / 2
+        self.constant = torch.where(self._high.isfinite(), middle, self.constant * 10)

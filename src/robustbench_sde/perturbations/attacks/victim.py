@@ -1,0 +1,118 @@
+"""The model as an attacker sees it: keyed `attack` draws, every pass counted."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.models.probabilities import log_mean, split_label
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.base import Batch
+from robustbench_sde.sde.draws import Draws, Stream
+
+#: (log of the mean probabilities (B, classes), labels (B,)) to a loss (B,) that an attack makes large
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+#: Draw indices of one restart; restarts never share a draw.
+_DRAWS_PER_RESTART = 2**32
+
+
+def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """-log of the mean probability of the label: the loss of the mean, not the mean loss."""
+    return -split_label(log_probs, labels)[0]
+
+
+def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """max_{j != y} log p_j - log p_y of the mean probabilities: for one draw the logit difference."""
+    at_label, largest, _ = split_label(log_probs, labels)
+    return largest - at_label
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pass over the current images showed, each (B,)."""
+
+    #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled
+    margin: Tensor
+    #: standard error of `margin` over the draws, 0 for a deterministic model (delta method)
+    error: Tensor
+
+    def fooled(self, z: float = 0.0) -> Tensor:
+        """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
+        return self.margin + z * self.error < 0
+
+
+class Victim:
+    """Gives an attack gradients and margins over fresh draws, and no access to any other stream.
+
+    Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch.
+    """
+
+    def __init__(
+        self, model: RandomClassifier, batch: Batch, *, seed: int, eot_draws: int, restart: int
+    ) -> None:
+        self._model, self._batch = model, batch
+        self._seed, self._first = seed, restart * _DRAWS_PER_RESTART
+        self.eot_draws = eot_draws if model.stochastic else 1
+        self.forward_passes = torch.zeros(len(batch), dtype=torch.int64)
+        self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether draws differ."""
+        return self._model.stochastic
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,) true classes."""
+        return self._batch.labels
+
+    @property
+    def ids(self) -> Tensor:
+        """(B,) image ids on the CPU."""
+        return self._batch.ids
+
+    def look(self, images: Tensor, step: int, *, draws: int | None = None) -> Look:
+        """Margins of all images over the draws of `step`, without gradient.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            step: decides the draws.
+            draws: how many, counted from the first of that step; None is `eot_draws`.
+        """
+        with torch.no_grad():
+            log_probs = self._log_probs(images, step, draws or self.eot_draws)
+        return Look(*_margin_and_error(log_probs, self.labels))
+
+    def gradient(
+        self, images: Tensor, step: int, objective: Objective = cross_entropy
+    ) -> tuple[Look, Tensor]:
+        """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W)."""
+        images = images.detach().requires_grad_()
+        log_probs = self._log_probs(images, step, self.eot_draws)
+        loss = objective(log_mean(log_probs), self.labels).sum()
+        (gradient,) = torch.autograd.grad(loss, images)
+        self.backward_passes += self.eot_draws
+        return Look(*_margin_and_error(log_probs.detach(), self.labels)), gradient
+
+    def _log_probs(self, images: Tensor, step: int, draws: int) -> Tensor:
+        draws = draws if self.stochastic else 1
+        first = self._first + step * self.eot_draws
+        self.forward_passes += draws
+        indices = range(first, first + draws)
+        return self._model.logits(images, self.ids, Draws(self._seed, Stream.ATTACK, indices)).log_softmax(-1)
+
+
+def _margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin of the log mean probability and its standard error over the draws, each (B,)."""
+    mean = log_mean(log_probs)
+    at_label, largest, runner_up = split_label(mean, labels)
+    count = len(log_probs)
+    if count == 1:
+        return at_label - largest, torch.zeros_like(at_label)
+    index = torch.stack((labels, runner_up), 1).expand(count, -1, -1)
+    relative = (log_probs.gather(2, index) - torch.stack((at_label, largest), 1)).exp()
+    difference = relative[..., 0] - relative[..., 1]
+    return at_label - largest, difference.std(0) / math.sqrt(count)

@@ -1,0 +1,196 @@
+"""What every perturbation is: one final entry point that validates, batches and verifies.
+
+A subclass writes `_perturb` for one batch and can skip none of it (a template method, as in foolbox).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.norms import Ball
+from robustbench_sde.progress import SILENT, Progress
+
+#: A perturbation may leave its ball by so much, for float rounding.
+SLACK = 1e-6
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images on the model's device and all that belongs to them."""
+
+    #: (B, C, H, W) float32 in [0, 1]
+    images: Tensor
+    #: (B,) int64, on the model's device
+    labels: Tensor
+    #: (B,) int64, on the CPU: keys of the noise
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Perturbed images with their cost; nothing says whether they fool anybody."""
+
+    #: (B, C, H, W) float32 in [0, 1]
+    images: Tensor
+    #: (B,) int64 on the CPU: forward passes of one draw each that an image took
+    forward_passes: Tensor
+    #: (B,) int64 on the CPU: backward passes of one draw each
+    backward_passes: Tensor
+
+
+class Perturbation(ABC):
+    """Images in, images out."""
+
+    name: ClassVar[str]
+
+    @final
+    def __call__(
+        self,
+        model: RandomClassifier,
+        images: Tensor,
+        labels: Tensor,
+        ids: Tensor,
+        *,
+        seed: int = 0,
+        rows: int = 256,
+        progress: Progress = SILENT,
+    ) -> Perturbed:
+        """Perturb images in batches and verify the result.
+
+        Args:
+            model: what to perturb against; unused by a perturbation that knows no model.
+            images: (n, C, H, W) float32 in [0, 1], on any device.
+            labels: (n,) int64 true classes.
+            ids: (n,) int64 image ids, the keys of all randomness.
+            seed: of everything random.
+            rows: at most so many folded rows (images x draws) in one pass.
+            progress: told of every finished image.
+
+        Returns:
+            The images and the passes they took, on the CPU.
+
+        Raises:
+            BenchError: an argument does not fit the model.
+            InvalidEvaluationError: a perturbed image is not finite, not in [0, 1], outside its ball, or
+                of another shape or dtype. Nothing is clipped in silence.
+        """
+        _check_arguments(model, images, labels, ids)
+        parts = []
+        for piece in self._batches(len(images), rows, model.stochastic):
+            batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
+            perturbed = self._perturb(model, batch, seed=seed, rows=rows)
+            verify(batch.images, perturbed.images, batch.ids, self.budget)
+            parts.append(perturbed)
+            progress.advance(len(batch))
+        return Perturbed(
+            torch.cat([part.images.cpu() for part in parts]),
+            torch.cat([part.forward_passes for part in parts]),
+            torch.cat([part.backward_passes for part in parts]),
+        )
+
+    def describe(self) -> dict[str, str | float]:
+        """Its columns in a summary table."""
+        return {"perturbation": self.name, "norm": "", "eps": math.nan}
+
+    @property
+    def budget(self) -> Ball | None:
+        """The ball that every perturbed image must be in; None where there is none."""
+        return None
+
+    def _batches(self, count: int, rows: int, stochastic: bool) -> Iterator[slice]:
+        size = max(1, rows // self.draws_per_pass(stochastic))
+        return (slice(start, start + size) for start in range(0, count, size))
+
+    def draws_per_pass(self, stochastic: bool) -> int:
+        """Draws folded into one pass: decides how many images fit into a batch."""
+        return 1
+
+    @abstractmethod
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        """One batch."""
+
+
+@dataclass(frozen=True)
+class Clean(Perturbation):
+    """The images as they are."""
+
+    name = "clean"
+
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        free = torch.zeros(len(batch), dtype=torch.int64)
+        return Perturbed(batch.images, free, free)
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Perturbation):
+    """Images that somebody else has perturbed."""
+
+    name = "given"
+
+    #: (n, C, H, W) in [0, 1]
+    images: Tensor
+    #: (n,) their ids
+    ids: Tensor
+
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        where = (batch.ids[:, None] == self.ids[None]).int().argmax(1)
+        free = torch.zeros(len(batch), dtype=torch.int64)
+        return Perturbed(self.images[where].to(batch.images.device), free, free)
+
+
+def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None) -> None:
+    """Raise InvalidEvaluationError unless `perturbed` is what a perturbation of `original` may be.
+
+    Args:
+        original: (B, C, H, W) float in [0, 1].
+        perturbed: what an attack, or anybody, made of it.
+        ids: (B,) to name the first offender.
+        budget: the ball around each original, or None for no limit.
+    """
+    if perturbed.shape != original.shape or perturbed.dtype != original.dtype:
+        raise InvalidEvaluationError(
+            f"perturbed images are {tuple(perturbed.shape)} {perturbed.dtype}, "
+            f"the originals {tuple(original.shape)} {original.dtype}"
+        )
+    flat = perturbed.flatten(1)
+    faults = {
+        "is not finite": ~flat.isfinite().all(1),
+        "leaves [0, 1]": (flat < 0).any(1) | (flat > 1).any(1),
+    }
+    if budget is not None:
+        size = budget.norm.size(perturbed - original)
+        faults[f"leaves the ball {budget}"] = size > budget.eps + SLACK
+    for fault, where in faults.items():
+        if where.any():
+            first = int(ids[where.cpu()][0])
+            raise InvalidEvaluationError(
+                f"{int(where.sum())} of {len(ids)} perturbed images are invalid: image {first} {fault}"
+            )
+
+
+def _check_arguments(model: RandomClassifier, images: Tensor, labels: Tensor, ids: Tensor) -> None:
+    if not len(images):
+        raise BenchError("there are no images to perturb")
+    if tuple(images.shape[1:]) != model.image_shape:
+        raise BenchError(
+            f"the model takes images of shape {'x'.join(map(str, model.image_shape))} "
+            f"(channels x height x width), these are {'x'.join(map(str, images.shape[1:]))}"
+        )
+    if not len(images) == len(labels) == len(ids):
+        raise BenchError(f"{len(images)} images, {len(labels)} labels and {len(ids)} ids do not match")
+    if images.dtype != torch.float32 or not bool(((images >= 0) & (images <= 1)).all()):
+        raise BenchError("images must be float32 in [0, 1]")
+    if int(labels.min()) < 0 or int(labels.max()) >= model.classes:
+        raise BenchError(f"labels must be in 0..{model.classes - 1}, the classes of the model")
+    if int(ids.min()) < 0:
+        raise BenchError("image ids must not be negative")

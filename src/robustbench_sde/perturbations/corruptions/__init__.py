@@ -1,0 +1,6 @@
+"""Common corruptions, as published for CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C, on batches and keyed."""
+
+from robustbench_sde.perturbations.corruptions.apply import corrupt
+from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, Corruption, select
+
+__all__ = ["CORRUPTIONS", "Corruption", "corrupt", "select"]

@@ -1,0 +1,98 @@
+"""The door of the corruptions: checks, keys, family, types and ranges; a recipe can skip none of it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.perturbations.corruptions.quantise import truncate
+from robustbench_sde.perturbations.corruptions.registry import Corruption, find
+from robustbench_sde.perturbations.corruptions.setting import Setting
+from robustbench_sde.perturbations.corruptions.severities import choose_family
+
+
+def corrupt(
+    images: Tensor,
+    name: str,
+    severity: int,
+    *,
+    image_ids: Sequence[int] | Tensor | None = None,
+    seed: int = 0,
+    family: str | None = None,
+    frost_dir: str | Path | None = None,
+) -> Tensor:
+    """Common corruptions of images: the recipes of CIFAR-10-C and its larger siblings.
+
+    What happens to an image depends on (seed, name, severity, image id) alone, not on its batch.
+
+    Args:
+        images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device.
+        name: one of `CORRUPTIONS`, or a plain perturbation with its parameter, as `gaussian:0.1`.
+        severity: 1 to 5, or 0 for the images as they are. Plain perturbations ignore it.
+        image_ids: (B,) keys of the random numbers; 0 .. B - 1 if not given.
+        seed: any integer.
+        family: "cifar", "tiny-imagenet" or "imagenet": whose parameters to use. By default, that of the
+            smaller side of the images (up to 48, up to 128, larger). Lengths in pixels are scaled by that
+            side over the family's resolution (32, 64, 224): radii and sigmas of blurs, `max_delta` of
+            glass_blur, the smoothing of spatter. Zoom factors, shares and intensities are not lengths.
+        frost_dir: folder of the five original frost photographs; without it, frost is synthetic.
+
+    Returns:
+        Corrupted images: shape, dtype and device as `images`. uint8 is truncated, as published; floats are
+        only clipped to [0, 1]. (pixelate and jpeg_compression work on 8 bits, to which they round floats.)
+
+    Raises:
+        BenchError: a name, a value, a shape or a type is wrong.
+
+    Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+    Perturbations", ICLR 2019.
+    """
+    perturbation, parameter = find(name)
+    _check_images(images)
+    if isinstance(severity, bool) or severity not in range(6):
+        raise BenchError(f"severity {severity!r} is not a whole number from 0 to 5")
+    height, width = images.shape[-2:]
+    chosen = choose_family(family, min(height, width))
+    ids = [int(image) for image in range(len(images))] if image_ids is None else [int(i) for i in image_ids]
+    if len(ids) != len(images):
+        raise BenchError(f"{len(ids)} image_ids for {len(images)} images; give one each")
+    if len(ids) == 0 or (parameter is None and severity == 0):
+        return images.clone()
+
+    if isinstance(perturbation, Corruption):
+        parameters = chosen.parameters(name, severity)
+    else:
+        assert parameter is not None
+        severity, parameters = 0, (parameter,)
+    scale = min(height, width) / chosen.resolution
+    setting = Setting(
+        name=perturbation.name,
+        severity=severity,
+        seed=seed,
+        image_ids=ids,
+        device=images.device,
+        scale=scale,
+        frost_step=1 / (chosen.frost_scale * scale),
+        frost_dir=None if frost_dir is None else Path(frost_dir),
+    )
+    x = images.to(torch.float32)
+    corrupted = perturbation.recipe(x / 255 if images.dtype == torch.uint8 else x, setting, *parameters)
+    corrupted = corrupted.clamp(0, 1)
+    if images.dtype == torch.uint8:
+        corrupted = truncate(corrupted)
+    return corrupted.to(images.dtype)
+
+
+def _check_images(images: Tensor) -> None:
+    """Raises a `BenchError` unless `images` is (B, 1 or 3, H, W), uint8 or floating-point in [0, 1]."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape[1:]:
+        raise BenchError(f"images of shape {tuple(images.shape)}; need (B, C, H, W) with 1 or 3 channels")
+    if images.dtype == torch.uint8 or len(images) == 0:
+        return
+    if not images.is_floating_point():
+        raise BenchError(f"images of type {images.dtype}; need uint8, or floating-point in [0, 1]")
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= 0 and high <= 1):  # not a number fails this too
+        raise BenchError(f"image values from {low:g} to {high:g}; need [0, 1], or uint8 for 0 to 255")

@@ -1,0 +1,26 @@
+"""How long work tells how far it is; the command line decides what that looks like."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """One bar."""
+
+    def start(self, description: str, total: int) -> None:
+        """A new piece of work of `total` units (images, batches)."""
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """`amount` more units are done; `note` replaces the text behind the bar."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, description: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        """Nothing."""
+
+
+SILENT = Silent()

@@ -1,0 +1,1 @@
+"""What people see: tables, bars, pages, figures. Reads results, never models."""

@@ -1,0 +1,75 @@
+"""Progress bars on a terminal, plain lines elsewhere."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from robustbench_sde.progress import SILENT, Progress
+
+#: Seconds between two plain lines.
+_INTERVAL = 15.0
+
+
+@contextlib.contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Progress]:
+    """A bar on stderr that shows what is done, what remains, and a note."""
+    console = Console(stderr=True)
+    if quiet:
+        yield SILENT
+    elif not console.is_terminal:
+        yield _PlainLines(sys.stderr)
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+        )
+        with RichProgress(*columns, console=console, transient=True) as bar:
+            yield _Bar(bar)
+
+
+class _Bar:
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", note="", total=None)
+
+    def start(self, description: str, total: int) -> None:
+        self._bar.reset(self._task, description=description, total=total, note="")
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        if note:
+            self._bar.update(self._task, note=note)
+        self._bar.advance(self._task, amount)
+
+
+class _PlainLines:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._description, self._note = "", ""
+        self._total, self._done = 0, 0
+        self._started = self._printed = time.monotonic()
+
+    def start(self, description: str, total: int) -> None:
+        self._description, self._total, self._done = description, total, 0
+        self._started = self._printed = time.monotonic()
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._done += amount
+        self._note = note or self._note
+        now = time.monotonic()
+        if now - self._printed >= _INTERVAL and self._done:
+            self._printed = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            print(
+                f"{self._description}: {self._done}/{self._total}, {left:.0f} s left, {self._note}",
+                file=self._stream,
+                flush=True,
+            )

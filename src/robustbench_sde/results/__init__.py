@@ -1,0 +1,1 @@
+"""What is kept: table schemas, the run folder, provenance. Knows no models and no images."""

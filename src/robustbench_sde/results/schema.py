@@ -1,0 +1,93 @@
+"""The table schemas: names, types and meanings of all columns, in one place.
+
+Checked whenever a table is written or read; `docs/tables.md` is made from them.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from robustbench_sde.errors import BenchError
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its pandas dtype and what it means."""
+
+    name: str
+    dtype: str
+    meaning: str
+
+
+#: One row per image of a cell.
+RECORDS = (
+    Column("image_id", "int64", "index of the image in its split; the key of its noise"),
+    Column("label", "int64", "true class"),
+    Column("prediction", "int64", "class by the decision rule over the score draws"),
+    Column("correct", "bool", "prediction == label"),
+    Column("share_correct", "float64", "share of the score draws that, alone, give the label"),
+    Column("label_probability", "float64", "mean over draws of the probability of the label"),
+    Column(
+        "margin", "float64", "statistic of the rule at the label less its largest elsewhere: > 0 is right"
+    ),
+    Column("margin_error", "float64", "standard error of `margin` over draws; NaN with one draw"),
+    Column("confidence", "float64", "largest mean probability"),
+    Column("brier", "float64", "squared distance of the mean probabilities to the one-hot label"),
+    Column("linf", "float64", "largest absolute change of a value, images in [0, 1]"),
+    Column("l2", "float64", "Euclidean length of the change, images in [0, 1]"),
+    Column("forward_passes", "int64", "forward passes of one draw that the perturbation took"),
+    Column("backward_passes", "int64", "backward passes of one draw that the perturbation took"),
+)
+
+#: One row per cell.
+SUMMARY = (
+    Column("checkpoint", "str", "name of the checkpoint file, without its ending"),
+    Column("dataset", "str", "name of the data set"),
+    Column("noise", "str", "diffusion term: none, additive, multiplicative, dropout"),
+    Column("sigma", "float64", "noise scale at test time"),
+    Column("perturbation", "str", "clean, control, or the name of an attack or corruption"),
+    Column("norm", "str", "linf, l2, or empty"),
+    Column("eps", "float64", "budget; NaN where there is none"),
+    Column("images", "int64", "number of images"),
+    Column("score_draws", "int64", "draws that decide; 1 for a deterministic model"),
+    Column("rule", "str", "mean-prob, vote or single"),
+    Column("seed", "int64", "seed of the evaluation"),
+    Column("accuracy", "float64", "share of images whose prediction by the rule is right"),
+    Column("accuracy_low", "float64", "95 % interval over images (Wilson), lower end"),
+    Column("accuracy_high", "float64", "upper end"),
+    Column("noise_low", "float64", "95 % interval of the accuracy over fresh score draws, same images"),
+    Column("noise_high", "float64", "upper end"),
+    Column("single_draw_accuracy", "float64", "mean over images of share_correct"),
+    Column("single_draw_low", "float64", "95 % interval over images (clustered by image), lower end"),
+    Column("single_draw_high", "float64", "upper end"),
+    Column("undecided", "float64", "share of images with share_correct strictly between .05 and .95"),
+    Column("distance_q25", "float64", "minimal-norm attacks: lower quartile of the distance; NaN otherwise"),
+    Column("distance_median", "float64", "median; an image that still stands counts as infinitely far"),
+    Column("distance_q75", "float64", "upper quartile"),
+    Column("forward_passes", "float64", "mean forward passes per image, one draw each, of the perturbation"),
+    Column("backward_passes", "float64", "mean backward passes per image, one draw each"),
+    Column("seconds", "float64", "wall time of the cell: perturbing and scoring"),
+    Column("status", "str", "ok, or `invalid: reason`: the row must not be used"),
+    Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
+    Column("cell", "str", "hash of all that decides the row"),
+)
+
+
+def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
+    """A frame with exactly these columns, in this order, with these types.
+
+    Raises:
+        BenchError: a column is missing, unknown, or not of its type.
+    """
+    frame = pd.DataFrame(rows)
+    names = [column.name for column in columns]
+    missing, unknown = set(names) - set(frame.columns), set(frame.columns) - set(names)
+    if missing or unknown:
+        parts = [f"lacks {sorted(missing)}"] * bool(missing) + [f"has unknown {sorted(unknown)}"] * bool(
+            unknown
+        )
+        raise BenchError(f"a table {' and '.join(parts)}; see docs/tables.md")
+    try:
+        return frame[names].astype({column.name: column.dtype for column in columns})
+    except (ValueError, TypeError) as error:
+        raise BenchError(f"a table has a column of the wrong type ({error}); see docs/tables.md") from error

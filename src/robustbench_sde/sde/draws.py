@@ -1,0 +1,134 @@
+"""Keyed noise: a draw is a function of (seed, stream, image id, draw index) alone.
+
+Batch size, order, sharding, resuming and the number of workers change no number (DESIGN, invariant 1).
+Nothing here reads or writes a global random state.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.sde import philox
+
+#: Normals held in memory at once by `BrownianPaths` (64 MiB of float32).
+_CHUNK = 2**24
+
+
+class Stream(StrEnum):
+    """Disjoint sources of randomness: who draws."""
+
+    TRAIN = "train"
+    #: gradients and progress decisions of an attack
+    ATTACK = "attack"
+    #: choosing the worst of several attacks or restarts
+    SELECT = "select"
+    #: the numbers that are reported
+    SCORE = "score"
+    #: diagnostics that must share nothing with any of the above
+    AUDIT = "audit"
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Which realisations of the noise: a contiguous range of draw indices of one stream."""
+
+    seed: int
+    stream: Stream
+    indices: range = range(1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def chunks(self, size: int) -> Iterator["Draws"]:
+        """The same draws in consecutive pieces of at most `size`."""
+        for start in range(0, len(self), size):
+            yield replace(self, indices=self.indices[start : start + size])
+
+
+@dataclass(frozen=True)
+class KeyedRandom:
+    """Random numbers by image id, for everything that is not a Brownian path (starts, crops, corruptions).
+
+    `purpose` separates the uses within a stream: two purposes never share a number.
+    """
+
+    seed: int
+    stream: Stream
+    purpose: str
+
+    def uniforms(self, image_ids: Sequence[int] | Tensor, shape: Sequence[int], *, draw: int = 0) -> Tensor:
+        """Uniforms in [0, 1): (images, *shape) float32 on the CPU."""
+        return self._numbers(philox.to_uniforms, image_ids, shape, draw)
+
+    def normals(self, image_ids: Sequence[int] | Tensor, shape: Sequence[int], *, draw: int = 0) -> Tensor:
+        """Standard normals: (images, *shape) float32 on the CPU."""
+        return self._numbers(philox.to_normals, image_ids, shape, draw)
+
+    def permutation(self, size: int, *, draw: int = 0) -> Tensor:
+        """A random order of range(size), which belongs to no image: (size,) int64."""
+        words = philox.words(self._key, [(draw, 0)], -(-size // 4))
+        return torch.from_numpy(words.view("<u8")[0, :size].argsort(kind="stable"))
+
+    @property
+    def _key(self) -> philox.Key:
+        return philox.key(self.seed, self.stream, self.purpose)
+
+    def _numbers(
+        self,
+        convert: Callable[[philox.Words], Tensor],
+        image_ids: Sequence[int] | Tensor,
+        shape: Sequence[int],
+        draw: int,
+    ) -> Tensor:
+        size = math.prod(shape)
+        rows = [(draw, int(image)) for image in image_ids]
+        words = philox.words(self._key, rows, -(-size // philox.WORDS_PER_BLOCK))
+        return convert(words)[:, :size].reshape(len(rows), *shape)
+
+
+class BrownianPaths:
+    """Standard normals behind the Brownian increments of a solve, dB = sqrt(dt) z.
+
+    One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows of one network
+    apart. Steps are generated a chunk ahead, in order, and moved to `device`.
+    """
+
+    def __init__(
+        self,
+        draws: Draws,
+        image_ids: Sequence[int] | Tensor,
+        shape: Sequence[int],
+        *,
+        steps: int,
+        site: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._key = philox.key(draws.seed, draws.stream, "path")
+        images = [int(image) for image in image_ids]
+        self._rows = [(draw, image) for draw in draws.indices for image in images]
+        self._shape = (len(draws), len(images), *shape)
+        self._size = math.prod(shape)
+        self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
+        self._steps, self._site, self._device = steps, site, device
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """One (draws, images, *shape) float32 tensor per step."""
+        per_step = max(1, len(self._rows) * self._blocks * philox.WORDS_PER_BLOCK)
+        chunk = max(1, _CHUNK // per_step)
+        for start in range(0, self._steps, chunk):
+            count = min(chunk, self._steps - start)
+            words = philox.words(
+                self._key,
+                self._rows,
+                count * self._blocks,
+                first_block=start * self._blocks,
+                site=self._site,
+            )
+            normals = philox.to_normals(words.reshape(len(self._rows), count, -1))
+            normals = normals[..., : self._size].to(self._device, non_blocking=True)
+            for step in normals.unbind(1):
+                yield step.reshape(self._shape)

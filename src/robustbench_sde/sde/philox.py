@@ -1,0 +1,78 @@
+"""The counter-based generator under every random number of the project: Philox4x64-10.
+
+Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). A block is a pure
+function of a 128-bit key and a 256-bit counter, so any part of any stream can be computed alone, in any
+order, on any machine. numpy computes it here; `tests/sde/test_philox.py` holds it to a second
+implementation written from the paper and to its published known answers.
+
+The written definition
+----------------------
+key
+    16 bytes BLAKE2b of ``"sde-bench/1:{seed}:{stream}:{purpose}"``, read as two little-endian 64-bit words.
+counter
+    ``(block, site, draw, image)``, 64 bits each.  Block ``b`` of a sequence is the output of Philox at
+    counter ``b + 1`` (numpy increments before it generates).
+words
+    each block is four 64-bit words, each read as two 32-bit words, the low one first: eight words a block.
+uniform
+    ``(w >> 8) * 2**-24``, in [0, 1).
+normal
+    Box-Muller on ``m`` words (m even): radius ``sqrt(-2 ln((w_j mod 2**31 + 1/2) * 2**-31))`` from the first
+    half, angle ``w_{m/2+j} * pi * 2**-31`` (as a signed integer) from the second; the first half of the
+    output is the cosine branch, the second the sine branch.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Key = npt.NDArray[np.uint64]
+Words = npt.NDArray[np.uint32]
+
+WORDS_PER_BLOCK = 8
+
+
+def key(seed: int, stream: str, purpose: str) -> Key:
+    """The 128-bit key of a stream; any integer is a seed, and no two names share a key."""
+    digest = hashlib.blake2b(f"sde-bench/1:{seed}:{stream}:{purpose}".encode(), digest_size=16)
+    return np.frombuffer(digest.digest(), dtype="<u8").astype(np.uint64)
+
+
+def words(
+    key: Key,
+    rows: Iterable[tuple[int, int]],
+    blocks: int,
+    *,
+    first_block: int = 0,
+    site: int = 0,
+) -> Words:
+    """Raw words, one row per (draw, image): shape (rows, 8 * blocks), uint32."""
+    counters = list(rows)
+    out = np.empty((len(counters), blocks * WORDS_PER_BLOCK // 2), dtype="<u8")
+    for row, (draw, image) in zip(out, counters, strict=True):
+        counter = np.array((first_block, site, draw, image), dtype=np.uint64)
+        row[:] = np.random.Philox(key=key, counter=counter).random_raw(row.size)
+    return out.view("<u4")
+
+
+def to_uniforms(raw: Words) -> Tensor:
+    """Floats in [0, 1) with 24 random bits, float32, same shape."""
+    return torch.from_numpy(raw.view(np.int32)).bitwise_right_shift(8).bitwise_and_(0xFFFFFF) * 2.0**-24
+
+
+def to_normals(raw: Words) -> Tensor:
+    """Standard normals by Box-Muller over the last axis, float32, same shape; |z| is at most 6.67."""
+    radius_words, angle_words = torch.from_numpy(raw.view(np.int32)).unflatten(-1, (2, -1)).unbind(-2)
+    radius = radius_words.bitwise_and(0x7FFFFFFF).to(torch.float32)
+    radius.add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
+    angle = angle_words.to(torch.float32).mul_(math.pi * 2.0**-31)
+    normals = torch.empty(raw.shape)
+    cosine, sine = normals.unflatten(-1, (2, -1)).unbind(-2)
+    torch.cos(angle, out=cosine).mul_(radius)
+    torch.sin(angle, out=sine).mul_(radius)
+    return normals

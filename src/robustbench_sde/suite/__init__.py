@@ -1,0 +1,1 @@
+"""Cells, and engines that run them into a run folder."""

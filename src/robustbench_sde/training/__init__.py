@@ -1,0 +1,1 @@
+"""Training: configuration, schedules, augmentation, the loop."""

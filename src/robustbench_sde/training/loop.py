@@ -1,0 +1,213 @@
+"""The training loop: interruptible at any moment, resumable to the same weights."""
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
+from robustbench_sde.models.checkpoint import (
+    CheckpointHeader,
+    DatasetRef,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.spec import ModelSpec
+from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+from robustbench_sde.training.augmentation import augment
+from robustbench_sde.training.config import TrainConfig, learning_rate
+
+#: Draws that score the finished model on its test images.
+_TEST_DRAWS = 8
+
+
+@dataclass
+class _State:
+    """What an epoch hands to the next: everything else is keyed."""
+
+    weights: dict[str, Tensor]
+    momenta: dict[str, Tensor] = field(default_factory=dict)
+    epoch: int = 0
+    seconds: float = 0.0
+    loss: float = math.nan
+
+
+def train(
+    config: TrainConfig,
+    data: ImageDataset,
+    path: Path,
+    *,
+    test: ImageDataset | None = None,
+    resume: bool = False,
+    device: torch.device | str = "cpu",
+    progress: Progress = SILENT,
+) -> CheckpointHeader:
+    """Train a classifier and write a checkpoint after every epoch.
+
+    Shuffling, augmentation and noise are keyed by (seed, epoch, image id), so a resumed training makes the
+    same steps as an uninterrupted one (on one device, with one number of threads).
+
+    Args:
+        config: what to train and how.
+        data: the training split.
+        path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end.
+        test: images that the finished model is scored on, for the header.
+        resume: go on from that state; without one, start anew.
+
+    Returns:
+        The header of the finished checkpoint.
+
+    Raises:
+        BenchError: the loss is not finite, a file cannot be written, or the state is of another training.
+        KeyboardInterrupt: after the weights so far have been written to `path`.
+    """
+    spec = config.model_spec(data)
+    state_path = path.with_name(f"{path.stem}.state.safetensors")
+    identity = json.dumps([config.model_dump(), data.fingerprint], sort_keys=True)
+    state = _State(Classifier.initialised(spec, config.seed).state_dict())
+    if resume and state_path.exists():
+        state = _read_state(state_path, identity)
+    elif resume and not path.exists():
+        raise BenchError(f"nothing to resume: neither {state_path} nor {path} exists")
+    elif resume:
+        raise BenchError(f"nothing to resume: the training of {path} is complete (there is no {state_path})")
+    model = Classifier.from_weights(spec, state.weights).to(device).train()
+
+    _write_state(state_path, state, identity)  # also an interrupted first epoch can be resumed
+    progress.start(f"train {path.stem}", config.epochs * math.ceil(len(data) / config.batch_size))
+    progress.advance(state.epoch * math.ceil(len(data) / config.batch_size))
+    try:
+        while state.epoch < config.epochs:
+            _epoch(model, state, config, data, progress)
+            _write_state(state_path, state, identity)
+            header = _header(config, spec, data, state)
+            save_checkpoint(path, model, header)
+    except KeyboardInterrupt:
+        save_checkpoint(path, model, _header(config, spec, data, state, interrupted=True))
+        raise
+    header = _header(config, spec, data, state)
+    if test is not None:
+        header.training.update(_test(model.eval(), test, config.seed))
+    save_checkpoint(path, model, header)
+    state_path.unlink(missing_ok=True)
+    return header
+
+
+def _epoch(
+    model: Classifier, state: _State, config: TrainConfig, data: ImageDataset, progress: Progress
+) -> None:
+    """One pass over the data; updates the model in place and `state` at the end."""
+    started = time.perf_counter()
+    optimiser = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+    )
+    for name, parameter in model.named_parameters():
+        if name in state.momenta:
+            optimiser.state[parameter]["momentum_buffer"] = state.momenta[name].to(parameter.device)
+    padding, flip = config.augmentation(data)
+    draws = Draws(config.seed, Stream.TRAIN, range(state.epoch, state.epoch + 1))
+    order = KeyedRandom(config.seed, Stream.TRAIN, "order").permutation(len(data), draw=state.epoch)
+    batches = order.split(config.batch_size)
+    losses, right, seen = [], 0, 0
+    for index, batch in enumerate(batches):
+        rate = learning_rate(config, (state.epoch + index / len(batches)) / config.epochs)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        ids = data.ids[batch]
+        images = augment(
+            data.images[batch], ids, padding=padding, flip=flip, seed=config.seed, epoch=state.epoch
+        )
+        labels = data.labels[batch].to(model.device)
+        logits = model.logits(to_float(images).to(model.device), ids, draws)[0]
+        loss = F.cross_entropy(logits, labels)
+        if not loss.isfinite():
+            raise BenchError(
+                f"the loss is {loss.item()} in epoch {state.epoch + 1}, batch {index + 1}: "
+                f"lower --lr (now {config.lr}) or --sigma (now {config.sigma})"
+            )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        right, seen = right + int((logits.argmax(1) == labels).sum()), seen + len(labels)
+        progress.advance(
+            note=f"epoch {state.epoch + 1}/{config.epochs} "
+            f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f} acc {right / seen:.1%}"
+        )
+    state.weights = model.state_dict()
+    state.momenta = {
+        name: optimiser.state[parameter]["momentum_buffer"]
+        for name, parameter in model.named_parameters()
+        if config.momentum > 0
+    }
+    state.epoch += 1
+    state.seconds += time.perf_counter() - started
+    state.loss = sum(losses) / len(losses)
+
+
+def _test(model: Classifier, test: ImageDataset, seed: int) -> dict[str, Any]:
+    settings = ScoreSettings(draws=_TEST_DRAWS, seed=seed)
+    numbers = summarise(score_records(model, test, to_float(test.images), settings))
+    return {
+        "test_accuracy": [numbers[name] for name in ("accuracy", "accuracy_low", "accuracy_high")],
+        "test_images": len(test),
+        "test_draws": _TEST_DRAWS if model.stochastic else 1,
+    }
+
+
+def _header(
+    config: TrainConfig, spec: ModelSpec, data: ImageDataset, state: _State, *, interrupted: bool = False
+) -> CheckpointHeader:
+    training: dict[str, Any] = config.model_dump() | {
+        "images": len(data),
+        "epochs_done": state.epoch,
+        "seconds": round(state.seconds, 1),
+        "final_loss": None if math.isnan(state.loss) else round(state.loss, 4),
+    }
+    if interrupted:
+        training["interrupted"] = f"in epoch {state.epoch + 1}"
+    dataset = DatasetRef(name=data.name, fingerprint=data.fingerprint, class_names=data.class_names)
+    return CheckpointHeader(model=spec, dataset=dataset, training=training)
+
+
+def _write_state(path: Path, state: _State, identity: str) -> None:
+    tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"momenta.{name}": tensor for name, tensor in state.momenta.items()}
+    metadata = {"identity": identity, "epoch": state.epoch, "seconds": state.seconds, "loss": state.loss}
+    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(path, cpu, {name: str(value) for name, value in metadata.items()})
+
+
+def _read_state(path: Path, identity: str) -> _State:
+    tensors, metadata = read_tensors(path)
+    if metadata.get("identity") != identity:
+        raise BenchError(
+            f"{path} is of another training (options or data differ); "
+            "give the same ones, or start anew without --resume"
+        )
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    return _State(
+        weights=parts["weights"],
+        momenta=parts["momenta"],
+        epoch=int(metadata["epoch"]),
+        seconds=float(metadata["seconds"]),
+        loss=float(metadata["loss"]),
+    )

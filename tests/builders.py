@@ -1,0 +1,38 @@
+"""Small models and data that many tests share."""
+
+import torch
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.spec import ModelSpec, NoiseSpec
+
+
+def make_model(kind: str = "multiplicative", sigma: float = 0.8, **changes: object) -> Classifier:
+    """A tiny untrained classifier of 1x12x12 images in 4 classes, frozen."""
+    spec = ModelSpec.model_validate(
+        {
+            "preset": f"tiny-{kind}",
+            "channels": 1,
+            "height": 12,
+            "width": 12,
+            "classes": 4,
+            "features": 8,
+            "stem_strides": (2,),
+            "norm_groups": 2,
+            "steps": 3,
+            "noise": NoiseSpec(kind=kind, sigma=sigma),
+            "mean": (0.5,),
+            "std": (0.25,),
+        }
+        | changes
+    )
+    return Classifier.initialised(spec, seed=1).requires_grad_(False).eval()
+
+
+def make_data(count: int = 12, shape: tuple[int, int, int] = (1, 12, 12), classes: int = 4) -> ImageDataset:
+    """Random images with random labels."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, classes, (count,), generator=generator)
+    names = tuple(f"class{index}" for index in range(classes))
+    return ImageDataset.whole("random", "test", images, labels, names)

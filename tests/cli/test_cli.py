@@ -1,0 +1,296 @@
+"""The program as a user runs it, in processes of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from builders import make_model
+
+from robustbench_sde.data import load_dataset
+from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.results.schema import RECORDS, SUMMARY
+
+
+def sde_bench(*arguments, cwd, **options):
+    """Run the program; returns the finished process."""
+    return subprocess.run(
+        [sys.executable, "-m", "robustbench_sde", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with two small untrained checkpoints of the digits' shape."""
+    folder = tmp_path_factory.mktemp("place")
+    data = load_dataset("digits")
+    dataset = DatasetRef(name="digits", fingerprint=data.fingerprint, class_names=data.class_names)
+    for kind in ("none", "additive"):
+        model = make_model(kind, height=32, width=32, classes=10, stem_strides=(4, 2))
+        header = CheckpointHeader(model=model.spec, dataset=dataset)
+        save_checkpoint(folder / "checkpoints" / f"tiny-{kind}.safetensors", model, header)
+    colour = make_model("none", channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, height=32, width=32, classes=10)
+    header = CheckpointHeader(model=colour.spec, dataset=dataset.model_copy(update={"name": "cifar10"}))
+    save_checkpoint(folder / "checkpoints" / "colour.safetensors", colour, header)
+    return folder
+
+
+ATTACK = ("attack", "--images", 20, "--steps", 3, "--eot-draws", 2, "--score-draws", 4, "--quiet")
+
+
+def test_help_names_every_command_and_loads_nothing_heavy(tmp_path):
+    """--help answers without importing torch or pandas."""
+    code = (
+        "import sys\nfrom robustbench_sde.cli.app import main\n"
+        "sys.argv = ['sde-bench', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pandas', 'numpy', 'matplotlib', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    for command in ("train", "attack", "list", "show"):
+        assert command in finished.stdout
+
+
+@pytest.mark.parametrize("command", ["train", "attack", "list", "show"])
+def test_help_of_every_command_has_an_example(command, tmp_path):
+    """Each --help ends with something to copy."""
+    finished = sde_bench(command, "--help", cwd=tmp_path)
+    assert finished.returncode == 0
+    assert f"Example: sde-bench {command}" in " ".join(finished.stdout.split())
+
+
+def test_attack_writes_a_table_and_a_run_folder(place, tmp_path):
+    """Rows are clean, control and the attacks, for each checkpoint of the data set; the tables load typed."""
+    finished = sde_bench(
+        *ATTACK, "--attack", "pgd", "--eps", "0.02,8/255", "--out", tmp_path / "run", cwd=place
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "8/255" in finished.stdout
+    summary = pd.read_parquet(tmp_path / "run" / "summary.parquet")
+    assert list(summary.columns) == [column.name for column in SUMMARY]
+    assert summary["perturbation"].tolist() == ["clean", "control", "pgd", "pgd"] * 2
+    assert set(summary["checkpoint"]) == {"tiny-none", "tiny-additive"}
+    assert (summary["status"] == "ok").all()
+    clean, control = summary.iloc[4], summary.iloc[5]
+    for column in ("accuracy", "single_draw_accuracy", "noise_low", "undecided"):
+        assert clean[column] == control[column]
+    assert len(pd.read_csv(tmp_path / "run" / "summary.csv")) == 8
+    assert (tmp_path / "run" / "summary.md").read_text().startswith("| checkpoint |")
+    assert "fingerprint: sha256:" in (tmp_path / "run" / "manifest.yaml").read_text()
+    records = pd.read_parquet(next((tmp_path / "run" / "records").glob("*pgd*.parquet")))
+    assert list(records.columns) == [column.name for column in RECORDS]
+    assert len(records) == 20
+
+
+def test_json_is_json(place, tmp_path):
+    """--json prints the summary rows and nothing else."""
+    finished = sde_bench(*ATTACK, "tiny-none", "--json", "--out", tmp_path / "run", cwd=place)
+    rows = json.loads(finished.stdout)
+    assert [row["perturbation"] for row in rows] == ["clean", "control", "pgd"]
+
+
+def test_the_same_command_reuses_what_is_stored(place, tmp_path):
+    """A second run computes nothing and shows the same table; another seed is other work."""
+    command = (*ATTACK, "tiny-additive", "--out", tmp_path / "run", "--json")
+    first, second = (sde_bench(*command, cwd=place) for _ in range(2))
+    assert json.loads(first.stdout) == json.loads(second.stdout)
+    other = sde_bench(*command, "--seed", 1, cwd=place)
+    assert json.loads(other.stdout)[2]["cell"] != json.loads(first.stdout)[2]["cell"]
+
+
+def test_minimal_norm_attacks_report_distances(place, tmp_path):
+    """cw at --norm linf looks for the smallest L2 change and reports quartiles."""
+    finished = sde_bench(
+        *ATTACK, "tiny-none", "--attack", "pgd,cw", "--set", "cw.steps=5", "--set",
+        "cw.binary_search_steps=2", "--json", "--out", tmp_path / "run", cwd=place,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    row = json.loads(finished.stdout)[-1]
+    assert (row["perturbation"], row["norm"], row["eps"]) == ("cw", "l2", None)
+    assert row["distance_q25"] is not None
+
+
+def test_an_invalid_evaluation_exits_4_and_keeps_the_other_rows(place, tmp_path):
+    """Weights that overflow make the cell invalid; it is said, and the exit code is 4."""
+    import torch
+
+    model = make_model("none", height=32, width=32, classes=10, stem_strides=(4, 2))
+    model.head.linear.weight.fill_(3e38)
+    header = CheckpointHeader(
+        model=model.spec, dataset=DatasetRef(name="digits", fingerprint="", class_names=tuple("0123456789"))
+    )
+    save_checkpoint(tmp_path / "wild.safetensors", model, header)
+    assert torch.isfinite(model.head.linear.weight).all()
+    command = (*ATTACK, tmp_path / "wild.safetensors", "tiny-none", "--out", tmp_path / "run")
+    finished = sde_bench(*command, cwd=place)
+    assert finished.returncode == 4
+    assert "not finite" in finished.stdout
+    summary = pd.read_parquet(tmp_path / "run" / "summary.parquet")
+    assert (summary[summary["checkpoint"] == "tiny-none"]["status"] == "ok").all()
+
+
+WRONG = [
+    (("attack", "--dataset", "digts"), "did you mean 'digits'"),
+    (("attack", "checkpoints/tiny-nne.safetensors"), "did you mean"),
+    (("attack", "tiny-nne"), "did you mean 'tiny-none'"),
+    (("attack", "--attack", "pdg"), "did you mean 'pgd'"),
+    (("attack", "--attack", ","), "names no attack"),
+    (("attack", "--dataset", "cifar10", "--data-dir", "nowhere"), "--download"),
+    (("attack", "--dataset", "image-folder:nowhere"), "nowhere"),
+    (("attack", "truncated.safetensors"), "not a whole safetensors"),
+    (("attack", "text.safetensors"), "not a whole safetensors"),
+    (("attack", "colour"), "3x32x32"),
+    (("attack", "--eps", "-0.1"), "eps"),
+    (("attack", "--eps", "1.5"), "eps"),
+    (("attack", "--eps", "8/0"), "eps"),
+    (("attack", "--eps", "nan"), "eps"),
+    (("attack", "--images", "0"), "at least 1"),
+    (("attack", "--images", "100000"), "360"),
+    (("attack", "--steps", "0"), "steps"),
+    (("attack", "--sigma", "nan"), "sigma"),
+    (("attack", "--sigma", "-1"), "sigma"),
+    (("attack", "--norm", "l3"), "norm"),
+    (("attack", "--rule", "votes"), "did you mean 'vote'"),
+    (("attack", "--device", "gpu"), "device"),
+    (("attack", "--set", "pgd.stpes=3"), "did you mean 'steps'"),
+    (("attack", "--set", "cw.steps=3"), "not in --attack"),
+    (("attack", "--out", "/proc/nowhere"), "cannot write"),
+    (("attack", "--out", "text.safetensors"), "cannot write"),
+    (("train", "--noise", "additve"), "did you mean 'additive'"),
+    (("train", "--sigma", "nan", "--noise", "additive"), "sigma"),
+    (("train", "--steps", "0"), "steps"),
+    (("train", "--preset", "digit"), "did you mean 'digits'"),
+    (("train", "--config", "nowhere.yaml"), "nowhere.yaml"),
+    (("train", "--config", "wrong.yaml"), "did you mean 'epochs'"),
+    (("train", "--out", "model.pt"), ".safetensors"),
+    (("train", "--out", "text.safetensors"), "exists"),
+    (("train", "--resume", "--out", "new.safetensors"), "nothing to resume"),
+    (("list", "attack"), "did you mean 'attacks'"),
+    (("show", "nowhere"), "does not exist"),
+    (("show", "checkpoints"), "not the folder of a run"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_wrong_input_is_one_line_and_exit_2(place, arguments, message):
+    """What is wrong, on stderr, in one line, without a traceback."""
+    whole = (place / "checkpoints" / "tiny-none.safetensors").read_bytes()
+    (place / "truncated.safetensors").write_bytes(whole[:-50])
+    (place / "text.safetensors").write_text("hello")
+    (place / "wrong.yaml").write_text("epoch: 3\n")
+    finished = sde_bench(
+        *arguments, *(("--quiet",) if arguments[0] in ("attack", "train") else ()), cwd=place
+    )
+    assert finished.returncode == 2, (finished.stdout, finished.stderr)
+    assert finished.stderr.count("\n") == 1, finished.stderr
+    assert message in finished.stderr
+    assert not list(place.glob("checkpoints/*.tmp"))
+
+
+def wait_for(condition, process, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_exits_130_and_resumes(tmp_path, sent):
+    """Ctrl-C leaves a usable checkpoint; --resume finishes the training."""
+    options = ("train", "--epochs", 4, "--steps", 1, "--batch-size", 256, "--quiet", "--out", "m.safetensors")
+    command = [sys.executable, "-m", "robustbench_sde", *map(str, options)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "m.safetensors").exists, process)
+    process.send_signal(sent)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr.count("\n") == 1
+    assert sde_bench("show", "m.safetensors", cwd=tmp_path).returncode == 0
+    resumed = sde_bench(*options, "--resume", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "test accuracy" in resumed.stdout
+
+
+def test_a_killed_attack_goes_on_where_it_stopped(place, tmp_path):
+    """SIGKILL after the first stored cell; the same command ends in the table of an undisturbed run."""
+    options = [
+        "attack", "--images", "60", "--steps", "10", "--eps", "0.02,0.04,0.06", "--json", "--quiet",
+    ]  # fmt: skip
+    whole = sde_bench(*options, "--out", tmp_path / "whole", cwd=place)
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "robustbench_sde", *options, "--out", str(out)]
+    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
+    wait_for(lambda: len(list(out.glob("records/*.parquet"))) >= 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    stored = {path: path.stat().st_mtime_ns for path in out.glob("records/*.parquet")}
+    resumed = sde_bench(*options, "--out", out, cwd=place)
+
+    def rows(text):
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in json.loads(text)]
+
+    assert rows(resumed.stdout) == rows(whole.stdout)
+    assert all(path.stat().st_mtime_ns == time_ for path, time_ in stored.items())
+    assert not [path for path in out.rglob("*") if path.name.endswith(".tmp") and path.stat().st_size]
+
+
+def test_a_damaged_cell_is_named(place, tmp_path):
+    """A corrupted Parquet file is one line that says which file to delete."""
+    command = (*ATTACK, "tiny-none", "--out", tmp_path / "run")
+    sde_bench(*command, cwd=place)
+    victim = next((tmp_path / "run" / "records").glob("*clean*"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    finished = sde_bench(*command, cwd=place)
+    assert finished.returncode == 2
+    assert str(victim) in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
+def test_train_reads_a_configuration_file_and_the_command_line_wins(tmp_path):
+    """Options of --config hold unless they are typed."""
+    (tmp_path / "c.yaml").write_text("noise: additive\nsigma: 0.3\nepochs: 9\nsteps: 1\nbatch_size: 512\n")
+    finished = sde_bench(
+        "train", "--config", "c.yaml", "--epochs", 1, "--quiet", "--out", "m.safetensors", cwd=tmp_path
+    )
+    assert finished.returncode == 0, finished.stderr
+    shown = json.loads(sde_bench("show", "m.safetensors", "--json", cwd=tmp_path).stdout)
+    assert shown["training"]["epochs"] == 1
+    assert shown["model"]["noise"] == {"kind": "additive", "sigma": 0.3}
+
+
+@pytest.mark.parametrize("kind", ["attacks", "checkpoints", "datasets", "presets", "rules"])
+def test_lists_are_readable_by_people_and_scripts(place, kind):
+    """Each kind lists something, also as JSON."""
+    assert sde_bench("list", kind, cwd=place).stdout.strip()
+    assert json.loads(sde_bench("list", kind, "--json", cwd=place).stdout)
+
+
+def test_version_is_the_package_version(tmp_path):
+    """--version prints it."""
+    from robustbench_sde import __version__
+
+    assert sde_bench("--version", cwd=tmp_path).stdout.strip() == f"sde-bench {__version__}"
+
+
+def test_the_readme_example_runs(place):
+    """The Python lines of the README are executed as they stand."""
+    readme = Path(__file__).parents[2] / "README.md"
+    code = readme.read_text().split("```python\n")[1].split("```")[0]
+    root = readme.parent
+    finished = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr

@@ -1,0 +1,139 @@
+"""Training: resumable to the same weights, interruptible, and honest about failure."""
+
+import pytest
+import torch
+from builders import make_data
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.training.augmentation import augment
+from robustbench_sde.training.config import TrainConfig, learning_rate, parse_config
+from robustbench_sde.training.loop import train
+
+CONFIG = TrainConfig(noise="multiplicative", sigma=0.3, epochs=3, batch_size=8, steps=2, lr=0.05)
+DATA = make_data(20, (1, 12, 12))
+
+
+class StopAfter:
+    """A progress bar that is interrupted after some batches."""
+
+    def __init__(self, batches):
+        self.left = batches
+
+    def start(self, description, total):
+        pass
+
+    def advance(self, amount=1, note=""):
+        if note:
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+
+def weights(path):
+    return load_checkpoint(path).state_dict()
+
+
+@pytest.mark.parametrize("batches", [0, 2, 3, 4, 8])
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, batches):
+    """Stopped anywhere, --resume ends in the same bits as an undisturbed training."""
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    train(CONFIG, DATA, whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, DATA, stopped, progress=StopAfter(batches))
+    assert load_checkpoint(stopped).stochastic
+    assert "interrupted" in read_header(stopped).training
+    header = train(CONFIG, DATA, stopped, resume=True)
+    assert header.training["epochs_done"] == 3
+    first, second = weights(whole), weights(stopped)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.safetensors", "stopped.safetensors"}
+
+
+def test_resume_refuses_another_training_and_nothing(tmp_path):
+    """Other options, a missing state and a complete training are refused with a sentence."""
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(BenchError, match="nothing to resume"):
+        train(CONFIG, DATA, path, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, DATA, path, progress=StopAfter(4))
+    with pytest.raises(BenchError, match="another training"):
+        train(CONFIG.model_copy(update={"lr": 0.01}), DATA, path, resume=True)
+    train(CONFIG, DATA, path, resume=True)
+    with pytest.raises(BenchError, match="complete"):
+        train(CONFIG, DATA, path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
+    """A huge learning rate ends in one line, not in a checkpoint of NaN."""
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(BenchError, match=r"loss is .* lower --lr"):
+        train(CONFIG.model_copy(update={"lr": 1e30}), DATA, path)
+    assert not path.exists()
+
+
+def test_the_header_says_what_was_trained(tmp_path):
+    """Spec, data and outcome are in the checkpoint."""
+    path = tmp_path / "m.safetensors"
+    train(CONFIG, DATA, path, test=DATA)
+    header = read_header(path)
+    assert header.model.noise.kind == "multiplicative"
+    assert header.model.image_shape == (1, 12, 12)
+    assert header.dataset.fingerprint == DATA.fingerprint
+    assert header.training["test_images"] == 20
+    low, high = header.training["test_accuracy"][1:]
+    assert 0 <= low < high <= 1
+
+
+def test_schedules_have_their_shape():
+    """one-cycle rises for a quarter and falls to zero; step divides by ten after 60 and 90 of 110."""
+    cycle = CONFIG.model_copy(update={"lr": 1.0})
+    assert [learning_rate(cycle, p) for p in (0.0, 0.25)] == pytest.approx([0.04, 1.0])
+    assert learning_rate(cycle, 0.625) == pytest.approx(0.5)
+    assert learning_rate(cycle, 0.9999) < 1e-3
+    step = CONFIG.model_copy(update={"lr": 1.0, "schedule": "step"})
+    rates = [learning_rate(step, epoch / 110) for epoch in (0, 59, 60, 89, 90, 109)]
+    assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_augmentation_is_keyed_by_image_and_epoch():
+    """A crop does not depend on the batch; another epoch gives another; padding is zero."""
+    images = DATA.images + 1
+    options = {"padding": 3, "flip": True, "seed": 0}
+    together = augment(images, DATA.ids, epoch=1, **options)
+    alone = augment(images[7:8], DATA.ids[7:8], epoch=1, **options)
+    assert torch.equal(together[7:8], alone)
+    assert not torch.equal(together, augment(images, DATA.ids, epoch=2, **options))
+    assert torch.equal(images, augment(images, DATA.ids, epoch=0, padding=0, flip=False, seed=0))
+
+
+def test_every_crop_is_a_window_of_the_padded_image():
+    """Each augmented image is found in its padded original, mirrored or not."""
+    padded = torch.nn.functional.pad(DATA.images, (2, 2, 2, 2))
+    crops = augment(DATA.images, DATA.ids, padding=2, flip=True, seed=0, epoch=0)
+    windows = padded.unfold(2, 12, 1).unfold(3, 12, 1)
+    for crop, window in zip(crops, windows, strict=True):
+        candidates = torch.cat([window, window.flip(-1)]).flatten(0, 2)
+        assert (candidates == crop).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"noise": "additve"}, "did you mean 'additive'"),
+        ({"preset": "digit"}, "did you mean 'digits'"),
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": 0}, "epochs"),
+        ({"steps": 0}, "steps"),
+        ({"sigma": float("nan"), "noise": "additive"}, "sigma"),
+        ({"sigma": -1}, "sigma"),
+        ({"sigma": 0, "noise": "additive"}, "sigma 0"),
+        ({"schedule": "cosine"}, "schedule"),
+        ({"lr": "fast"}, "lr"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, message):
+    """Unknown names suggest the nearest; values out of range name their key."""
+    with pytest.raises(BenchError, match=message) as caught:
+        parse_config(options)
+    assert "\n" not in str(caught.value)
