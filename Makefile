@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint checkpoints bench clean
+.PHONY: demo test lint checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -14,7 +14,7 @@ demo: $(VENV)/installed  ## attack the shipped checkpoints on the embedded digit
 	$(BIN)/sde-bench attack --eps 0.03
 
 test: $(VENV)/installed  ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff check .
@@ -27,6 +27,9 @@ checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
 	$(BIN)/sde-bench train --force --noise additive --sigma 0.5 --out checkpoints/digits-additive.safetensors
 	$(BIN)/sde-bench train --force --noise multiplicative --sigma 0.5 --out checkpoints/digits-multiplicative.safetensors
 	$(BIN)/sde-bench train --force --noise dropout --sigma 0.5 --out checkpoints/digits-dropout.safetensors
+
+tables: $(VENV)/installed  ## docs/tables.md from the schema
+	$(BIN)/python -c 'from robustbench_sde.results.schema import documentation; print(documentation(), end="")' > docs/tables.md
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

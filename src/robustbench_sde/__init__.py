@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from robustbench_sde.api import Result, attack, score
     from robustbench_sde.data import ImageDataset, load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
+    from robustbench_sde.perturbations.corruptions.apply import corrupt
 
 _LAZY = {
     "ImageDataset": "robustbench_sde.data",
     "Result": "robustbench_sde.api",
     "attack": "robustbench_sde.api",
+    "corrupt": "robustbench_sde.perturbations.corruptions.apply",
     "load_checkpoint": "robustbench_sde.models.checkpoint",
     "load_dataset": "robustbench_sde.data",
     "score": "robustbench_sde.api",
@@ -31,6 +33,7 @@ __all__ = [
     "Result",
     "__version__",
     "attack",
+    "corrupt",
     "load_checkpoint",
     "load_dataset",
     "score",

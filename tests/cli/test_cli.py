@@ -59,11 +59,11 @@ def test_help_names_every_command_and_loads_nothing_heavy(tmp_path):
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    for command in ("train", "attack", "list", "show"):
+    for command in ("train", "attack", "corrupt", "preview", "list", "show"):
         assert command in finished.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "attack", "list", "show"])
+@pytest.mark.parametrize("command", ["train", "attack", "corrupt", "preview", "list", "show"])
 def test_help_of_every_command_has_an_example(command, tmp_path):
     """Each --help ends with something to copy."""
     finished = sde_bench(command, "--help", cwd=tmp_path)
@@ -273,7 +273,7 @@ def test_train_reads_a_configuration_file_and_the_command_line_wins(tmp_path):
     assert shown["model"]["noise"] == {"kind": "additive", "sigma": 0.3}
 
 
-@pytest.mark.parametrize("kind", ["attacks", "checkpoints", "datasets", "presets", "rules"])
+@pytest.mark.parametrize("kind", ["attacks", "checkpoints", "corruptions", "datasets", "presets", "rules"])
 def test_lists_are_readable_by_people_and_scripts(place, kind):
     """Each kind lists something, also as JSON."""
     assert sde_bench("list", kind, cwd=place).stdout.strip()

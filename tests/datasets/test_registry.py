@@ -8,7 +8,7 @@ from robustbench_sde.errors import BenchError
 
 def test_names():
     """The data sets that the documentation promises."""
-    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder"
+    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder cifar10.1"
     assert list(DATASETS) == expected.split()
 
 

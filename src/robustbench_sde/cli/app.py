@@ -1,6 +1,5 @@
 """The `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
 
-import os
 import signal
 import sys
 from typing import Annotated, Any
@@ -8,47 +7,59 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_sde.cli.attack import attack_command
+from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.listing import list_command, show_command
+from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.train import train_command
 from robustbench_sde.errors import BenchError, ExitCode
 from robustbench_sde.version import __version__
+
+#: What Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="sde-bench",
     help="How robust is a classifier whose forward pass is random? "
     "Train Neural ODE/SDE image classifiers, attack them through their noise, and score them honestly.",
     epilog="Example: sde-bench attack --eps 0.03   (attacks the shipped checkpoints on the embedded digits)",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 app.command("train")(train_command)
 app.command("attack")(attack_command)
+app.command("corrupt")(corrupt_command)
+app.command("preview")(preview_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         print(f"sde-bench {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(prog_name="sde-bench", standalone_mode=True)
+        code = app(prog_name="sde-bench", standalone_mode=False)
     except BenchError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
+    except _UsageError as error:
+        _fail(f"{error.format_message().rstrip('.')}; see `sde-bench --help`", ExitCode.INPUT_ERROR)
+    except (KeyboardInterrupt, typer.Abort):
+        code = ExitCode.INTERRUPTED
+    except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
+        code = ExitCode.OK
+    if code == ExitCode.INTERRUPTED:
         _fail("interrupted; the same command goes on where this one stopped", ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output, `head` say, has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(ExitCode.OK) from None
+    raise SystemExit(int(code or ExitCode.OK))
 
 
 def _interrupt(*_: Any) -> None:

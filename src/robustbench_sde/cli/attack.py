@@ -23,22 +23,48 @@ def attack_command(
     eps: Annotated[
         str,
         typer.Option(
-            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255.", rich_help_panel=_ATTACK
+            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255; none: the smallest change.",
+            rich_help_panel=_ATTACK,
         ),
     ] = "0.03",
     steps: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Gradient steps at a fixed budget (cw has its own: --set cw.steps=200).",
+            help="Steps or queries at a fixed budget; default: the attack's own. "
+            "Minimal-norm attacks: --set cw.steps=200.",
             rich_help_panel=_ATTACK,
         ),
-    ] = 20,
+    ] = None,
     eot_draws: Annotated[
         int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
     ] = 8,
     restarts: Annotated[
-        int, typer.Option(help="Independent runs; the worst counts.", rich_help_panel=_ATTACK)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Independent runs; the worst counts. Default: the attack's own, 1 or 10 (noise).",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    budget: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many gradient passes per image, each draw counted: steps are cut to fit.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Go for a class: its index, random or least-likely (pgd, apgd-ce, apgd-dlr).",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint that transfer works on; default: the target, noise off.", rich_help_panel=_ATTACK
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="A parameter of one attack: ATTACK.NAME=VALUE.", rich_help_panel=_ATTACK),
@@ -68,31 +94,24 @@ def attack_command(
     """
     from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.device import resolve_device
-    from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
-    from robustbench_sde.perturbations.norms import get_norm
+    from robustbench_sde.perturbations.attacks.planning import plan_attacks
+    from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, attack_cells
     from robustbench_sde.suite.local import run_cells
 
-    get_norm(norm)
-    budgets = o.parse_eps(eps)
-    own = _own_parameters(set_ or [])
-    shared: dict[str, Any] = {"eot_draws": eot_draws, "restarts": restarts}
-    attacks = []
-    for name in o.names(attack):
-        kind = ATTACKS.get(name)
-        if kind is not None and norm not in kind.norms:
-            attacks.append(make_attack(name, **shared | own.pop(name, {})))
-        else:
-            fixed = shared if kind is None or kind.minimal else shared | {"steps": steps}
-            mine = own.pop(name, {})
-            attacks += [make_attack(name, norm=norm, eps=budget, **fixed | mine) for budget in budgets]
-    if not attacks:
-        raise BenchError("--attack names no attack; see `sde-bench list attacks`")
-    if own:
-        raise BenchError(f"--set names {next(iter(own))!r}, which is not in --attack {attack}")
+    shared = {
+        "eot_draws": eot_draws,
+        "restarts": restarts,
+        "steps": steps,
+        "passes": budget,
+        "target": target,
+        "source": None if source is None else str(source),
+    }
+    budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
+    attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     where = resolve_device(device)
     data = o.test_data(dataset, data_dir, download, image_size, images)
@@ -102,6 +121,7 @@ def attack_command(
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bar(quiet=quiet) as progress:
         run = run_cells(cells, data, folder, device=where, progress=progress)
+    accuracy_against_eps(run.summary, folder)
     if json:
         print_json(run.summary)
     else:

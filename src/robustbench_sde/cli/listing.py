@@ -10,7 +10,9 @@ from robustbench_sde.errors import BenchError, unknown_name
 
 
 def list_command(
-    kind: Annotated[str, typer.Argument(help="checkpoints, datasets, attacks, presets or rules.")],
+    kind: Annotated[
+        str, typer.Argument(help="checkpoints, datasets, attacks, corruptions, presets or rules.")
+    ],
     json: o.Json = False,
 ) -> None:
     """Say what exists.
@@ -22,6 +24,7 @@ def list_command(
     listings = {
         "attacks": _attacks,
         "checkpoints": _checkpoints,
+        "corruptions": _corruptions,
         "datasets": _datasets,
         "presets": _presets,
         "rules": _rules,
@@ -58,7 +61,8 @@ def show_command(
 def _attacks() -> dict[str, str]:
     from robustbench_sde.perturbations.attacks import ATTACKS
 
-    return {name: _first_line(attack) + f" ({', '.join(attack.norms)})" for name, attack in ATTACKS.items()}
+    ours = {name: _first_line(attack) + f" ({', '.join(attack.norms)})" for name, attack in ATTACKS.items()}
+    return ours | {"foolbox:NAME": "An attack of foolbox by its class name, LinfPGD say, scored by us."}
 
 
 def _checkpoints() -> dict[str, str]:
@@ -73,6 +77,20 @@ def _checkpoints() -> dict[str, str]:
             f"{header.dataset.name}, {noise.kind} sigma {noise.sigma:g}, clean {accuracy:.1%}"
         )
     return entries
+
+
+def _corruptions() -> dict[str, str]:
+    from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, PLAIN
+
+    graded = {
+        name: f"{corruption.group}{', extra' * (not corruption.benchmark)}: {_first_line(corruption.recipe)}"
+        for name, corruption in CORRUPTIONS.items()
+    }
+    plain = {
+        f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
+        for name, perturbation in PLAIN.items()
+    }
+    return graded | plain
 
 
 def _datasets() -> dict[str, str]:

@@ -11,10 +11,13 @@ from robustbench_sde.errors import BenchError
 if TYPE_CHECKING:
     from robustbench_sde.data import ImageDataset
 
+_SEVERITIES = ("1", "2", "3", "4", "5")
+
 _DATA = "Data"
 _MODEL = "Model"
 _SCORING = "Scoring"
 _OUTPUT = "Output"
+CORRUPTION = "Corruption"
 
 Dataset = Annotated[str, typer.Option(help="Data set by name, or image-folder:PATH.", rich_help_panel=_DATA)]
 DataDir = Annotated[
@@ -53,6 +56,45 @@ RuleOption = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Where to write.", rich_help_panel=_OUTPUT)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)]
+
+Corruptions = Annotated[
+    str,
+    typer.Option(
+        help="all, benchmark, noise, blur, weather, digital, names or gaussian:SIGMA, uniform:EPS, "
+        "rotation:DEGREES, translation:PIXELS, with commas.",
+        rich_help_panel=CORRUPTION,
+    ),
+]
+Severity = Annotated[
+    str, typer.Option(help="1 to 5: a range 1-5, or several with commas.", rich_help_panel=CORRUPTION)
+]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose parameters: cifar, tiny-imagenet or imagenet; default: by the size of the images.",
+        rich_help_panel=CORRUPTION,
+    ),
+]
+FrostDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the original frost photographs.", rich_help_panel=CORRUPTION),
+]
+
+
+def parse_severities(text: str) -> list[int]:
+    """``3``, ``1-5`` or several with commas, in order, each once.
+
+    Raises:
+        BenchError: something is not a whole number from 1 to 5, or a range goes down.
+    """
+    severities: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        low, high = first.strip(), last.strip() if dash else first.strip()
+        if not (low in _SEVERITIES and high in _SEVERITIES and low <= high):
+            raise BenchError(f"severity {part.strip()!r} is not in 1 to 5; write 3, 1-5 or 1,3,5")
+        severities |= set(range(int(low), int(high) + 1))
+    return sorted(severities)
 
 
 def parse_eps(text: str) -> list[float]:
@@ -102,6 +144,7 @@ def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
     Raises:
         BenchError: there are none, or a named one does not exist (with the nearest name).
     """
+    from robustbench_sde.data.official import TRAINED_ON
     from robustbench_sde.errors import unknown_name
     from robustbench_sde.models.checkpoint import read_header
 
@@ -112,7 +155,8 @@ def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
             if not path.exists() and str(path) not in known:
                 raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
         return [path if path.exists() else known[str(path)] for path in named]
-    matching = [path for path in present if read_header(path).dataset.name == dataset]
+    trained_on = TRAINED_ON.get(dataset, dataset)
+    matching = [path for path in present if read_header(path).dataset.name == trained_on]
     if not matching:
         raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")
     return matching

@@ -47,10 +47,10 @@ def load_image_folder(root: Path, split: str, image_size: tuple[int, int] | None
     folder = root / split
     if not folder.is_dir():
         raise BenchError(f"no folder {folder}; an image folder has its {split} images in {split}/<class>/")
-    classes = _class_folders(folder)
+    classes = class_folders(folder)
     class_names = [path.name for path in classes]
     _check_classes(root, split, class_names)
-    files = [_image_files(class_folder) for class_folder in classes]
+    files = [image_files(class_folder) for class_folder in classes]
     labels = torch.repeat_interleave(torch.tensor([len(group) for group in files]))
     images = decode([path for group in files for path in group], image_size)
     return ImageDataset.whole(f"image-folder:{root.resolve().name}", split, images, labels, class_names)
@@ -140,12 +140,12 @@ def _allocate(shape: tuple[int, ...]) -> Tensor:
         ) from None
 
 
-def _class_folders(folder: Path) -> list[Path]:
+def class_folders(folder: Path) -> list[Path]:
     """The visible folders in a split folder, by name."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """The images of a class, by name; at least one."""
     files = sorted(
         path
@@ -164,7 +164,7 @@ def _check_classes(root: Path, split: str, names: list[str]) -> None:
     other = "train" if split == "test" else "test"
     if not (root / other).is_dir():
         return
-    differing = sorted(set(names) ^ {path.name for path in _class_folders(root / other)})
+    differing = sorted(set(names) ^ {path.name for path in class_folders(root / other)})
     if differing:
         has, lacks = (split, other) if differing[0] in names else (other, split)
         raise BenchError(

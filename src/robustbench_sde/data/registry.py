@@ -9,6 +9,7 @@ from pathlib import Path
 from robustbench_sde.data.dataset import ImageDataset
 from robustbench_sde.data.digits import load_digits
 from robustbench_sde.data.image_folder import load_image_folder
+from robustbench_sde.data.official import OFFICIAL, load_cifar10_1
 from robustbench_sde.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustbench_sde.errors import BenchError, unknown_name
 
@@ -17,6 +18,9 @@ SPLITS = ("train", "test")
 DATA_DIR_VARIABLE = "SDE_BENCH_DATA"
 DEFAULT_DATA_DIR = Path("~/.cache/sde-bench-data")
 IMAGE_FOLDER = "image-folder"
+CIFAR10_1 = "cifar10.1"
+#: data sets that are named with the folder they are in
+_IN_FOLDERS = (IMAGE_FOLDER, CIFAR10_1)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Request:
     data_dir: Path
     #: whether to fetch missing files
     download: bool
-    #: what follows ``image-folder:``
+    #: what follows ``image-folder:`` or ``cifar10.1:``
     folder: Path
     #: (H, W) to resize to
     image_size: tuple[int, int] | None
@@ -60,6 +64,10 @@ DATASETS: Mapping[str, Entry] = {
         "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
         lambda request: load_image_folder(request.folder, request.split, request.image_size),
     ),
+    CIFAR10_1: Entry(
+        "cifar10.1:PATH with the .npy files of CIFAR-10.1 (v6, else v4); test images only",
+        lambda request: load_cifar10_1(request.folder, request.split),
+    ),
 }
 
 
@@ -86,14 +94,16 @@ def load_dataset(
         BenchError: unknown name or split, files missing or damaged, bad `images` or `image_size`.
     """
     kind, colon, path = name.partition(":")
-    if kind not in DATASETS or (colon and kind != IMAGE_FOLDER):
+    if kind in OFFICIAL:
+        raise BenchError(f"dataset {kind!r} holds corrupted images; use sde-bench corrupt --official {name}")
+    if kind not in DATASETS or (colon and kind not in _IN_FOLDERS):
         raise unknown_name("dataset", name, DATASETS)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if images is not None and images < 1:
         raise BenchError(f"images must be at least 1, not {images}")
-    if kind == IMAGE_FOLDER and not path:
-        raise BenchError("dataset 'image-folder' needs a path; write image-folder:PATH")
+    if kind in _IN_FOLDERS and not path:
+        raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
     if kind != IMAGE_FOLDER and image_size is not None:
         raise BenchError(f"--image-size resizes an image folder only; dataset {name!r} has one size")
     request = Request(

@@ -53,9 +53,11 @@ def evaluate(
         rows=settings.rows,
         progress=progress,
     )
+    model = perturbation.defender(model)
     records = score_records(model, data, perturbed.images, settings)
     records["forward_passes"] = perturbed.forward_passes.numpy()
     records["backward_passes"] = perturbed.backward_passes.numpy()
+    records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
     row = blank_row(model, data, perturbation, settings) | summarise(records)
     if row["norm"] and perturbation.budget is None:
@@ -99,9 +101,10 @@ def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
 def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
     """Raise InvalidEvaluationError unless the eps = 0 control equals the clean records (DESIGN, invariant 4).
 
-    With keyed noise and equal batches nothing may differ but the cost.
+    With keyed noise and equal batches nothing may differ but the cost and what made the images.
     """
-    compared = [column.name for column in RECORDS if not column.name.endswith("_passes")]
+    cost = ("forward_passes", "backward_passes", "chosen")
+    compared = [column.name for column in RECORDS if column.name not in cost]
     same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
     different = ~same.all(axis=1)
     if different.any():

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, unknown_name
-from robustbench_sde.evaluation.statistics import clustered, over_noise, wilson
+from robustbench_sde.evaluation.statistics import (
+    clustered,
+    expected_calibration_error,
+    over_noise,
+    undecided,
+    wilson,
+)
 from robustbench_sde.models.probabilities import log_probabilities, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import NORMS
@@ -146,5 +152,7 @@ def summarise(records: pd.DataFrame) -> dict[str, float]:
         "single_draw_accuracy": single.estimate,
         "single_draw_low": single.low,
         "single_draw_high": single.high,
-        "undecided": float(((shares > 0.05) & (shares < 0.95)).mean()),
+        "undecided": undecided(shares),
+        "ece": expected_calibration_error(records["confidence"].to_numpy(), correct),
+        "brier": float(records["brier"].mean()),
     }

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate with a 95 % interval, all in [0, 1]."""
+    """An estimate with a 95 % interval; all in [0, 1] where it is a share."""
 
     estimate: float
     low: float
@@ -44,6 +44,44 @@ def clustered(shares: Floats) -> Interval:
     variance = float(shares.var(ddof=1)) / count
     binomial = mean * (1 - mean)
     return wilson(mean, count if variance == 0 else max(count, binomial / variance))
+
+
+def undecided(shares: Floats) -> float:
+    """Share of images on which draws disagree: between 5 and 95 % of them give the label."""
+    return float(((shares > 0.05) & (shares < 0.95)).mean())
+
+
+def mean_interval(values: Floats) -> Interval:
+    """The mean of independent values of any size, with its normal interval; NaN limits for a single one."""
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Interval(mean, mean - Z95 * error, mean + Z95 * error)
+
+
+def paired(differences: Floats) -> Interval:
+    """The mean of per-image differences in [-1, 1], images independent.
+
+    Adjusted Wald: one image more of +1 and one of -1 keep the interval from vanishing where no image
+    differs (Bonett & Price 2012, for the difference of paired proportions).
+    """
+    more = np.append(differences, (1.0, -1.0))
+    centre, half = float(more.mean()), Z95 * float(more.std()) / math.sqrt(len(more))
+    return Interval(float(differences.mean()), max(-1.0, centre - half), min(1.0, centre + half))
+
+
+def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean gap between accuracy and confidence over equal bins of confidence, weighted by their size.
+
+    Bins are ((k - 1) / bins, k / bins], as in Guo et al., "On Calibration of Modern Neural Networks",
+    ICML 2017, eq. 3.
+
+    Args:
+        confidence: (images,) in [0, 1].
+        correct: (images,) decisions.
+    """
+    index = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def over_noise(margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_]) -> Interval:

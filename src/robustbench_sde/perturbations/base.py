@@ -6,7 +6,7 @@ A subclass writes `_perturb` for one batch and can skip none of it (a template m
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import torch
@@ -46,6 +46,8 @@ class Perturbed:
     forward_passes: Tensor
     #: (B,) int64 on the CPU: backward passes of one draw each
     backward_passes: Tensor
+    #: what made each image, where a perturbation chooses among several; empty: the perturbation itself
+    chosen: tuple[str, ...] = ()
 
 
 class Perturbation(ABC):
@@ -90,17 +92,27 @@ class Perturbation(ABC):
             batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
             perturbed = self._perturb(model, batch, seed=seed, rows=rows)
             verify(batch.images, perturbed.images, batch.ids, self.budget)
-            parts.append(perturbed)
+            parts.append(replace(perturbed, chosen=perturbed.chosen or (self.label,) * len(batch)))
             progress.advance(len(batch))
         return Perturbed(
             torch.cat([part.images.cpu() for part in parts]),
             torch.cat([part.forward_passes for part in parts]),
             torch.cat([part.backward_passes for part in parts]),
+            tuple(name for part in parts for name in part.chosen),
         )
 
     def describe(self) -> dict[str, str | float]:
         """Its columns in a summary table."""
-        return {"perturbation": self.name, "norm": "", "eps": math.nan}
+        return {"perturbation": self.label, "norm": "", "eps": math.nan, "severity": math.nan}
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        return self.name
+
+    def defender(self, model: RandomClassifier) -> RandomClassifier:
+        """The classifier that scores the images: `model`, but for a diagnostic that changes the defence."""
+        return model
 
     @property
     def budget(self) -> Ball | None:
@@ -128,7 +140,7 @@ class Clean(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         free = torch.zeros(len(batch), dtype=torch.int64)
-        return Perturbed(batch.images, free, free)
+        return Perturbed(batch.images, free, free, ("",) * len(batch))
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,12 +74,13 @@ def summary_table(summary: pd.DataFrame) -> Table:
 def perturbation_text(row: dict[Hashable, Any]) -> str:
     """``pgd linf 0.03 (7.65/255)``: the budget in both ways of writing."""
     if not row["norm"]:
-        return str(row["perturbation"])
+        level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
+        return f"{row['perturbation']}{level}"
     if row["perturbation"] == "control":
         return "control eps 0"
     if math.isnan(row["eps"]):
         return f"{row['perturbation']} {row['norm']} smallest"
-    return f"{row['perturbation']} {row['norm']} {row['eps']:g} ({row['eps'] * 255:.4g}/255)"
+    return f"{row['perturbation']} {row['norm']} {row['eps']:.4g} ({row['eps'] * 255:.4g}/255)"
 
 
 def interval(estimate: float, low: float, high: float) -> str:

@@ -37,6 +37,9 @@ RECORDS = (
     Column("l2", "float64", "Euclidean length of the change, images in [0, 1]"),
     Column("forward_passes", "int64", "forward passes of one draw that the perturbation took"),
     Column("backward_passes", "int64", "backward passes of one draw that the perturbation took"),
+    Column(
+        "chosen", "str", "what made the image: of an ensemble the attack that hurt it most; empty if clean"
+    ),
 )
 
 #: One row per cell.
@@ -48,6 +51,7 @@ SUMMARY = (
     Column("perturbation", "str", "clean, control, or the name of an attack or corruption"),
     Column("norm", "str", "linf, l2, or empty"),
     Column("eps", "float64", "budget; NaN where there is none"),
+    Column("severity", "float64", "of a corruption, 1 to 5; NaN where there is none"),
     Column("images", "int64", "number of images"),
     Column("score_draws", "int64", "draws that decide; 1 for a deterministic model"),
     Column("rule", "str", "mean-prob, vote or single"),
@@ -61,6 +65,8 @@ SUMMARY = (
     Column("single_draw_low", "float64", "95 % interval over images (clustered by image), lower end"),
     Column("single_draw_high", "float64", "upper end"),
     Column("undecided", "float64", "share of images with share_correct strictly between .05 and .95"),
+    Column("ece", "float64", "expected calibration error of `confidence`: 15 equal bins (Guo et al. 2017)"),
+    Column("brier", "float64", "mean over images of `brier`"),
     Column("distance_q25", "float64", "minimal-norm attacks: lower quartile of the distance; NaN otherwise"),
     Column("distance_median", "float64", "median; an image that still stands counts as infinitely far"),
     Column("distance_q75", "float64", "upper quartile"),
@@ -70,6 +76,35 @@ SUMMARY = (
     Column("status", "str", "ok, or `invalid: reason`: the row must not be used"),
     Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
     Column("cell", "str", "hash of all that decides the row"),
+)
+
+#: One row per checkpoint, corruption and severity, and their means: `corruptions.csv`.
+CORRUPTIONS = (
+    Column("checkpoint", "str", "name of the checkpoint file, without its ending"),
+    Column("corruption", "str", "its name, `clean`, or `mean` over those with severities (all if none has)"),
+    Column("severity", "float64", "1 to 5; NaN for a mean over severities, or where there are none"),
+    Column("images", "int64", "number of images"),
+    Column("cells", "int64", "corruptions times severities in the row"),
+    Column("accuracy", "float64", "mean over cells and images of `correct`; its error is 1 less this"),
+    Column(
+        "accuracy_low", "float64", "95 % interval, clustered by image over all cells of the row; lower end"
+    ),
+    Column("accuracy_high", "float64", "upper end"),
+    Column("relative_error", "float64", "error of the row less the error on clean images"),
+    Column("relative_low", "float64", "95 % interval, images paired with their clean selves; lower end"),
+    Column("relative_high", "float64", "upper end"),
+    Column("ce", "float64", "error over the reference's, severities summed; mCE in rows `mean`"),
+    Column(
+        "ce_low", "float64", "95 % interval, images paired with the reference's (delta method); lower end"
+    ),
+    Column("ce_high", "float64", "upper end"),
+    Column("single_draw_accuracy", "float64", "mean over cells and images of share_correct"),
+    Column("single_draw_low", "float64", "95 % interval, clustered by image; lower end"),
+    Column("single_draw_high", "float64", "upper end"),
+    Column("undecided", "float64", "mean over cells of the summary's column"),
+    Column("ece", "float64", "mean over cells of the summary's column"),
+    Column("brier", "float64", "mean over cells of the summary's column"),
+    Column("status", "str", "ok, or `invalid: reason`: the row has no numbers"),
 )
 
 
@@ -91,3 +126,20 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
         return frame[names].astype({column.name: column.dtype for column in columns})
     except (ValueError, TypeError) as error:
         raise BenchError(f"a table has a column of the wrong type ({error}); see docs/tables.md") from error
+
+
+def documentation() -> str:
+    """`docs/tables.md`: every table and column. Written by `make tables`."""
+    parts = [
+        "# Tables\n\nMade from `results/schema.py` by `make tables`; do not edit.\n",
+        "Load them with `pandas.read_parquet`. A run folder holds `summary.parquet` (also `.csv`, `.md`)\n"
+        "and one file of records per cell in `records/`.\n",
+    ]
+    for title, columns in (
+        ("Summary: one row per cell", SUMMARY),
+        ("Records: one row per image of a cell", RECORDS),
+        ("Corruptions: one row per checkpoint, corruption and severity (`corruptions.csv`)", CORRUPTIONS),
+    ):
+        rows = [f"| `{column.name}` | {column.dtype} | {column.meaning} |" for column in columns]
+        parts.append("\n".join([f"## {title}\n", "| column | type | meaning |", "|---|---|---|", *rows, ""]))
+    return "\n".join(parts)

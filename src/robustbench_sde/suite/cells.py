@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.results.provenance import file_sha256
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
-NUMERIC_VERSION = 1
+NUMERIC_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,19 @@ class Cell:
         """A readable name, for files and bars."""
         described = self.perturbation.describe()
         budget = f" {described['norm']} eps={described['eps']:g}" if self.perturbation.budget else ""
-        return f"{self.source.path.stem} {described['perturbation']}{budget}"
+        severity = float(described["severity"])
+        level = "" if math.isnan(severity) else f" {severity:g}"
+        return f"{self.source.path.stem} {described['perturbation']}{budget}{level}"
 
 
 def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings) -> list[Cell]:
     """Clean, the eps = 0 control, then the attacks."""
     perturbations = [Clean(), Control(attacks[0]), *attacks]
     return [Cell(source, perturbation, settings) for perturbation in perturbations]
+
+
+def corruption_cells(
+    source: Source, corruptions: Sequence[Perturbation], settings: ScoreSettings
+) -> list[Cell]:
+    """Clean, then every corruption."""
+    return [Cell(source, perturbation, settings) for perturbation in (Clean(), *corruptions)]

@@ -1,18 +1,55 @@
 """Attacks by name. A new one is one file here and one line in `ATTACKS`."""
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.perturbations.attacks.apgd import APGDDLR, APGDCrossEntropy, APGDTargeted
+from robustbench_sde.perturbations.attacks.auto import Auto
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.cw import CarliniWagner
+from robustbench_sde.perturbations.attacks.fixed_path import FixedPathAttack
+from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.foolbox_attack import PREFIX, foolbox_kind
+from robustbench_sde.perturbations.attacks.hopskipjump import HopSkipJump
+from robustbench_sde.perturbations.attacks.noise import Noise
 from robustbench_sde.perturbations.attacks.pgd import PGD
+from robustbench_sde.perturbations.attacks.square import Square
+from robustbench_sde.perturbations.attacks.transfer import Transfer
 
 ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
-    {attack.name: attack for attack in (PGD, CarliniWagner)},
+    {
+        attack.name: attack
+        for attack in (
+            PGD,
+            APGDCrossEntropy,
+            APGDDLR,
+            APGDTargeted,
+            CarliniWagner,
+            FastMinimumNorm,
+            Square,
+            HopSkipJump,
+            Noise,
+            Transfer,
+            FixedPathAttack,
+            Auto,
+        )
+    },
 )
+
+
+def attack_kind(name: str) -> type[Attack]:
+    """The class of the attack called `name`, one of `ATTACKS` or ``foolbox:<class name>``.
+
+    Raises:
+        BenchError: there is no such attack, or foolbox's cannot be run here.
+    """
+    if name.startswith(PREFIX):
+        return foolbox_kind(name.removeprefix(PREFIX))
+    if name not in ATTACKS:
+        raise unknown_name("attack", name, ATTACKS)
+    return ATTACKS[name]
 
 
 def make_attack(name: str, **parameters: Any) -> Attack:
@@ -21,13 +58,11 @@ def make_attack(name: str, **parameters: Any) -> Attack:
     Raises:
         BenchError: unknown attack or parameter, or a value out of range.
     """
-    if name not in ATTACKS:
-        raise unknown_name("attack", name, ATTACKS)
-    known = {field.name: field for field in dataclasses.fields(ATTACKS[name])}
+    kind = attack_kind(name)
+    known = kind.parameters()
     for parameter, value in parameters.items():
         if parameter not in known:
             raise unknown_name(f"parameter of {name}", parameter, known)
-        default = known[parameter].default
-        if isinstance(default, int) and not isinstance(value, int):
+        if isinstance(known[parameter], int) and not isinstance(value, int):
             raise BenchError(f"{name}: {parameter} is {value!r}; it must be a whole number")
-    return ATTACKS[name](**parameters)
+    return kind(**parameters)

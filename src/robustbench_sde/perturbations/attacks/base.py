@@ -2,18 +2,19 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.probabilities import log_mean, log_probabilities, split_label
+from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
-from robustbench_sde.perturbations.norms import Ball, get_norm
+from robustbench_sde.perturbations.norms import Ball, get_norm, per_image
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 
@@ -29,17 +30,22 @@ class Attack(Perturbation):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     #: whether it looks for the smallest perturbation, which `eps` only caps; its `steps` are its own
     minimal: ClassVar[bool] = False
+    #: False for a black box, which takes no backward pass
+    gradients: ClassVar[bool] = True
 
     norm: str = ""
     #: budget, in units of images in [0, 1]; None for the smallest perturbation that an attack can find
     eps: float | None = None
-    #: gradient steps
+    #: gradient steps, or queries of a black box
     steps: int = 20
     #: fresh draws averaged in every gradient
     eot_draws: int = 8
     restarts: int = 1
     #: draws that choose among restarts
     select_draws: int = 32
+    #: gradient passes of one draw that an image may take in all; steps are cut to fit. None: no limit. A
+    #: black box takes none and is not cut.
+    passes: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", self.norm or self.norms[0])
@@ -53,13 +59,18 @@ class Attack(Perturbation):
             if getattr(self, field) < 1:
                 raise BenchError(f"{field} is {getattr(self, field)}; it must be at least 1")
 
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """What can be set, with its default."""
+        return {field.name: field.default for field in fields(cls) if field.init}
+
     def __str__(self) -> str:
         budget = "" if self.eps is None else f" {self.eps:g}"
-        return f"{self.name} {self.norm}{budget}"
+        return f"{self.label} {self.norm}{budget}"
 
     def describe(self) -> dict[str, str | float]:
         eps = math.nan if self.eps is None else self.eps
-        return {"perturbation": self.name, "norm": self.norm, "eps": eps}
+        return super().describe() | {"norm": self.norm, "eps": eps}
 
     @property
     def budget(self) -> Ball | None:
@@ -79,45 +90,123 @@ class Attack(Perturbation):
             restart: which one, from 0.
         """
 
-    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        start = KeyedRandom(seed, Stream.ATTACK, f"start/{self.name}")
-        worst, worst_margin = batch.images, torch.full((len(batch),), math.inf, device=batch.images.device)
-        forward = torch.zeros(len(batch), dtype=torch.int64)
-        backward = torch.zeros(len(batch), dtype=torch.int64)
-        for restart in range(self.restarts):
-            victim = Victim(model, batch, seed=seed, eot_draws=self.eot_draws, restart=restart)
-            images = self.run(victim, batch.images, start, restart).detach()
-            forward, backward = forward + victim.forward_passes, backward + victim.backward_passes
-            if self.restarts == 1:
-                worst = images
-                break
-            draws = Draws(seed, Stream.SELECT, range(self.select_draws))
-            margin = self._select_margin(model, batch, images, draws, rows)
-            forward += self.select_draws if model.stochastic else 1
-            worse = margin < worst_margin
-            worst = torch.where(worse.view(-1, 1, 1, 1), images, worst)
-            worst_margin = torch.where(worse, margin, worst_margin)
-        return Perturbed(worst, forward, backward)
+    def capped(self, model: RandomClassifier) -> Self:
+        """The same with as many steps as `passes` allows.
 
-    @staticmethod
-    def _select_margin(
-        model: RandomClassifier, batch: Batch, images: Tensor, draws: Draws, rows: int
-    ) -> Tensor:
-        log_probs = log_mean(log_probabilities(model, images, batch.ids, draws, rows=rows))
-        at_label, largest, _ = split_label(log_probs, batch.labels)
-        return at_label - largest
+        Raises:
+            BenchError: not even one step fits.
+        """
+        if self.passes is None or not self.gradients:
+            return replace(self, passes=None)
+        draws = self.eot_draws if model.stochastic else 1
+        step = draws * self.restarts * self.gradients_per_step(model)
+        if self.passes < step:
+            raise BenchError(
+                f"{self.label}: a budget of {self.passes} gradient passes is below one step, "
+                f"which takes {step}"
+            )
+        return replace(self, steps=min(self.steps, self.passes // step), passes=None)
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        """Gradients for each of `steps`, at most."""
+        return 1
+
+    def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
+        """The classifier that is attacked: `model`, but for an attack that only transfers to it."""
+        return model
+
+    def members(self, model: RandomClassifier) -> Sequence["Attack"]:
+        """The attacks of an ensemble, in their order; an image keeps the worst of their points."""
+        return (self,)
+
+    def settled(self, margin: Tensor, error: Tensor) -> Tensor:
+        """Whether images leave the batch before the next run: (B,) bool.
+
+        Args:
+            margin: (B,) margin of the mean probability over the select draws, negative where fooled.
+            error: (B,) its standard error.
+        """
+        return torch.zeros_like(margin, dtype=torch.bool)
+
+    def aim(self, model: RandomClassifier, batch: Batch, *, seed: int) -> tuple[Aim, int]:
+        """What each image of the batch is to become, and the forward passes it took to decide that."""
+        return Aim.untargeted(batch.labels), 0
+
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        model = self.crafted_on(model)
+        if self.passes is not None:
+            return self.capped(model)._attack(model, batch, seed=seed, rows=rows)
+        return self._attack(model, batch, seed=seed, rows=rows)
+
+    def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        aim, passes = self.aim(model, batch, seed=seed)
+        worst = _Worst(batch, passes)
+        turns = [(restart, member) for restart in range(self.restarts) for member in self.members(model)]
+        for turn, (restart, member) in enumerate(turns):
+            active = worst.active
+            if not len(active):
+                break
+            whole = Victim(model, batch, seed=seed, eot_draws=member.eot_draws, restart=turn, aim=aim)
+            victim = whole.only(active)
+            here = active.to(batch.images.device)
+            start = KeyedRandom(seed, Stream.ATTACK, f"start/{member.label}")
+            images = member.run(victim, batch.images[here], start, restart).detach()
+            worst.count(whole.forward_passes, whole.backward_passes)
+            if len(turns) == 1:
+                return Perturbed(images, worst.forward_passes, worst.backward_passes)
+            draws = Draws(seed, Stream.SELECT, range(self.select_draws))
+            log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
+            margin, error = aim.only(here).margin_and_error(log_probs)
+            worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
+        return worst.result()
+
+
+class _Worst:
+    """For each image the point of smallest margin over the select draws, and what it took."""
+
+    def __init__(self, batch: Batch, passes: int) -> None:
+        self._images = batch.images.clone()
+        self._margin = torch.full((len(batch),), math.inf, device=batch.images.device)
+        self._chosen = [""] * len(batch)
+        self.forward_passes = torch.full((len(batch),), passes, dtype=torch.int64)
+        self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
+        #: (n,) on the CPU: positions of the images that are not settled
+        self.active = torch.arange(len(batch))
+
+    def count(self, forward: Tensor, backward: Tensor) -> None:
+        """Add the passes of a run, (B,) each."""
+        self.forward_passes += forward
+        self.backward_passes += backward
+
+    def update(self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: int) -> None:
+        """Learn from a run of `name` on the active images."""
+        self.forward_passes[self.active] += passes
+        where = self.active.to(margin.device)
+        worse = margin < self._margin[where]
+        self._images[where] = torch.where(per_image(worse), images, self._images[where])
+        self._margin[where] = torch.where(worse, margin, self._margin[where])
+        for row in self.active[worse.cpu()].tolist():
+            self._chosen[row] = name
+        self.active = self.active[~settled.cpu()]
+
+    def result(self) -> Perturbed:
+        """What the runs have found."""
+        return Perturbed(self._images, self.forward_passes, self.backward_passes, tuple(self._chosen))
 
 
 @dataclass(frozen=True)
 class Control(Perturbation):
-    """An attack with nothing to spend: one step at eps 0. Its table row must equal the clean one."""
+    """An attack with nothing to spend: eps 0 and one step. Its table row must equal the clean one.
+
+    An attack with restarts keeps two, so that choosing among them is controlled as well.
+    """
 
     name = "control"
 
     attack: Attack
 
     def describe(self) -> dict[str, str | float]:
-        return {"perturbation": self.name, "norm": self.attack.norm, "eps": 0.0}
+        return super().describe() | {"norm": self.attack.norm, "eps": 0.0}
 
     @property
     def budget(self) -> Ball | None:
@@ -127,7 +216,7 @@ class Control(Perturbation):
         return self.attack.draws_per_pass(stochastic)
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        powerless = replace(self.attack, eps=0.0, steps=1, restarts=1)
+        powerless = replace(self.attack, eps=0.0, steps=1, restarts=min(2, self.attack.restarts), passes=None)
         return powerless._perturb(model, batch, seed=seed, rows=rows)
 
 
@@ -141,7 +230,7 @@ class Best:
     def update(self, images: Tensor, margin: Tensor) -> None:
         """Keep `images` where their margin is smaller."""
         better = margin < self.margin
-        self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
+        self.images = torch.where(per_image(better), images, self.images)
         self.margin = torch.where(better, margin, self.margin)
 
 

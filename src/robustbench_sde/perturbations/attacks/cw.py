@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, per_image
@@ -43,6 +44,9 @@ class CarliniWagner(Attack):
     z: float = 2.0
     #: fresh draws that confirm a candidate, in units of `eot_draws`
     confirm: int = 4
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        return self.binary_search_steps
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         origin = torch.atanh((2 * images - 1) * _EDGE)

@@ -1,8 +1,10 @@
 """The model as an attacker sees it: keyed `attack` draws, every pass counted."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,13 +33,40 @@ def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one pass over the current images showed, each (B,)."""
+class Aim:
+    """What an attack wants of each image: away from a class, or, targeted, towards one."""
 
-    #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled
+    #: (B,) int64 on the model's device: the true class, or the target
+    classes: Tensor
+    #: (B,) float: 1 to leave the class, -1 to reach it
+    sign: Tensor
+
+    @classmethod
+    def untargeted(cls, labels: Tensor) -> "Aim":
+        """Away from the true class."""
+        return cls(labels, torch.ones(len(labels), device=labels.device))
+
+    def only(self, rows: Tensor) -> "Aim":
+        """The same for some of the images."""
+        return Aim(self.classes[rows], self.sign[rows])
+
+    def margin_and_error(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
+        """How far (draws, B, classes) are from what is wanted, below zero where it is reached: each (B,)."""
+        margin, error = margin_and_error(log_probs, self.classes)
+        return self.sign * margin, error
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one pass over the current images showed: (B,) each where nothing else is said."""
+
+    #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled.
+    #: Of a targeted attack the negative of this at the target: negative where it is reached.
     margin: Tensor
     #: standard error of `margin` over the draws, 0 for a deterministic model (delta method)
     error: Tensor
+    #: log of the mean probability over the draws (B, classes): for one draw the logits less a constant
+    log_probs: Tensor
 
     def fooled(self, z: float = 0.0) -> Tensor:
         """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
@@ -51,18 +80,45 @@ class Victim:
     """
 
     def __init__(
-        self, model: RandomClassifier, batch: Batch, *, seed: int, eot_draws: int, restart: int
+        self,
+        model: RandomClassifier,
+        batch: Batch,
+        *,
+        seed: int,
+        eot_draws: int,
+        restart: int,
+        aim: Aim | None = None,
     ) -> None:
         self._model, self._batch = model, batch
         self._seed, self._first = seed, restart * _DRAWS_PER_RESTART
         self.eot_draws = eot_draws if model.stochastic else 1
         self.forward_passes = torch.zeros(len(batch), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
+        self._rows = torch.arange(len(batch))
+        self._aim = Aim.untargeted(batch.labels) if aim is None else aim
+
+    def only(self, rows: Tensor) -> "Victim":
+        """The same for some of the images, the others having left the batch; passes count as before.
+
+        Args:
+            rows: (n,) int64 positions in this victim's batch, without repeats. No draw depends on them.
+        """
+        rows = rows.cpu()
+        here = rows.to(self.labels.device)
+        part = copy.copy(self)
+        part._batch = Batch(self._batch.images[here], self._batch.labels[here], self._batch.ids[rows])
+        part._rows, part._aim = self._rows[rows], self._aim.only(here)
+        return part
 
     @property
     def stochastic(self) -> bool:
         """Whether draws differ."""
         return self._model.stochastic
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self._model.classes
 
     @property
     def labels(self) -> Tensor:
@@ -84,7 +140,21 @@ class Victim:
         """
         with torch.no_grad():
             log_probs = self._log_probs(images, step, draws or self.eot_draws)
-        return Look(*_margin_and_error(log_probs, self.labels))
+        return self._look(log_probs)
+
+    def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
+        """Log of the mean probability over the draws of `step`: (B, classes), for attacks of other libraries.
+
+        Differentiable where `images` ask for it; the backward passes are counted when a gradient arrives.
+        """
+        draws = draws or self.eot_draws
+        log_probs = log_mean(self._log_probs(images, step, draws))
+        if log_probs.requires_grad:
+            log_probs.register_hook(partial(self._count_backward, draws))
+        return log_probs
+
+    def _count_backward(self, draws: int, gradient: Tensor) -> None:
+        self.backward_passes[self._rows] += draws if self.stochastic else 1
 
     def gradient(
         self, images: Tensor, step: int, objective: Objective = cross_entropy
@@ -92,21 +162,24 @@ class Victim:
         """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W)."""
         images = images.detach().requires_grad_()
         log_probs = self._log_probs(images, step, self.eot_draws)
-        loss = objective(log_mean(log_probs), self.labels).sum()
+        loss = (self._aim.sign * objective(log_mean(log_probs), self._aim.classes)).sum()
         (gradient,) = torch.autograd.grad(loss, images)
-        self.backward_passes += self.eot_draws
-        return Look(*_margin_and_error(log_probs.detach(), self.labels)), gradient
+        self.backward_passes[self._rows] += self.eot_draws
+        return self._look(log_probs.detach()), gradient
+
+    def _look(self, log_probs: Tensor) -> Look:
+        return Look(*self._aim.margin_and_error(log_probs), log_mean(log_probs))
 
     def _log_probs(self, images: Tensor, step: int, draws: int) -> Tensor:
         draws = draws if self.stochastic else 1
         first = self._first + step * self.eot_draws
-        self.forward_passes += draws
+        self.forward_passes[self._rows] += draws
         indices = range(first, first + draws)
         return self._model.logits(images, self.ids, Draws(self._seed, Stream.ATTACK, indices)).log_softmax(-1)
 
 
-def _margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Margin of the log mean probability and its standard error over the draws, each (B,)."""
+def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Margin of the log mean probability (draws, B, classes) and its standard error over draws, each (B,)."""
     mean = log_mean(log_probs)
     at_label, largest, runner_up = split_label(mean, labels)
     count = len(log_probs)

@@ -77,12 +77,13 @@ def corrupt(
         frost_step=1 / (chosen.frost_scale * scale),
         frost_dir=None if frost_dir is None else Path(frost_dir),
     )
+    whole = images.dtype == torch.uint8
     x = images.to(torch.float32)
-    corrupted = perturbation.recipe(x / 255 if images.dtype == torch.uint8 else x, setting, *parameters)
-    corrupted = corrupted.clamp(0, 1)
-    if images.dtype == torch.uint8:
-        corrupted = truncate(corrupted)
-    return corrupted.to(images.dtype)
+    x = x.div_(255) if whole else x  # a copy if whole: it and what a recipe makes of it may be overwritten
+    corrupted: Tensor = perturbation.recipe(x, setting, *parameters)
+    if whole:
+        return truncate(corrupted.clamp_(0, 1)).to(torch.uint8)
+    return corrupted.clamp(0, 1).to(images.dtype)
 
 
 def _check_images(images: Tensor) -> None:

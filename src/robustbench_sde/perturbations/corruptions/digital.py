@@ -57,10 +57,11 @@ def elastic_transform(x: Tensor, setting: Setting, alpha: float, sigma: float, a
 def pixelate(x: Tensor, setting: Setting, share: float) -> Tensor:
     """Box resize to a `share` of the side and back, on 8 bits with each pass rounded, as Pillow does."""
     height, width = x.shape[-2:]
-    small = x.mul(255).round_()
-    small = _box_shrink(small, max(1, int(width * share)), -1)
-    small = _box_shrink(small, max(1, int(height * share)), -2)
-    return _box_enlarge(_box_enlarge(small.div_(255), width, -1), height, -2)
+    across = _boxes(width, max(1, int(width * share))).to(x.device)
+    down = _boxes(height, max(1, int(height * share))).to(x.device)
+    pixels = x.mul(255).round_()
+    means = _half_up(pixels @ across.T)
+    return _half_up(torch.matmul(down, means, out=pixels)).div_(255)
 
 
 def jpeg_compression(x: Tensor, setting: Setting, quality: float) -> Tensor:
@@ -114,24 +115,23 @@ def _sample(x: Tensor, columns: Tensor, rows: Tensor, border: Border) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="reflection", align_corners=aligned)
 
 
-def _box_shrink(x: Tensor, size: int, dim: int) -> Tensor:
-    """Means, rounded half up, of the values whose centres lie in each of `size` equal boxes along `dim`.
+def _boxes(length: int, size: int) -> Tensor:
+    """(length, length) weights by which each value becomes the mean of that one of `size` boxes it falls in.
 
-    The values are whole numbers, so that no order of summation changes the result.
+    Pillow's box filter down to `size` values and back up to `length`, both at once: repeating a mean and
+    rounding it may change places.
     """
-    step = x.shape[dim] / size
-    position = torch.arange(x.shape[dim], dtype=torch.float64)
+    step = length / size
+    position = torch.arange(length, dtype=torch.float64)
     centre = ((torch.arange(size, dtype=torch.float64) + 0.5) * step)[:, None]
     # in Pillow's order of operations, which decides ties at the edge of a box
     distance = (position - centre + 0.5) * (1 / step)
     window = (position >= (centre - step / 2 + 0.5).floor()) & (position < (centre + step / 2 + 0.5).floor())
-    inside = (window & (distance > -0.5) & (distance <= 0.5)).to(x)
-    weights = inside / inside.sum(1, keepdim=True)
-    means = x @ weights.T if dim == -1 else weights @ x
+    inside = (window & (distance > -0.5) & (distance <= 0.5)).to(torch.float32)
+    box = ((position + 0.5) * (size / length)).long()
+    return (inside / inside.sum(1, keepdim=True))[box]
+
+
+def _half_up(means: Tensor) -> Tensor:
+    """Rounded in place; the order of a few whole numbers' summation does not change the result."""
     return means.add_(0.5 + 2**-13).floor_()
-
-
-def _box_enlarge(x: Tensor, size: int, dim: int) -> Tensor:
-    """Each of `size` positions along `dim` takes the value that its centre falls on."""
-    source = (torch.arange(size, dtype=torch.float64) + 0.5) * (x.shape[dim] / size)
-    return x.index_select(dim, source.long().to(x.device))

@@ -1,0 +1,88 @@
+"""`sde-bench preview`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError
+
+_ATTACK = "Attack"
+
+
+def preview_command(
+    dataset: Annotated[str, typer.Argument(help="Data set by name, or image-folder:PATH.")] = "digits",
+    corruption: Annotated[
+        str | None,
+        typer.Option(
+            help="all, benchmark, noise, blur, weather, digital, or names, with commas.",
+            rich_help_panel=o.CORRUPTION,
+        ),
+    ] = None,
+    severity: o.Severity = "1-5",
+    family: o.Family = None,
+    frost_dir: o.FrostDir = None,
+    attack: Annotated[
+        str | None, typer.Option(help="An attack by name, instead of --corruption.", rich_help_panel=_ATTACK)
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="The checkpoint to attack.", rich_help_panel=_ATTACK)
+    ] = None,
+    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    eps: Annotated[
+        str, typer.Option(help="Budgets for images in [0, 1], with commas.", rich_help_panel=_ATTACK)
+    ] = "0.03",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    images: o.Images = 8,
+    device: o.Device = "auto",
+    score_draws: o.ScoreDraws = 32,
+    seed: o.Seed = 0,
+    out: Annotated[Path, typer.Option(help="The PNG to write.", rich_help_panel="Output")] = Path(
+        "preview.png"
+    ),
+    quiet: o.Quiet = False,
+) -> None:
+    """Write a contact sheet of perturbed images.
+
+    One corruption: images by severity. Several at one severity: corruptions by image. Several at several
+    severities: corruptions by severity, the images taking turns. --attack: original, adversarial image and
+    amplified difference, with the class before and after.
+
+    [bold]Example:[/bold] sde-bench preview digits --corruption fog,frost,snow --severity 1-5 --out fog.png
+    """
+    from robustbench_sde.evaluation.scoring import ScoreSettings
+    from robustbench_sde.models.checkpoint import load_checkpoint
+    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
+    from robustbench_sde.reporting.contact_sheet import write_contact_sheet
+    from robustbench_sde.reporting.progress import progress_bar
+    from robustbench_sde.suite.preview import attacked, corrupted
+
+    if out.suffix != ".png":
+        raise BenchError(f"--out {out} must end in .png")
+    if corruption and attack:
+        raise BenchError("--corruption and --attack exclude each other; give one")
+    budgets, severities = o.parse_eps(eps), o.parse_severities(severity)
+    data = o.test_data(dataset, data_dir, download, image_size, images)
+    if attack is None:
+        sheet = corrupted(
+            data, corruption or "all", severities, family=family, frost_dir=frost_dir, seed=seed
+        )
+    elif checkpoint is None:
+        raise BenchError("--attack needs --checkpoint: the model that is attacked")
+    else:
+        kind = ATTACKS.get(attack)
+        minimal = kind is not None and norm not in kind.norms
+        attacks = (
+            [make_attack(attack)] if minimal else [make_attack(attack, norm=norm, eps=b) for b in budgets]
+        )
+        path = o.find_checkpoints([checkpoint], data.name)[0]
+        model = load_checkpoint(path, device=resolve_device(device))
+        with progress_bar(quiet=quiet) as progress:
+            sheet = attacked(model, data, attacks, ScoreSettings(score_draws, seed=seed), progress=progress)
+    write_contact_sheet(out, sheet.tiles, rows=sheet.rows, columns=sheet.columns)
+    if not quiet:
+        print(f"{out}: {len(sheet.rows)} x {len(sheet.columns)} images")

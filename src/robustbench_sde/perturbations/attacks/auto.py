@@ -1,0 +1,62 @@
+"""The ensemble whose number a single attack should not get below."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTargeted
+from robustbench_sde.perturbations.attacks.base import Attack, BudgetAttack
+from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.square import Square
+from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.norms import Ball
+from robustbench_sde.sde.draws import KeyedRandom
+
+
+@dataclass(frozen=True, kw_only=True)
+class Auto(BudgetAttack):
+    """apgd-ce, apgd-targeted, fmn and square one after the other; each image keeps its worst point.
+
+    After Croce & Hein (ICML 2020). The worst point is chosen on the `select` stream, and an image leaves
+    once its margin there is below zero by `z` standard errors: never because of one draw.
+    """
+
+    name = "auto"
+
+    #: steps of each of the gradient attacks
+    steps: int = 50
+    #: wrong classes that apgd-targeted goes for
+    targets: int = 3
+    #: queries of square for each step of the others
+    queries_per_step: int = 10
+    #: standard errors below zero that the mean margin of a settled image is
+    z: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("queries_per_step", "targets"):
+            if getattr(self, name) < 1:
+                raise BenchError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        members = self.members(model)
+        return sum(member.gradients_per_step(model) for member in members if member.gradients)
+
+    def members(self, model: RandomClassifier) -> Sequence[Attack]:
+        shared: dict[str, Any] = {"norm": self.norm, "eps": self.eps, "eot_draws": self.eot_draws}
+        members: list[Attack] = [APGDCrossEntropy(**shared, steps=self.steps)]
+        if model.classes >= 3:
+            members.append(APGDTargeted(**shared, steps=self.steps, targets=self.targets))
+        members.append(FastMinimumNorm(**shared, steps=self.steps))
+        members.append(Square(**shared, steps=self.steps * self.queries_per_step))
+        return members
+
+    def settled(self, margin: Tensor, error: Tensor) -> Tensor:
+        return margin + self.z * error < 0
+
+    def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        raise NotImplementedError("an ensemble runs its members")

@@ -1,0 +1,128 @@
+"""Fast Minimum-Norm attack (Pintor et al., NeurIPS 2021), judged by the mean margin over draws."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
+from robustbench_sde.perturbations.norms import NORMS, Norm, get_norm, per_image
+from robustbench_sde.sde.draws import KeyedRandom
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastMinimumNorm(Attack):
+    """The smallest change, by steps of decaying size in a ball that shrinks while the image is fooled.
+
+    On a random model one lucky draw says nothing: a point counts as fooled where the margin of the mean
+    probability is below zero by `z` standard errors, and again on fresh draws, `confirm` times as many.
+    Images without such a point keep the one of smallest margin. With `eps` the ball never grows past it.
+    """
+
+    name = "fmn"
+    norms = ("l2", "linf")
+    minimal = True
+
+    steps: int = 100
+    #: length of the first step (L2, whatever the norm); it decays to a hundredth by half a cosine
+    step_size: float = 1.0
+    #: share by which the ball grows or shrinks at first; it decays to a fiftieth
+    growth: float = 0.05
+    #: standard errors below zero that the mean margin has to be
+    z: float = 2.0
+    #: fresh draws that confirm a point, in units of `eot_draws`
+    confirm: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.growth < 1:
+            raise BenchError(f"growth is {self.growth}; it must be between 0 and 1")
+
+    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        norm, largest = get_norm(self.norm), math.inf if self.eps is None else self.eps
+        delta = torch.zeros_like(images)
+        if restart:  # the first start is the image itself
+            kick = norm.random(start, victim.ids, images, draw=restart)
+            delta = (images + min(largest, 0.1) * kick).clamp(0, 1) - images
+        radius = torch.full((len(images),), largest, device=images.device)
+        nearest = _Nearest(images)
+        for step in range(self.steps + 1):
+            x = (images + delta).clamp(0, 1)
+            first = step * (1 + self.confirm)
+            if step == self.steps:
+                look = victim.look(x, first)
+            else:
+                look, gradient = victim.gradient(x, first, margin_loss)
+            size = norm.size(delta)
+            fooled = self._confirmed(victim, x, look, first + 1)
+            nearest.update(x, size, look.margin, fooled)
+            if step == self.steps:
+                break
+            cosine = (1 + math.cos(math.pi * step / self.steps)) / 2
+            growth = self.growth * (0.02 + 0.98 * cosine)
+            radius = self._next_radius(norm, radius, size, look, gradient, fooled, nearest, growth)
+            radius = radius.clamp_max(largest)
+            length = self.step_size * (0.01 + 0.99 * cosine)
+            delta = _into(norm, delta + length * NORMS["l2"].steepest(gradient), radius)
+            delta = (images + delta).clamp(0, 1) - images
+        result = nearest.images
+        return result if self.budget is None else self.budget.project(images, result)
+
+    def _confirmed(self, victim: Victim, x: Tensor, look: Look, step: int) -> Tensor:
+        """Where the look and a second one over fresh draws both say fooled: (B,) bool."""
+        fooled = look.fooled(self.z)
+        rows = fooled.nonzero()[:, 0]
+        if victim.stochastic and len(rows):
+            again = victim.only(rows).look(x[rows], step, draws=self.confirm * victim.eot_draws)
+            fooled = fooled.clone()
+            fooled[rows] = again.fooled(self.z)
+        return fooled
+
+    @staticmethod
+    def _next_radius(
+        norm: Norm,
+        radius: Tensor,
+        size: Tensor,
+        look: Look,
+        gradient: Tensor,
+        fooled: Tensor,
+        nearest: "_Nearest",
+        growth: float,
+    ) -> Tensor:
+        """Shrink where fooled, grow where not; before any success go to where the boundary seems to be."""
+        flat = gradient.flatten(1)
+        slope = flat.abs().sum(1) if norm.name == "linf" else flat.norm(dim=1)
+        guess = size + look.margin.clamp_min(0) / slope.clamp_min(1e-12)
+        outside = torch.where(nearest.found, radius * (1 + growth), guess)
+        inside = torch.minimum(radius, nearest.distance) * (1 - growth)
+        return torch.where(fooled, inside, outside)
+
+
+def _into(norm: Norm, delta: Tensor, radius: Tensor) -> Tensor:
+    """Projection into a ball of its own radius for each image."""
+    if norm.name == "linf":
+        return torch.minimum(torch.maximum(delta, per_image(-radius)), per_image(radius))
+    return delta * per_image((radius / norm.size(delta).clamp_min(1e-30)).clamp_max(1.0))
+
+
+class _Nearest:
+    """The closest confirmed point, or else the one of smallest margin."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self.distance = torch.full((len(images),), math.inf, device=images.device)
+        self._margin = torch.full((len(images),), math.inf, device=images.device)
+
+    def update(self, x: Tensor, distance: Tensor, margin: Tensor, fooled: Tensor) -> None:
+        """Take over the points that are better than what there is."""
+        nearer = fooled & (distance < self.distance)
+        lower = ~fooled & ~self.found & (margin < self._margin)
+        better = nearer | lower
+        self.images = torch.where(per_image(better), x, self.images)
+        self.distance = torch.where(nearer, distance, self.distance)
+        self._margin = torch.where(better, margin, self._margin)
+        self.found = self.found | fooled

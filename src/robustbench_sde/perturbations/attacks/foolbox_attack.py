@@ -1,0 +1,143 @@
+"""Any fixed-budget attack of foolbox by its class name, behind our model and scored by us."""
+
+import inspect
+import math
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.norms import get_norm
+from robustbench_sde.sde.draws import KeyedRandom
+
+#: What comes before the class name.
+PREFIX = "foolbox:"
+_NORMS = {2: "l2", math.inf: "linf"}
+#: Attacks that need what we do not give, by class name.
+_REFUSED = {
+    "DatasetAttack": "it needs a data set of its own",
+    "GenAttack": "it needs a target class",
+    "SpatialAttack": "it rotates and shifts: no norm bounds it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoolboxAttack(Attack):
+    """An attack of foolbox; `foolbox:LinfPGD` makes a subclass of this.
+
+    Images are attacked one by one, so that foolbox's global random numbers can be seeded for each. Its own
+    success flags are never looked at. Step sizes are 2.5 / steps of the budget, not foolbox's.
+    """
+
+    name = "foolbox"
+    #: name of the class in foolbox.attacks
+    kind: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        if self.eps is None and not self.minimal:
+            raise BenchError(f"{self.name} needs a budget: give --eps")
+        super().__post_init__()
+
+    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        if self.minimal and victim.stochastic:
+            raise BenchError(
+                f"{self.name} keeps the closest point that was ever misclassified, which on a random model "
+                "is one lucky draw: use fmn or cw"
+            )
+        return torch.cat(
+            [
+                self._one(victim.only(torch.tensor([row])), images[row : row + 1], start, restart)
+                for row in range(len(images))
+            ]
+        )
+
+    def _one(self, victim: Victim, image: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        foolbox = _foolbox()
+
+        from robustbench_sde.perturbations.attacks.foolbox_model import FoolboxModel, seeded
+
+        attack = _foolbox_class(self.kind)(**self._arguments())
+        options: dict[str, Any] = {} if self.minimal else {"epsilon": self.eps}
+        with seeded(start, victim.ids, restart):
+            criterion = foolbox.Misclassification(victim.labels)
+            result: Tensor = attack.run(FoolboxModel(victim), image, criterion, **options).detach()
+        if not result.isfinite().all():
+            return result  # for the verification to find
+        return result.clamp(0, 1) if self.budget is None else self.budget.project(image, result)
+
+    def _arguments(self) -> dict[str, Any]:
+        taken = inspect.signature(_foolbox_class(self.kind)).parameters
+        arguments = {"steps": self.steps, "rel_stepsize": 2.5 / self.steps}
+        return {name: value for name, value in arguments.items() if name in taken}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return _rebuild, (self.kind, values)
+
+
+def _rebuild(kind: str, values: dict[str, Any]) -> FoolboxAttack:
+    return foolbox_kind(kind)(**values)
+
+
+@cache
+def foolbox_kind(kind: str) -> type[FoolboxAttack]:
+    """The attack `foolbox:<kind>`, a subclass of its own so that its repr names it.
+
+    Raises:
+        BenchError: foolbox has no such attack, or it cannot be run here; says why.
+    """
+    foolbox = _foolbox()
+    found = _foolbox_class(kind)
+    name = PREFIX + kind
+    if kind in _REFUSED:
+        raise BenchError(f"{name} cannot be run: {_REFUSED[kind]}")
+    minimal = issubclass(found, foolbox.attacks.base.MinimizationAttack)
+    power = getattr(getattr(found, "distance", None), "p", None)
+    if isinstance(getattr(found, "distance", None), property):  # the caller's choice of distance
+        power = None
+    if power not in _NORMS:
+        known = " and ".join(sorted(_NORMS.values()))
+        raise BenchError(f"{name} cannot be run: it has not one of the norms {known}")
+    required = [
+        parameter.name
+        for parameter in inspect.signature(found).parameters.values()
+        if parameter.default is parameter.empty and parameter.name not in ("steps", "kwargs")
+    ]
+    if required:
+        raise BenchError(f"{name} cannot be run: it needs {', '.join(required)}")
+    norm = get_norm(_NORMS[power]).name
+    attributes = {
+        "name": name,
+        "kind": kind,
+        "norms": (norm,),
+        "minimal": minimal,
+        "__doc__": f"foolbox's {kind}.",
+        "__module__": __name__,
+        "__qualname__": name,
+    }
+    return dataclass(frozen=True, kw_only=True, repr=True)(type(kind, (FoolboxAttack,), attributes))
+
+
+def _foolbox() -> Any:
+    """The library, which takes its time to import."""
+    return import_module("foolbox")
+
+
+def _foolbox_class(kind: str) -> type[Any]:
+    foolbox = _foolbox()
+    known = {
+        name: value
+        for name, value in vars(foolbox.attacks).items()
+        if inspect.isclass(value)
+        and issubclass(value, foolbox.attacks.base.Attack)
+        and value.__module__ != foolbox.attacks.base.__name__
+    }
+    if kind not in known:
+        raise unknown_name("foolbox attack", kind, known)
+    return known[kind]

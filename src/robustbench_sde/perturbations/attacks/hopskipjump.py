@@ -1,0 +1,93 @@
+"""HopSkipJump (Chen, Jordan & Wainwright, IEEE S&P 2020), foolbox's, which sees only decisions."""
+
+import warnings
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.perturbations.attacks.base import Attack, Best
+from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.norms import get_norm, per_image
+from robustbench_sde.sde.draws import KeyedRandom
+
+#: How far past the point that was found, in units of the way to it.
+_PAST = (1.0, 1.01, 1.03, 1.1, 1.3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HopSkipJump(Attack):
+    """The smallest change along the decision boundary, from decisions alone; slow, image by image.
+
+    It breaks down on a decision that flickers, so it sees the decision of the mean over one fixed set of
+    draws. Fresh draws then say how far past that boundary the point has to go: as far as is fooled by `z`
+    standard errors, or with `eps` to whichever distance in the ball has the smallest margin.
+    """
+
+    name = "hopskipjump"
+    norms = ("l2", "linf")
+    minimal = True
+    gradients = False
+
+    steps: int = 10
+    #: decisions for the first gradient estimate
+    queries: int = 30
+    #: draws of a decision, in units of `eot_draws`
+    confirm: int = 4
+    #: standard errors below zero that the mean margin has to be
+    z: float = 2.0
+
+    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        found = torch.cat(
+            [
+                self._one(victim.only(torch.tensor([row])), images[row : row + 1], start, restart)
+                for row in range(len(images))
+            ]
+        )
+        return self._past(victim, images, found)
+
+    def _one(self, victim: Victim, image: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        foolbox: Any = import_module("foolbox")  # heavy: only where it is used
+
+        from robustbench_sde.perturbations.attacks.foolbox_model import FoolboxModel, seeded
+
+        draws = self.confirm * victim.eot_draws
+        if bool((victim.look(image, 0, draws=draws).margin < 0).all()):
+            return image  # nothing to look for
+        attack = foolbox.attacks.HopSkipJumpAttack(
+            foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=100, steps=20),
+            steps=self.steps,
+            initial_gradient_eval_steps=self.queries,
+            max_gradient_eval_steps=4 * self.queries,
+            constraint=self.norm,
+        )
+        with seeded(start, victim.ids, restart), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that random images fail is handled below
+            try:
+                result: Tensor = attack.run(
+                    FoolboxModel(victim, fixed_draws=draws), image, foolbox.Misclassification(victim.labels)
+                )
+            except ValueError:  # no random image is misclassified: there is no way in
+                return image
+        return result.detach().clamp(0, 1)
+
+    def _past(self, victim: Victim, images: Tensor, found: Tensor) -> Tensor:
+        """The first point on the way past `found` that is fooled on fresh draws, or the best in the ball."""
+        best = Best(images.clone())
+        done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        draws = self.confirm * victim.eot_draws
+        reach = torch.ones(len(images), device=images.device)
+        if self.budget is not None:
+            reach = self.budget.eps / get_norm(self.norm).size(found - images).clamp_min(1e-12)
+        for turn, factor in enumerate(_PAST):
+            # in a ball: from its surface inwards; without one: outwards from the point that was found
+            length = reach.clamp_max(1e6) / factor if self.budget is not None else reach * factor
+            x = (images + per_image(length) * (found - images)).clamp(0, 1)
+            x = x if self.budget is None else self.budget.project(images, x)
+            look = victim.look(x, (turn + 1) * self.confirm, draws=draws)
+            best.update(x, torch.where(done, torch.inf, look.margin))
+            if self.budget is None:
+                done |= look.fooled(self.z)
+        return best.images

@@ -1,0 +1,23 @@
+"""Random noise of the size of an attack: the control that every attack has to beat."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from robustbench_sde.perturbations.attacks.base import BudgetAttack
+from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.norms import Ball
+from robustbench_sde.sde.draws import KeyedRandom
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(BudgetAttack):
+    """Uniformly random points of the ball, the worst of `restarts` tries; it knows nothing of the model."""
+
+    name = "noise"
+    gradients = False
+
+    restarts: int = 10
+
+    def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        return ball.random(start, victim.ids, images, draw=restart)

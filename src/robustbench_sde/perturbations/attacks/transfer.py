@@ -1,0 +1,54 @@
+"""Transfer: made on one network, scored on another."""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
+from robustbench_sde.results.provenance import file_sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(APGDCrossEntropy):
+    """apgd-ce on the same network with its noise off, or on the checkpoint `source`.
+
+    The target itself is never asked.
+    """
+
+    name = "transfer"
+
+    #: a checkpoint file; None is the target itself with its noise off
+    source: str | None = None
+    #: of the file's bytes: another file of that name is another attack
+    source_sha256: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source is not None:
+            load_checkpoint(Path(self.source))  # says what is wrong with the file
+            object.__setattr__(self, "source_sha256", file_sha256(Path(self.source)))
+
+    def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
+        if self.source is None:
+            noise_off = getattr(model, "with_noise", None)
+            if noise_off is None:
+                raise BenchError(
+                    f"the noise of {model.name} cannot be switched off: give transfer a --source"
+                )
+            silent: RandomClassifier = noise_off(enabled=False)
+            return silent
+        source = _load(self.source, self.source_sha256, str(model.device))
+        if (source.image_shape, source.classes) != (model.image_shape, model.classes):
+            raise BenchError(
+                f"{self.source} takes images of shape {source.image_shape} in {source.classes} classes, "
+                f"{model.name} {model.image_shape} in {model.classes}: nothing transfers"
+            )
+        return source
+
+
+@lru_cache(maxsize=2)
+def _load(path: str, sha256: str, device: str) -> RandomClassifier:
+    return load_checkpoint(Path(path), device=device)

@@ -1,0 +1,149 @@
+"""Corruptions as perturbations of a cell: made here, or read from a published set."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.data.official import OfficialSet
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
+from robustbench_sde.perturbations.corruptions.apply import corrupt
+from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
+from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, select
+from robustbench_sde.perturbations.corruptions.severities import choose_family
+
+
+@dataclass(frozen=True)
+class Corrupted(Perturbation):
+    """Images under one corruption at one severity.
+
+    Published corruptions are stored as uint8, so images are corrupted as uint8 and truncated. Plain
+    perturbations (`gaussian:0.1`), which are there to be compared with theory, stay floats.
+    """
+
+    name = "corruption"
+
+    corruption: str
+    #: 1 to 5; None for a plain perturbation
+    severity: int | None = None
+    #: whose parameters; None goes by the size of the images
+    family: str | None = None
+    #: folder of the original frost photographs; None for synthetic frost
+    frost_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        _, parameter = find(self.corruption)
+        if parameter is not None and self.severity is not None:
+            raise BenchError(f"corruption {self.corruption!r} has a parameter and takes no severity")
+        if parameter is None and self.severity not in range(1, 6):
+            raise BenchError(f"severity is {self.severity}; it must be a whole number from 1 to 5")
+        choose_family(self.family, 1)
+
+    @property
+    def label(self) -> str:
+        return self.corruption
+
+    def describe(self) -> dict[str, str | float]:
+        return super().describe() | {"severity": _column(self.severity)}
+
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        published = self.corruption in CORRUPTIONS
+        images = (batch.images * 255).round().to(torch.uint8) if published else batch.images
+        corrupted = corrupt(
+            images,
+            self.corruption,
+            self.severity or 0,
+            image_ids=batch.ids,
+            seed=seed,
+            family=self.family,
+            frost_dir=self.frost_dir,
+        )
+        return _free(to_float(corrupted) if published else corrupted, batch)
+
+
+@dataclass(frozen=True)
+class Stored(Perturbation):
+    """Images that a published set holds for one corruption and severity; read batch by batch."""
+
+    name = "stored"
+
+    #: as `cifar10-c`
+    set: str
+    corruption: str
+    #: None in a set without severities
+    severity: int | None
+    #: of the images that are used, so that another copy of the set is other work
+    fingerprint: str
+    source: OfficialSet = field(repr=False, compare=False)
+
+    @property
+    def label(self) -> str:
+        return self.corruption
+
+    def describe(self) -> dict[str, str | float]:
+        return super().describe() | {"severity": _column(self.severity)}
+
+    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        images = self.source.images(self.corruption, self.severity, batch.ids)
+        return _free(to_float(images.to(batch.images.device)), batch)
+
+
+def make_corruptions(
+    names: str, severities: Sequence[int], *, family: str | None = None, frost_dir: Path | None = None
+) -> list[Perturbation]:
+    """Every corruption that `names` stands for (see `select`) at every severity; plain ones once.
+
+    Raises:
+        BenchError: an unknown name or family, a severity outside 1 to 5, no frost photographs in `frost_dir`.
+    """
+    if frost_dir is not None and not all((frost_dir / name).is_file() for name in PHOTOGRAPHS):
+        raise BenchError(f"{frost_dir} lacks frost photographs; it needs {', '.join(PHOTOGRAPHS)}")
+    made: list[Perturbation] = []
+    for name in select(names):
+        if name in CORRUPTIONS:
+            photographs = frost_dir if name == "frost" else None  # which no other one needs
+            made += [Corrupted(name, severity, family, photographs) for severity in severities]
+        else:
+            made.append(Corrupted(name, None, family))
+    return made
+
+
+def stored_corruptions(
+    source: OfficialSet, data: ImageDataset, names: str, severities: Iterable[int]
+) -> list[Perturbation]:
+    """The corruptions of a published set that `names` stands for, paired by id with the clean images.
+
+    `all` is every corruption in the folder; `benchmark` is the published 15, or all of a set with other ones.
+
+    Raises:
+        BenchError: one is not in the folder, a file is damaged, or its labels are not those of `data`.
+    """
+    present = source.corruptions
+    wanted: list[str] = []
+    for word in names.split(","):
+        own = word.strip() in present
+        everything = word.strip() == "all" or (word.strip() == "benchmark" and not source.severities)
+        wanted += present if everything else [word.strip()] if own else select(word)
+    made: list[Perturbation] = []
+    for name in dict.fromkeys(wanted):
+        for severity in severities if source.severities else (None,):
+            source.check(name, severity, data)
+            mark = source.fingerprint(name, severity, data.ids)
+            made.append(Stored(source.name, name, severity, mark, source))
+    return made
+
+
+def _column(severity: int | None) -> float:
+    return math.nan if severity is None else float(severity)
+
+
+def _free(images: Tensor, batch: Batch) -> Perturbed:
+    """Corruptions look at no model: they take no passes."""
+    none = torch.zeros(len(batch), dtype=torch.int64)
+    return Perturbed(images, none, none)

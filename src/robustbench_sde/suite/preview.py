@@ -1,0 +1,116 @@
+"""What a contact sheet shows: labelled tiles of perturbed images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.evaluation.cell import evaluate
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.perturbations.corruptions import CORRUPTIONS, corrupt, select
+from robustbench_sde.progress import SILENT, Progress
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Tiles by row and column, with the labels of both."""
+
+    rows: list[str]
+    columns: list[str]
+    #: (C, H, W) each, uint8 or float in [0, 1]
+    tiles: list[list[Tensor]]
+
+
+def corrupted(
+    data: ImageDataset,
+    names: str,
+    severities: Sequence[int],
+    *,
+    family: str | None = None,
+    frost_dir: Path | None = None,
+    seed: int = 0,
+) -> Sheet:
+    """One corruption: images by severity. Several at one severity: corruptions by image.
+
+    Several at several severities: corruptions by severity, the images taking turns. A plain perturbation has
+    no severities; by severity, it fills the first column only.
+
+    Raises:
+        BenchError: an unknown name or family, no photographs in `frost_dir`.
+    """
+    chosen = select(names)
+
+    def images(name: str, severity: int, which: slice) -> list[Tensor]:
+        ids = data.ids[which]
+        options = {"family": family, "frost_dir": frost_dir}
+        return list(corrupt(data.images[which], name, severity, image_ids=ids, seed=seed, **options))  # type: ignore[arg-type]
+
+    def levels(name: str) -> Sequence[int]:
+        return severities if name in CORRUPTIONS else severities[:1]
+
+    whole, clean = slice(None), list(data.images)
+    headings = ["clean", *(f"severity {severity}" for severity in severities)]
+    if len(chosen) == 1:
+        (name,) = chosen
+        columns = [clean, *(images(name, severity, whole) for severity in levels(name))]
+        labels = [data.class_names[label] for label in data.labels.tolist()]
+        if name not in CORRUPTIONS:
+            headings = ["clean", name]
+        return Sheet(labels, headings, [list(row) for row in zip(*columns, strict=True)])
+    if len(severities) == 1:
+        labels = [data.class_names[label] for label in data.labels.tolist()]
+        return Sheet(
+            ["clean", *chosen], labels, [clean, *(images(name, severities[0], whole) for name in chosen)]
+        )
+    tiles = []
+    for row, name in enumerate(chosen):
+        turn = row % len(data)
+        which = slice(turn, turn + 1)
+        tiles.append([clean[turn], *(images(name, severity, which)[0] for severity in levels(name))])
+    return Sheet(chosen, headings, tiles)
+
+
+def attacked(
+    model: RandomClassifier,
+    data: ImageDataset,
+    attacks: Sequence[Attack],
+    settings: ScoreSettings,
+    *,
+    progress: Progress = SILENT,
+) -> Sheet:
+    """Original, then for each attack its image and the difference, amplified around mid-grey.
+
+    A row's label is the class, then what the model takes the original and each attacked image for.
+
+    Raises:
+        BenchError: the data do not fit the model.
+        InvalidEvaluationError: see `evaluate`.
+    """
+    original = to_float(data.images)
+    progress.start("images", len(data) * len(attacks))
+    before = evaluate(model, data, Clean(), settings).records["prediction"]
+    rows = [
+        f"{data.class_names[label]}: {data.class_names[guess]}"
+        for label, guess in zip(data.labels.tolist(), before, strict=True)
+    ]
+    columns, tiles = ["original"], [[image] for image in original]
+    for attack in attacks:
+        result = evaluate(model, data, attack, settings, progress=progress)
+        change, factor = _amplified(result.images - original)
+        columns += [str(attack), f"difference x {factor:.3g}"]
+        for row, guess in enumerate(result.records["prediction"]):
+            tiles[row] += [result.images[row], change[row]]
+            rows[row] += f" → {data.class_names[guess]}"
+    return Sheet(rows, columns, tiles)
+
+
+def _amplified(change: Tensor) -> tuple[Tensor, float]:
+    """Changes (B, C, H, W) of either sign as images around mid-grey, and the factor, the same for all."""
+    largest = float(change.abs().max())
+    factor = 0.5 / largest if largest > 0 else 1.0
+    return (0.5 + factor * change).clamp(0, 1), factor
