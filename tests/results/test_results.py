@@ -72,6 +72,15 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_files_have_the_permissions_that_the_user_chose(tmp_path):
+    """A writer that narrows the mode of its file does not decide: the umask does."""
+    with atomic_write(tmp_path / "narrow") as temporary:
+        temporary.write_text("x")
+        temporary.chmod(0o600)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "narrow").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_failed_write_is_one_sentence(tmp_path):
     """A folder in the place of a file is an input error that names it."""
     (tmp_path / "taken").mkdir()

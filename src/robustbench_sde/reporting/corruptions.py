@@ -10,7 +10,7 @@ from rich.table import Table
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import COLOURS, MARKERS, save, styled
-from robustbench_sde.reporting.terminal import interval, make_console
+from robustbench_sde.reporting.terminal import interval, make_console, print_footer
 from robustbench_sde.results.run_folder import RunFolder
 
 Row = dict[Hashable, Any]
@@ -24,13 +24,7 @@ def print_corruptions(
     for name, own in corruptions.groupby("checkpoint", sort=False):
         console.print(_by_severity(str(name), own, summary))
     console.print(_means(corruptions, reference))
-    if reused:
-        console.print(f"{reused} of {len(summary)} cells were stored already", style="dim")
-    for row in summary[summary["status"] != "ok"].to_dict("records"):
-        console.print(
-            f"{row['checkpoint']} {row['perturbation']}: {row['status']}", style="bold red", markup=False
-        )
-    console.print(f"tables and figures: {folder}", style="dim", markup=False, soft_wrap=True)
+    print_footer(summary, folder=folder, reused=reused)
 
 
 def _by_severity(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> Table:

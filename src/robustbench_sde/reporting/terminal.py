@@ -17,14 +17,18 @@ _PIPE_WIDTH = 160
 
 def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> None:
     """The summary as a table, a line about its provenance, and every status that is not ok."""
+    make_console().print(summary_table(summary))
+    print_footer(summary, folder=folder, reused=reused)
+
+
+def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
+    """How many cells were there before, every status that is not ok, and where the files are."""
     console = make_console()
-    console.print(summary_table(summary))
     if reused:
         console.print(f"{reused} of {len(summary)} cells were stored already", style="dim")
     for row in summary[summary["status"] != "ok"].to_dict("records"):
-        console.print(
-            f"{row['checkpoint']} {row['perturbation']}: {row['status']}", style="bold red", markup=False
-        )
+        text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
+        console.print(text, style="bold red", markup=False)
     console.print(f"tables: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
