@@ -36,12 +36,12 @@ class Deterministic(nn.Module):
 
 
 def pgd_accuracy(
-    model: RandomClassifier, data: rb.ImageDataset, norm: str, eps: float
+    model: RandomClassifier, data: rb.ImageDataset, norm: str, eps: float, *, random_start: bool
 ) -> tuple[float, float]:
-    """Accuracy that (our, foolbox's) PGD leaves: 20 steps of 2.5 eps / 20 from a random start."""
-    ours = rb.attack(model, data, "pgd", norm=norm, eps=eps, steps=PGD_STEPS).records["correct"].mean()
+    """Accuracy that (our, foolbox's) PGD leaves after 20 steps of 2.5 eps / 20."""
+    ours = rb.attack(model, data, "pgd", norm=norm, eps=eps, steps=PGD_STEPS, random_start=random_start)
     kind = fb.attacks.LinfPGD if norm == "linf" else fb.attacks.L2PGD
-    attack = kind(rel_stepsize=2.5 / PGD_STEPS, steps=PGD_STEPS)
+    attack = kind(rel_stepsize=2.5 / PGD_STEPS, steps=PGD_STEPS, random_start=random_start)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _, images, _ = attack(
@@ -50,7 +50,9 @@ def pgd_accuracy(
             data.labels,
             epsilons=eps,
         )
-    return float(ours), float(rb.score(model, data, images).records["correct"].mean())
+    return float(ours.records["correct"].mean()), float(
+        rb.score(model, data, images).records["correct"].mean()
+    )
 
 
 def cw_distances(model: RandomClassifier, data: rb.ImageDataset) -> tuple[Tensor, Tensor]:
@@ -84,8 +86,10 @@ def main() -> None:
     print(f"digits-ode, {len(data)} images, accuracy left (ours / foolbox)")
     for norm, budgets in (("linf", (0.01, 0.03, 0.06)), ("l2", (0.25, 0.5, 1.0))):
         for eps in budgets:
-            ours, theirs = pgd_accuracy(model, data, norm, eps)
-            print(f"pgd {norm:4} eps {eps:<5} {ours:6.1%} / {theirs:6.1%}")
+            for start in (True, False):
+                ours, theirs = pgd_accuracy(model, data, norm, eps, random_start=start)
+                where = "random start" if start else "same start"
+                print(f"pgd {norm:4} eps {eps:<5} {ours:6.1%} / {theirs:6.1%} {where}", flush=True)
     started = time.perf_counter()
     ours, theirs = cw_distances(model, data)
     quartiles = torch.tensor([0.25, 0.5, 0.75])
