@@ -1,8 +1,11 @@
 """Small models and data that many tests share."""
 
+from pathlib import Path
+
 import torch
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import ModelSpec, NoiseSpec
 
@@ -36,3 +39,11 @@ def make_data(count: int = 12, shape: tuple[int, int, int] = (1, 12, 12), classe
     labels = torch.randint(0, classes, (count,), generator=generator)
     names = tuple(f"class{index}" for index in range(classes))
     return ImageDataset.whole("random", "test", images, labels, names)
+
+
+def save_digits_model(path: Path, kind: str = "multiplicative", **changes: object) -> Path:
+    """A checkpoint of a tiny untrained classifier that takes the embedded digits."""
+    model = make_model(kind, **({"height": 32, "width": 32, "classes": 10, "stem_strides": (4, 2)} | changes))
+    dataset = DatasetRef(name="digits", fingerprint="", class_names=tuple("0123456789"))
+    save_checkpoint(path, model, CheckpointHeader(model=model.spec, dataset=dataset))
+    return path

@@ -1,6 +1,7 @@
 """Checkpoints: self-describing, atomic, never executed."""
 
 import json
+import math
 import pickle
 
 import pytest
@@ -103,8 +104,11 @@ class Bomb:
         (lambda path: rewrite(path, header=" " * 2**21), "characters"),
         (lambda path: edit_header(path, lambda h: h["model"].update(features=10**9)), "features"),
         (lambda path: edit_header(path, lambda h: h["model"].update(features=16)), "shape"),
-        (lambda path: edit_header(path, lambda h: h["model"]["noise"].update(kind="additve")), "additive"),
-        (lambda path: edit_header(path, lambda h: h["model"]["noise"].update(sigma=float("nan"))), "sigma"),
+        (lambda path: edit_header(path, lambda h: h["model"]["noise"][0].update(kind="additve")), "additive"),
+        (lambda path: edit_header(path, lambda h: h["model"].update(noise={"kind": "additve"})), "additive"),
+        (lambda path: edit_header(path, lambda h: h["model"]["noise"][0].update(sigma=math.nan)), "sigma"),
+        (lambda path: edit_header(path, lambda h: h["model"].update(solver="rk4")), "solves ODEs only"),
+        (lambda path: edit_header(path, lambda h: h["model"].update(solver="eulr")), "did you mean 'euler'"),
         (lambda path: edit_header(path, lambda h: h["model"].update(extra=1)), "extra"),
         (lambda path: edit_header(path, lambda h: h.pop("dataset")), "dataset"),
         (damage_nan, "NaN"),

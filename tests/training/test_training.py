@@ -77,12 +77,49 @@ def test_the_header_says_what_was_trained(tmp_path):
     path = tmp_path / "m.safetensors"
     train(CONFIG, DATA, path, test=DATA)
     header = read_header(path)
-    assert header.model.noise.kind == "multiplicative"
+    assert [term.kind for term in header.model.noise] == ["multiplicative"]
     assert header.model.image_shape == (1, 12, 12)
     assert header.dataset.fingerprint == DATA.fingerprint
     assert header.training["test_images"] == 20
     low, high = header.training["test_accuracy"][1:]
     assert 0 <= low < high <= 1
+
+
+def test_options_on_noise_and_solver_reach_the_model(tmp_path):
+    """Terms, shape, growth, learned sigma and solver are trained with, and learning moves sigma."""
+    options = {"noise": "additive:0.2+multiplicative", "noise_shape": "channel", "sigma_growth": 0.5}
+    config = parse_config(
+        CONFIG.model_dump() | options | {"learn_sigma": True, "solver": "heun", "steps": 3, "epochs": 1}
+    )
+    path = tmp_path / "m.safetensors"
+    train(config, DATA, path)
+    model = load_checkpoint(path)
+    assert (model.noise, model.solver) == ("additive+multiplicative", "heun")
+    assert {(term.shape, term.growth, term.learned) for term in model.spec.noise} == {("channel", 0.5, True)}
+    assert float(weights(path)["learned.additive"]) != pytest.approx(0.2, abs=1e-6)
+
+
+def test_noise_and_solver_that_do_not_fit_stop_before_training(tmp_path):
+    """One sentence, and no file."""
+    config = CONFIG.model_copy(update={"solver": "rk4"})
+    with pytest.raises(BenchError, match="rk4 solves ODEs only"):
+        train(config, DATA, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"noise": "none"}, "random-ode-seed0"),
+        ({"noise": "additive:0.2+jump"}, "random-additive-0.2+jump-0.3-seed0"),
+        ({"noise": "none", "preset": "resnet"}, "random-resnet-seed0"),
+        ({"noise": "multiplicative", "preset": "liu2020"}, "random-liu2020-multiplicative-0.3-seed0"),
+        ({"noise": "none", "preset": "liu2020"}, "random-liu2020-ode-seed0"),
+    ],
+)
+def test_default_names_say_what_was_trained(changes, name):
+    """Data, preset where it is not of the usual two, every term with its sigma, and the seed."""
+    assert CONFIG.model_copy(update=changes).default_name(DATA) == name
 
 
 def test_schedules_have_their_shape():
@@ -121,6 +158,9 @@ def test_every_crop_is_a_window_of_the_padded_image():
     ("options", "message"),
     [
         ({"noise": "additve"}, "did you mean 'additive'"),
+        ({"noise": "additive:0+dropout"}, "sigma 0"),
+        ({"noise": "additive", "keep": 0.8}, "choose noise dropout"),
+        ({"noise": "additive", "noise_shape": "scaler"}, "did you mean 'scalar'"),
         ({"preset": "digit"}, "did you mean 'digits'"),
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"epochs": 0}, "epochs"),

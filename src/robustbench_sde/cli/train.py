@@ -20,14 +20,45 @@ def train_command(
     download: o.Download = False,
     image_size: o.ImageSize = None,
     preset: Annotated[
-        str, typer.Option(help="Architecture: digits or cifar.", rich_help_panel=_MODEL)
+        str, typer.Option(help="Architecture: see sde-bench list presets.", rich_help_panel=_MODEL)
     ] = "digits",
     noise: Annotated[
-        str, typer.Option(help="none (an ODE), additive, multiplicative or dropout.", rich_help_panel=_MODEL)
+        str,
+        typer.Option(
+            help="none (an ODE), additive, multiplicative, dropout, jump, or several: additive:0.3+dropout.",
+            rich_help_panel=_MODEL,
+        ),
     ] = "none",
     sigma: Annotated[
-        float, typer.Option(help="Noise scale; for dropout sqrt((1-p)/p).", rich_help_panel=_MODEL)
+        float, typer.Option(help="Noise scale; for jump the size of a jump.", rich_help_panel=_MODEL)
     ] = 0.5,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Share p kept by dropout, for sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
+    ] = None,
+    noise_shape: Annotated[
+        str,
+        typer.Option(
+            help="What has its own Brownian motion: each entry (independent), channel or image (scalar).",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "independent",
+    sigma_growth: Annotated[
+        float, typer.Option(help="sigma(T) / sigma(0), linear in between.", rich_help_panel=_MODEL)
+    ] = 1.0,
+    learn_sigma: Annotated[
+        bool, typer.Option("--learn-sigma", help="Train sigma, from --sigma on.", rich_help_panel=_MODEL)
+    ] = False,
+    jump_rate: Annotated[
+        float, typer.Option(help="Expected jumps per unit of time.", rich_help_panel=_MODEL)
+    ] = 2.0,
+    solver: Annotated[
+        str,
+        typer.Option(
+            help="euler (Euler-Maruyama), milstein, heun; for ODEs also midpoint, rk4, dopri5.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = "euler",
     steps: Annotated[
         int | None, typer.Option(help="Solver steps N; default: the preset's.", rich_help_panel=_MODEL)
     ] = None,

@@ -59,6 +59,8 @@ def load_checkpoint(
     *,
     sigma: float | None = None,
     noise: bool = True,
+    solver: str | None = None,
+    steps: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Classifier:
     """A classifier ready to be evaluated: parameters frozen, in eval mode.
@@ -67,16 +69,20 @@ def load_checkpoint(
         path: a checkpoint written by this package.
         sigma: test-time noise scale; None keeps the trained one.
         noise: False switches the noise off at test time.
+        solver: another scheme at test time (`SOLVERS`); None keeps the one trained with.
+        steps: another number of steps at test time.
         device: where to put it.
 
     Raises:
-        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity.
+        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; or noise
+            and solver do not fit together.
     """
     header, tensors = read_checkpoint(Path(path))
-    _check_tensors(Path(path), tensors, Classifier.weight_shapes(header.model))
+    check_tensors(Path(path), tensors, Classifier.weight_shapes(header.model))
     model = Classifier.from_weights(header.model, tensors)
     model.name = Path(path).stem
-    return model.to(device).requires_grad_(False).eval().with_noise(sigma=sigma, enabled=noise)
+    model = model.to(device).requires_grad_(False).eval().with_noise(sigma=sigma, enabled=noise)
+    return model.with_solver(solver=solver, steps=steps)
 
 
 def read_header(path: Path) -> CheckpointHeader:
@@ -132,16 +138,17 @@ def _parse_header(path: Path, metadata: dict[str, str]) -> CheckpointHeader:
         raise BenchError(f"{path}: the header is not JSON ({error})") from error
 
 
-def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, torch.Size]) -> None:
+def check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, torch.Size]) -> None:
+    """Raises BenchError unless names and shapes are those expected and all numbers are finite."""
     for name in expected.keys() | found.keys():
         if name not in found:
             raise BenchError(f"{path}: tensor {name!r} of the model is missing")
         if name not in expected:
-            raise BenchError(f"{path}: tensor {name!r} does not belong to the model in its header")
+            raise BenchError(f"{path}: tensor {name!r} does not belong to the model")
         if found[name].shape != expected[name]:
             raise BenchError(
                 f"{path}: tensor {name!r} has shape {tuple(found[name].shape)}, "
-                f"its header says {tuple(expected[name])}"
+                f"the model needs {tuple(expected[name])}"
             )
         if not found[name].isfinite().all():
             raise BenchError(f"{path}: tensor {name!r} holds NaN or infinity; train the model again")

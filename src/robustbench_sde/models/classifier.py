@@ -3,17 +3,21 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
-from robustbench_sde.models.spec import ModelSpec
-from robustbench_sde.sde.diffusion import DIFFUSIONS
-from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream
-from robustbench_sde.sde.solvers import solve
+from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
+from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
+from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
+from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
+from robustbench_sde.sde.integrate import solve
+from robustbench_sde.sde.solvers import SOLVERS
 
 
 class Classifier(nn.Module):
@@ -27,13 +31,24 @@ class Classifier(nn.Module):
         self.spec = spec
         #: what tables call it; `load_checkpoint` sets the name of the file
         self.name = spec.preset
+        #: whether gradients compute states again (`with_recomputation`)
+        self.recompute = False
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, device="cpu").view(-1, 1, 1), persistent=False)
-        self.stem = Stem(spec.channels, spec.features, spec.stem_strides, spec.norm_groups)
-        self.flows = nn.ModuleList(ConvDrift(spec.features, spec.norm_groups) for _ in range(spec.blocks))
+        drift: type[nn.Module]
+        if spec.architecture == "liu2020":
+            self.stem: nn.Module = HeavyStem(spec.channels, spec.features, spec.norm_groups)
+            drift = SinusoidalDrift
+        else:
+            self.stem = Stem(spec.channels, spec.features, spec.stem_strides, spec.norm_groups)
+            drift = ConvDrift
+        self.flows = nn.ModuleList(drift(spec.features, spec.norm_groups) for _ in range(spec.blocks))
         self.head = Head(spec.features, spec.classes, spec.norm_groups)
+        self.learned = nn.ParameterDict(
+            {term.kind: torch.full((spec.blocks,), term.sigma) for term in spec.noise if term.learned}
+        )
 
     @classmethod
     def from_weights(cls, spec: ModelSpec, weights: Mapping[str, Tensor]) -> Self:
@@ -51,6 +66,9 @@ class Classifier(nn.Module):
             if len(shape) > 1:
                 normals = KeyedRandom(seed, Stream.TRAIN, f"init/{name}").normals([0], shape)[0]
                 weights[name] = normals * math.sqrt(2 / math.prod(shape[1:]))
+            elif name.startswith("learned."):
+                (term,) = (term for term in spec.noise if term.kind == name.removeprefix("learned."))
+                weights[name] = torch.full(shape, term.sigma)
             else:
                 weights[name] = torch.full(shape, float("norm" in name and name.endswith("weight")))
         return cls.from_weights(spec, weights)
@@ -63,18 +81,26 @@ class Classifier(nn.Module):
 
     @property
     def noise(self) -> str:
-        """The diffusion term, `none` for an ODE and where the noise is switched off."""
-        return self.spec.noise.kind if self.stochastic else "none"
+        """The noise terms, joined by `+`; `none` for an ODE and where the noise is switched off."""
+        return "+".join(term.kind for term in self.spec.active_noise) or "none"
 
     @property
     def sigma(self) -> float:
-        """Noise scale at test time."""
-        return self.spec.noise.sigma
+        """Noise scale at test time, at t = 0; the mean over flows where learned, NaN where terms differ."""
+        terms = self.spec.active_noise
+        if len(terms) == 1 and terms[0].learned:
+            return float(self.learned[terms[0].kind].detach().mean())
+        return self.spec.sigma
 
     @property
     def stochastic(self) -> bool:
         """Whether draws differ."""
-        return self.spec.noise.active
+        return bool(self.spec.active_noise)
+
+    @property
+    def solver(self) -> str:
+        """Name of the solver, in `SOLVERS`."""
+        return self.spec.solver
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -93,24 +119,58 @@ class Classifier(nn.Module):
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
-        spec = self.spec
         h = self.stem((images - self.mean) / self.std).unsqueeze(0)
-        diffusion = DIFFUSIONS[spec.noise.kind](spec.noise.sigma) if self.stochastic else None
-        for site, drift in enumerate(self.flows):
-            normals = None
-            if diffusion is not None:
-                normals = BrownianPaths(
-                    draws, image_ids, h.shape[2:], steps=spec.steps, site=site, device=h.device
-                )
-            h = solve(drift, diffusion, h, normals, horizon=spec.horizon, steps=spec.steps)
+        if self.spec.architecture == "liu2020":
+            h = self._solve_scales(h, image_ids, draws)
+        else:
+            for flow in range(len(self.flows)):
+                h = self._solve(flow, h, image_ids, draws)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
         return logits.expand(len(draws), -1, -1)
 
-    def with_noise(self, *, sigma: float | None = None, enabled: bool = True) -> "Classifier":
+    def _solve_scales(self, h: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """The sum of flows side by side: flow k starts from h(0), (1, images, ...), pooled by 2^k."""
+        ends = []
+        for flow in range(len(self.flows)):
+            end = self._solve(flow, pooled(h[0], 2**flow).unsqueeze(0), image_ids, draws)
+            ends.append(enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]))
+        return torch.stack(ends).sum(0)
+
+    def _solve(self, flow: int, h: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """h(T) of a flow, (draws, images, ...), from h(0), (draws or 1, images, ...)."""
+        spec = self.spec
+        noise = []
+        for index, term in enumerate(spec.noise):
+            if term.active:
+                sigma = self.learned[term.kind][flow] if term.learned else term.sigma
+                build = partial(Jump, rate=term.rate) if term.kind == "jump" else DIFFUSIONS[term.kind]
+                equation = build(sigma, growth=term.growth, horizon=spec.horizon)
+                path = BrownianPaths(
+                    draws,
+                    image_ids,
+                    _shape_of_noise(term.shape, h.shape[2:]),
+                    steps=spec.steps,
+                    site=term_site(flow, index),
+                    law=equation.law,
+                    device=h.device,
+                )
+                noise.append((equation, path))
+        return solve(
+            self.flows[flow],
+            h,
+            noise,
+            horizon=spec.horizon,
+            steps=spec.steps,
+            solver=SOLVERS[spec.solver],
+            recompute=self.recompute,
+        )
+
+    def with_noise(self, *, sigma: float | None = None, enabled: bool = True) -> Self:
         """The same weights with another noise at test time.
 
         Args:
-            sigma: noise scale that replaces the trained one; no effect on an ODE, which has no noise term.
+            sigma: noise scale that replaces the trained or learned one, of every term; no effect on an ODE,
+                which has no noise term.
             enabled: False switches the noise off (the drift alone).
 
         Raises:
@@ -118,11 +178,43 @@ class Classifier(nn.Module):
         """
         if sigma is not None and not 0 <= sigma <= 1e3:
             raise BenchError(f"sigma is {sigma}; it must be between 0 and 1000")
-        noise = self.spec.noise
-        if not enabled:
-            noise = noise.model_copy(update={"sigma": 0.0})
-        elif sigma is not None and noise.kind != "none":
-            noise = noise.model_copy(update={"sigma": float(sigma)})
-        twin = copy.copy(self)
-        twin.spec = self.spec.model_copy(update={"noise": noise})
+        if sigma is None and enabled:
+            return self._twin()
+        change = {"sigma": float(sigma) if sigma is not None and enabled else 0.0, "learned": False}
+        return self._twin(noise=tuple(term.model_copy(update=change) for term in self.spec.noise))
+
+    def with_solver(self, *, solver: str | None = None, steps: int | None = None) -> Self:
+        """The same weights, solved by another scheme or in another number of steps; None keeps what is there.
+
+        Raises:
+            BenchError: there is no such solver, it does not take the noise of this model (switch that off
+                first for a solver of ODEs), or `steps` is not between 1 and 10,000.
+        """
+        changes = {"solver": solver, "steps": steps}
+        return self._twin(**{name: value for name, value in changes.items() if value is not None})
+
+    def with_recomputation(self, enabled: bool = True) -> Self:
+        """The same weights and gradients, in memory that grows like the square root of `steps`.
+
+        States are computed again for the gradient, which costs about one more forward pass.
+        """
+        twin = self._twin()
+        twin.recompute = enabled
         return twin
+
+    def _twin(self, **changes: object) -> Self:
+        """The same weights under a changed specification."""
+        twin = copy.copy(self)
+        try:
+            twin.spec = ModelSpec.model_validate(self.spec.model_dump() | changes)
+        except ValidationError as error:
+            raise first_problem(error, self.name) from error
+        if not any(term.learned for term in twin.spec.noise):  # its weights stay what its specification says
+            twin._modules = self._modules | {"learned": nn.ParameterDict()}
+        return twin
+
+
+def _shape_of_noise(shape: NoiseShape, state: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of a step for one image whose state is `state` (C, H, W)."""
+    shared = {"independent": 0, "channel": 2, "scalar": 3}[shape]
+    return *state[: len(state) - shared], *[1] * shared

@@ -11,5 +11,32 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "digits": {"features": 32, "stem_strides": (2, 2), "norm_groups": 8, "steps": 8},
         # 64 channels on 8x8 states, 5 steps: above 70 % on CIFAR-10 in under half an hour on 2 CPU cores.
         "cifar": {"features": 64, "stem_strides": (2, 2), "norm_groups": 8, "steps": 5},
+        # What a plain network does: stem and head of `digits`, and as many residual blocks h + f_i(h) as it
+        # has steps, each with weights of its own (a flow of one Euler step of length 1 is a residual block).
+        "resnet": {
+            "features": 32,
+            "stem_strides": (2, 2),
+            "norm_groups": 8,
+            "blocks": 8,
+            "steps": 1,
+        },
+        # The same beside `cifar`.
+        "cifar-resnet": {
+            "features": 64,
+            "stem_strides": (2, 2),
+            "norm_groups": 8,
+            "blocks": 5,
+            "steps": 1,
+        },
+        # The networks of Liu et al. (CVPR 2020), as released: 256 channels on three scales, T = 1, 11 steps,
+        # images in [0, 1] as they are.
+        "liu2020": {
+            "architecture": "liu2020",
+            "features": 256,
+            "stem_strides": (1, 1, 2),
+            "norm_groups": 32,
+            "blocks": 3,
+            "steps": 11,
+        },
     }
 )

@@ -5,7 +5,7 @@ Nothing here reads or writes a global random state.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -79,7 +79,7 @@ class KeyedRandom:
 
     def _numbers(
         self,
-        convert: Callable[[philox.Words], Tensor],
+        convert: philox.Law,
         image_ids: Sequence[int] | Tensor,
         shape: Sequence[int],
         draw: int,
@@ -91,10 +91,11 @@ class KeyedRandom:
 
 
 class BrownianPaths:
-    """Standard normals behind the Brownian increments of a solve, dB = sqrt(dt) z.
+    """The random numbers of a noise term in a solve: the normals behind dB = sqrt(dt) z, or what `law` gives.
 
-    One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows of one network
-    apart. Steps are generated a chunk ahead, in order, and moved to `device`.
+    One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows and terms of one
+    network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, a chunk
+    ahead, and moves them to `device`.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class BrownianPaths:
         *,
         steps: int,
         site: int = 0,
+        law: philox.Law = philox.to_normals,
         device: torch.device | str = "cpu",
     ) -> None:
         self._key = philox.key(draws.seed, draws.stream, "path")
@@ -113,14 +115,21 @@ class BrownianPaths:
         self._shape = (len(draws), len(images), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
-        self._steps, self._site, self._device = steps, site, device
+        self._steps, self._site, self._law, self._device = steps, site, law, device
 
     def __iter__(self) -> Iterator[Tensor]:
         """One (draws, images, *shape) float32 tensor per step."""
+        return self[:]
+
+    def __getitem__(self, steps: slice) -> Iterator[Tensor]:
+        """The same for a range of consecutive steps."""
+        return self._generate(range(self._steps)[steps])
+
+    def _generate(self, steps: range) -> Iterator[Tensor]:
         per_step = max(1, len(self._rows) * self._blocks * philox.WORDS_PER_BLOCK)
         chunk = max(1, _CHUNK // per_step)
-        for start in range(0, self._steps, chunk):
-            count = min(chunk, self._steps - start)
+        for start in range(steps.start, steps.stop, chunk):
+            count = min(chunk, steps.stop - start)
             words = philox.words(
                 self._key,
                 self._rows,
@@ -128,7 +137,12 @@ class BrownianPaths:
                 first_block=start * self._blocks,
                 site=self._site,
             )
-            normals = philox.to_normals(words.reshape(len(self._rows), count, -1))
-            normals = normals[..., : self._size].to(self._device, non_blocking=True)
-            for step in normals.unbind(1):
+            numbers = self._law(words.reshape(len(self._rows), count, -1))
+            numbers = numbers[..., : self._size].to(self._device, non_blocking=True)
+            for step in numbers.unbind(1):
                 yield step.reshape(self._shape)
+
+
+def term_site(flow: int, term: int) -> int:
+    """The site of a noise term of a flow: all terms of all flows of a network have independent numbers."""
+    return term * 2**16 + flow

@@ -11,7 +11,9 @@ key
     16 bytes BLAKE2b of ``"sde-bench/1:{seed}:{stream}:{purpose}"``, read as two little-endian 64-bit words.
 counter
     ``(block, site, draw, image)``, 64 bits each.  Block ``b`` of a sequence is the output of Philox at
-    counter ``b + 1`` (numpy increments before it generates).
+    counter ``b + 1`` (numpy increments before it generates).  In a solve ``site = 65536 * term + flow``, and
+    step ``i`` has the blocks ``[i n, (i + 1) n)``, where ``n`` blocks hold the numbers of a step: one for
+    each entry of the state, one for each channel, or one alone, by the shape of the noise.
 words
     each block is four 64-bit words, each read as two 32-bit words, the low one first: eight words a block.
 uniform
@@ -24,7 +26,7 @@ normal
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,9 @@ from torch import Tensor
 
 Key = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint32]
+
+#: turns words into numbers of one distribution, (..., 8 n) to (..., 8 n) float32
+Law = Callable[[Words], Tensor]
 
 WORDS_PER_BLOCK = 8
 

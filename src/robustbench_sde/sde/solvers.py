@@ -1,62 +1,186 @@
-"""Fixed-step solvers for image-shaped states, differentiated through their discrete steps.
+"""One step of each solver, and its orders.
 
-Adjoint methods are left out on purpose: their gradients differ from those of the discrete solve that
-scores an image, which makes an attack weaker (docs/protocol.md).
+All differentiate through their discrete steps. Adjoint methods are left out on purpose: their gradients
+differ from those of the discrete solve that scores an image, which makes an attack weaker (docs/protocol.md).
+
+Noise may be shared between entries or not: an entry of an additive or multiplicative G depends on that entry
+of h alone, so that the terms below are the same either way. Dropout's G is f, which mixes entries: more than
+`euler` does would need derivatives of the network, and Levy areas.
 """
 
-import math
-from collections.abc import Callable, Iterable
-from itertools import repeat
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustbench_sde.sde.diffusion import Diffusion
+from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.sde.diffusion import Multiplicative, NoiseTerm
 
 #: f(t, h): the shape of h, rows independent of each other
 Drift = Callable[[float, Tensor], Tensor]
+#: the terms of the noise, each with its numbers of this step
+StepNoise = Sequence[tuple[NoiseTerm, Tensor]]
 
 
-def euler_step(drift: Tensor, h: Tensor, dt: float) -> Tensor:
-    """h + f dt: order 1."""
-    return torch.add(h, drift, alpha=dt)
+class Solver(ABC):
+    """A scheme: its orders, the noise that it takes, and its step."""
+
+    #: global order without noise; None where the error is set by a tolerance
+    order: ClassVar[int | None]
+    #: (strong, weak) order with noise, by kind; a combination has the lowest, and strong order 1/2.
+    #: Empty for a solver of ODEs; for jumps, in the sense of the process that jumps at grid points
+    noise_orders: ClassVar[dict[str, tuple[float, float]]] = {}
+    #: whether several terms may act at once
+    combines: ClassVar[bool] = False
+    #: what a table must say about numbers from this solver
+    warning: ClassVar[str] = ""
+
+    @abstractmethod
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        """The state at t + dt, from `h` (draws or 1, images, ...) at t."""
 
 
-def euler_maruyama_step(diffusion: Diffusion, drift: Tensor, h: Tensor, z: Tensor, dt: float) -> Tensor:
-    """h + f dt + G dB: strong order 1/2, weak order 1 (Kloeden & Platen 1992, section 10.2)."""
-    return diffusion.add_noise(euler_step(drift, h, dt), h, drift, z, math.sqrt(dt))
+class Euler(Solver):
+    """Euler-Maruyama with noise, Euler without (Kloeden & Platen 1992, 10.2)."""
+
+    order = 1
+    noise_orders: ClassVar = {
+        "additive": (1.0, 1.0),
+        "multiplicative": (0.5, 1.0),
+        "dropout": (0.5, 1.0),
+        "jump": (0.5, 1.0),
+    }
+    combines = True
+
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        drift = f(t, h)
+        new = torch.add(h, drift, alpha=dt)
+        for term, z in noise:
+            new = term.add_noise(new, t, h, drift, z, dt)
+        return new
 
 
-def solve(
-    drift: Drift,
-    diffusion: Diffusion | None,
-    h0: Tensor,
-    normals: Iterable[Tensor] | None,
-    *,
-    horizon: float,
-    steps: int,
-) -> Tensor:
-    """Integrate dh = f dt + G dB from 0 to `horizon` in `steps` equal steps.
+class Milstein(Euler):
+    """Euler-Maruyama with G G' (dB^2 - dt) / 2, for one term (Kloeden & Platen 1992, 10.3)."""
 
-    Args:
-        drift: f(t, h) on a folded batch, (rows, ...) to (rows, ...).
-        diffusion: G, or None for an ODE.
-        h0: (draws or 1, images, ...). Where it starts with one draw, that one is shared: its first drift
-            is computed once per image and the paths part with the first noise.
-        normals: for each step a (draws, images, ...) tensor of standard normals; None for an ODE.
-        horizon: T > 0.
-        steps: N >= 1; the time of step i is i * T / N, never an accumulated float.
+    noise_orders: ClassVar = {"additive": (1.0, 1.0), "multiplicative": (1.0, 1.0)}
+    combines = False
 
-    Returns:
-        h(T): (draws, images, ...), or the shape of `h0` for an ODE.
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        new = super().step(f, t, h, dt, noise)
+        for term, z in noise:
+            if isinstance(term, Multiplicative):
+                new = new + term.sigma_at(t) ** 2 * h * (z * z - 1) * (dt / 2)
+        return new
+
+
+class Heun(Solver):
+    """Trapezoidal, explicit, two drifts a step; with noise it solves the same Ito equation.
+
+    With noise it is the stochastic Heun scheme, which solves Stratonovich equations (Rumelin 1982): given the
+    drift f - G G' / 2, it solves the Ito equation of the other solvers.
     """
-    dt = horizon / steps
-    h = h0
-    each: Iterable[Tensor | None] = repeat(None, steps) if normals is None else normals
-    for step, z in zip(range(steps), each, strict=True):
-        f = drift(step * horizon / steps, h.flatten(0, 1)).view_as(h)
-        if diffusion is None or z is None:
-            h = euler_step(f, h, dt)
-        else:
-            h = euler_maruyama_step(diffusion, f, h, z, dt)
-    return h
+
+    order = 2
+    noise_orders: ClassVar = {"additive": (1.0, 2.0), "multiplicative": (1.0, 1.0)}
+    combines = True
+
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        first = self._increment(f, t, h, dt, noise)
+        second = self._increment(f, t, h + first, dt, noise, at=t + dt)
+        return h + (first + second) / 2
+
+    def _increment(
+        self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise, at: float | None = None
+    ) -> Tensor:
+        at = t if at is None else at
+        drift = f(at, h)
+        change = drift * dt
+        for term, z in noise:
+            if isinstance(term, Multiplicative):
+                change = change - term.sigma_at(at) ** 2 * h * (dt / 2)
+            change = term.add_noise(change, at, h, drift, z, dt)
+        return change
+
+
+class Midpoint(Solver):
+    """Explicit midpoint, two drifts a step; ODEs only."""
+
+    order = 2
+
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        middle = torch.add(h, f(t, h), alpha=dt / 2)
+        return torch.add(h, f(t + dt / 2, middle), alpha=dt)
+
+
+class RungeKutta4(Solver):
+    """Kutta's 3/8 rule, four drifts a step, the `rk4` of torchdiffeq; ODEs only."""
+
+    order = 4
+
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        k1 = f(t, h)
+        k2 = f(t + dt / 3, h + k1 * (dt / 3))
+        k3 = f(t + dt * 2 / 3, h + (k2 - k1 / 3) * dt)
+        k4 = f(t + dt, h + (k1 - k2 + k3) * dt)
+        return h + (k1 + 3 * (k2 + k3) + k4) * (dt / 8)
+
+
+class DormandPrince5(Solver):
+    """Adaptive Dormand-Prince between the N points of the grid (rtol 1e-5, atol 1e-6); ODEs only.
+
+    From torchdiffeq. One step size serves all rows, chosen by the error of the whole batch.
+    """
+
+    order = None
+    warning = (
+        "dopri5 chooses its steps by the error of a whole batch: logits of an image depend on the images "
+        "beside it, and gradients may be masked; attack through a fixed-step solver"
+    )
+
+    def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
+        try:
+            from torchdiffeq import odeint
+        except ImportError as error:
+            raise BenchError(
+                "solver dopri5 needs torchdiffeq: pip install 'robustbench-sde[ode]', or choose rk4"
+            ) from error
+        times = torch.tensor([t, t + dt], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
+        solution: Tensor = odeint(
+            lambda time, state: f(float(time), state), h, times, rtol=1e-5, atol=1e-6, method="dopri5"
+        )
+        return solution[-1]
+
+
+#: Solvers by name.
+SOLVERS: dict[str, Solver] = {
+    "euler": Euler(),
+    "milstein": Milstein(),
+    "heun": Heun(),
+    "midpoint": Midpoint(),
+    "rk4": RungeKutta4(),
+    "dopri5": DormandPrince5(),
+}
+
+
+def check_solver(name: str, kinds: Sequence[str]) -> None:
+    """Whether a solver takes noise of these kinds, all at once.
+
+    Raises:
+        BenchError: there is no such solver, or it does not; names those that do.
+    """
+    if name not in SOLVERS:
+        raise unknown_name("solver", name, SOLVERS)
+    fitting = [
+        other
+        for other, solver in SOLVERS.items()
+        if set(kinds) <= solver.noise_orders.keys() and (solver.combines or len(kinds) < 2)
+    ]
+    if kinds and name not in fitting:
+        what = "does not take" if SOLVERS[name].noise_orders else "solves ODEs only and does not take"
+        raise BenchError(
+            f"solver {name} {what} {'+'.join(kinds)} noise; "
+            f"choose {' or '.join(fitting)}, or switch the noise off"
+        )

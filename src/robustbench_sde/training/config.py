@@ -7,9 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.errors import unknown_name
+from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import ModelSpec, NoiseKind, NoiseSpec, Spec, first_problem
+from robustbench_sde.models.spec import ModelSpec, NoiseShape, NoiseSpec, Spec, first_problem, parse_noise
 
 Schedule = Literal["one-cycle", "step"]
 
@@ -29,9 +29,19 @@ class TrainConfig(Spec):
     """Everything that decides the weights, apart from the data."""
 
     preset: str = "digits"
-    noise: NoiseKind = "none"
+    #: ``none``, a kind, or several with their own scales: ``additive:0.3+multiplicative`` (`parse_noise`)
+    noise: str = "none"
     #: noise scale; for dropout sqrt((1-p)/p) with p the share kept
     sigma: float = Field(default=0.5, ge=0, le=1e3)
+    #: p of dropout, in place of its sigma
+    keep: float | None = Field(default=None, gt=0, lt=1)
+    noise_shape: NoiseShape = "independent"
+    #: sigma(T) / sigma(0)
+    sigma_growth: float = Field(default=1.0, ge=0, le=1e3)
+    learn_sigma: bool = False
+    #: expected jumps of an entry per unit of time
+    jump_rate: float = Field(default=2.0, gt=0, le=1e4)
+    solver: str = "euler"
     #: None takes the preset's
     steps: int | None = Field(default=None, ge=1, le=10_000)
     horizon: float = Field(default=1.0, gt=0, le=1e3)
@@ -47,15 +57,36 @@ class TrainConfig(Spec):
     seed: int = 0
 
     @model_validator(mode="after")
-    def _noise_has_a_scale(self) -> Self:
-        if self.noise != "none" and self.sigma == 0:
+    def _noise_makes_sense(self) -> Self:
+        try:
+            terms = self.noise_terms()
+        except BenchError as error:
+            raise ValueError(str(error)) from error
+        if any(term.kind != "none" and term.sigma == 0 for term in terms):
             raise ValueError("sigma 0 with a noise term is an ODE: choose noise none, or a sigma above 0")
+        if self.keep is not None and all(term.kind != "dropout" for term in terms):
+            raise ValueError("keep is the share that dropout keeps: choose noise dropout, or leave it out")
         return self
 
+    def noise_terms(self) -> tuple[NoiseSpec, ...]:
+        """What the options on noise add up to."""
+        return parse_noise(
+            self.noise,
+            sigma=self.sigma,
+            keep=self.keep,
+            shape=self.noise_shape,
+            growth=self.sigma_growth,
+            learned=self.learn_sigma,
+            rate=self.jump_rate,
+        )
+
     def default_name(self, data: ImageDataset) -> str:
-        """Name of a checkpoint that does not say where it goes: data, noise and seed."""
-        noise = "ode" if self.noise == "none" else f"{self.noise}-{self.sigma:g}"
-        return f"{data.name.replace(':', '-')}-{noise}-seed{self.seed}"
+        """Name of a checkpoint that does not say where it goes: data, preset, noise and seed."""
+        terms = [f"{term.kind}-{term.sigma:g}" for term in self.noise_terms() if term.kind != "none"]
+        preset = "" if self.preset in ("digits", "cifar") else self.preset
+        noise = "+".join(terms) or ("" if "resnet" in preset else "ode")
+        parts = (data.name.replace(":", "-"), preset, noise, f"seed{self.seed}")
+        return "-".join(part for part in parts if part)
 
     def augmentation(self, data: ImageDataset) -> tuple[int, bool]:
         """(crop padding, flip) for this data set."""
@@ -66,22 +97,35 @@ class TrainConfig(Spec):
         )
 
     def model_spec(self, data: ImageDataset) -> ModelSpec:
-        """The architecture for this data: its shape, classes, and per-channel mean and deviation."""
+        """The architecture for this data: its shape, classes, and per-channel mean and deviation.
+
+        Raises:
+            BenchError: noise, solver and steps do not fit together.
+        """
         preset = dict(PRESETS[self.preset])
-        pixels = data.images.double().div(255).transpose(0, 1).flatten(1)
         channels, height, width = data.image_shape
-        return ModelSpec(
-            preset=self.preset,
-            channels=channels,
-            height=height,
-            width=width,
-            classes=data.classes,
-            horizon=self.horizon,
-            noise=NoiseSpec(kind=self.noise, sigma=0.0 if self.noise == "none" else self.sigma),
-            mean=tuple(round(value, 4) for value in pixels.mean(1).tolist()),
-            std=tuple(max(round(value, 4), 1e-3) for value in pixels.std(1).tolist()),
-            **preset | ({} if self.steps is None else {"steps": self.steps}),
-        )
+        pixels = data.images.double().div(255).transpose(0, 1).flatten(1)
+        mean = tuple(round(value, 4) for value in pixels.mean(1).tolist())
+        std = tuple(max(round(value, 4), 1e-3) for value in pixels.std(1).tolist())
+        if preset.get("architecture") == "liu2020":  # the released networks take pixels as they are
+            mean, std = (0.0,) * channels, (1.0,) * channels
+        fields = {
+            "preset": self.preset,
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "classes": data.classes,
+            "horizon": self.horizon,
+            "solver": self.solver,
+            "noise": self.noise_terms(),
+            "mean": mean,
+            "std": std,
+        }
+        steps = {} if self.steps is None else {"steps": self.steps}
+        try:
+            return ModelSpec.model_validate(fields | preset | steps)
+        except ValidationError as error:
+            raise first_problem(error) from error
 
 
 def parse_config(options: Mapping[str, object]) -> TrainConfig:
