@@ -10,7 +10,7 @@ from builders import make_data, make_model
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
-from robustbench_sde.perturbations.attacks.base import Attack, Control
+from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
 from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import SLACK, Batch, verify
 from robustbench_sde.perturbations.norms import NORMS, Ball
@@ -256,7 +256,7 @@ FAULTS = {
 def test_an_attack_that_cheats_is_caught(fault):
     """Invariant 5: whatever an attack returns is verified, never clipped in silence."""
 
-    class Cheat(Attack):
+    class Cheat(SingleAttack):
         name = "cheat"
 
         def run(self, victim, images, start, restart):

@@ -35,6 +35,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.images)
 
+    def only(self, rows: Tensor) -> "Batch":
+        """Some of its images: (n,) int64 positions on the CPU."""
+        here = rows.to(self.images.device)
+        return Batch(self.images[here], self.labels[here], self.ids[rows])
+
 
 @dataclass(frozen=True)
 class Perturbed:
@@ -46,8 +51,16 @@ class Perturbed:
     forward_passes: Tensor
     #: (B,) int64 on the CPU: backward passes of one draw each
     backward_passes: Tensor
+    #: (B,) int64 on the CPU: draws that an attack averaged in each of its looks at the model
+    eot_draws: Tensor
     #: what made each image, where a perturbation chooses among several; empty: the perturbation itself
     chosen: tuple[str, ...] = ()
+
+    @classmethod
+    def free(cls, images: Tensor, chosen: tuple[str, ...] = ()) -> "Perturbed":
+        """Images made without asking the model."""
+        none = torch.zeros(len(images), dtype=torch.int64)
+        return cls(images, none, none, none, chosen)
 
 
 class Perturbation(ABC):
@@ -98,6 +111,7 @@ class Perturbation(ABC):
             torch.cat([part.images.cpu() for part in parts]),
             torch.cat([part.forward_passes for part in parts]),
             torch.cat([part.backward_passes for part in parts]),
+            torch.cat([part.eot_draws for part in parts]),
             tuple(name for part in parts for name in part.chosen),
         )
 
@@ -139,8 +153,7 @@ class Clean(Perturbation):
     name = "clean"
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        free = torch.zeros(len(batch), dtype=torch.int64)
-        return Perturbed(batch.images, free, free, ("",) * len(batch))
+        return Perturbed.free(batch.images, ("",) * len(batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,8 +169,7 @@ class Given(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         where = (batch.ids[:, None] == self.ids[None]).int().argmax(1)
-        free = torch.zeros(len(batch), dtype=torch.int64)
-        return Perturbed(self.images[where].to(batch.images.device), free, free)
+        return Perturbed.free(self.images[where].to(batch.images.device))
 
 
 def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None) -> None:

@@ -53,13 +53,16 @@ def attack_kind(name: str) -> type[Attack]:
 
 
 def make_attack(name: str, **parameters: Any) -> Attack:
-    """The attack called `name`; parameters are the fields of its class.
+    """The attack called `name`; parameters are the fields of its class; `eot_draws` may be ``"auto"``.
 
     Raises:
         BenchError: unknown attack or parameter, or a value out of range.
     """
     kind = attack_kind(name)
     known = kind.parameters()
+    if parameters.get("eot_draws") == "auto":
+        del parameters["eot_draws"]
+        parameters["adaptive_draws"] = True
     for parameter, value in parameters.items():
         if parameter not in known:
             raise unknown_name(f"parameter of {name}", parameter, known)

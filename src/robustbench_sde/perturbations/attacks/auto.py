@@ -9,16 +9,13 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTargeted
-from robustbench_sde.perturbations.attacks.base import Attack, BudgetAttack
+from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.square import Square
-from robustbench_sde.perturbations.attacks.victim import Victim
-from robustbench_sde.perturbations.norms import Ball
-from robustbench_sde.sde.draws import KeyedRandom
 
 
 @dataclass(frozen=True, kw_only=True)
-class Auto(BudgetAttack):
+class Auto(Attack):
     """apgd-ce, apgd-targeted, fmn and square one after the other; each image keeps its worst point.
 
     After Croce & Hein (ICML 2020). The worst point is chosen on the `select` stream, and an image leaves
@@ -46,9 +43,9 @@ class Auto(BudgetAttack):
         members = self.members(model)
         return sum(member.gradients_per_step(model) for member in members if member.gradients)
 
-    def members(self, model: RandomClassifier) -> Sequence[Attack]:
+    def members(self, model: RandomClassifier) -> Sequence[SingleAttack]:
         shared: dict[str, Any] = {"norm": self.norm, "eps": self.eps, "eot_draws": self.eot_draws}
-        members: list[Attack] = [APGDCrossEntropy(**shared, steps=self.steps)]
+        members: list[SingleAttack] = [APGDCrossEntropy(**shared, steps=self.steps)]
         if model.classes >= 3:
             members.append(APGDTargeted(**shared, steps=self.steps, targets=self.targets))
         members.append(FastMinimumNorm(**shared, steps=self.steps))
@@ -57,6 +54,3 @@ class Auto(BudgetAttack):
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
         return margin + self.z * error < 0
-
-    def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        raise NotImplementedError("an ensemble runs its members")

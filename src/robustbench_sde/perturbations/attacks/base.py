@@ -12,7 +12,9 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
+from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm, per_image
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
@@ -20,10 +22,10 @@ from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Perturbation):
-    """An attack on the expected decision of a random classifier.
+    """An attack on the expected decision of a random classifier: one update rule, or several in turn.
 
-    Subclasses write `run`. Restarts are independent runs; the worst point of each image over them is
-    picked on the `select` stream, which neither the attack nor the scoring sees (DESIGN, invariant 3).
+    Restarts are independent runs; the worst point of each image over them and over the members is picked on
+    the `select` stream, which neither the attack nor the scoring sees (DESIGN, invariant 3).
     """
 
     #: norms that the attack can use, the default first
@@ -40,6 +42,8 @@ class Attack(Perturbation):
     steps: int = 20
     #: fresh draws averaged in every gradient
     eot_draws: int = 8
+    #: instead, as many for each image as its gradient needs (`draws_needed`)
+    adaptive_draws: bool = False
     restarts: int = 1
     #: draws that choose among restarts
     select_draws: int = 32
@@ -55,6 +59,8 @@ class Attack(Perturbation):
         largest = 1.0 if self.norm == "linf" else 1e4
         if self.eps is not None and not 0 <= self.eps <= largest:
             raise BenchError(f"eps is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
+        if self.eps is None and not self.minimal:
+            raise BenchError(f"{self.name} needs a budget: give --eps")
         for field in ("steps", "eot_draws", "restarts", "select_draws"):
             if getattr(self, field) < 1:
                 raise BenchError(f"{field} is {getattr(self, field)}; it must be at least 1")
@@ -79,17 +85,6 @@ class Attack(Perturbation):
     def draws_per_pass(self, stochastic: bool) -> int:
         return self.eot_draws if stochastic else 1
 
-    @abstractmethod
-    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        """Perturbed images (B, C, H, W) of one restart.
-
-        Args:
-            victim: the model: gradients and margins on `attack` draws.
-            images: (B, C, H, W) clean images.
-            start: randomness of the attack itself, keyed by image id; pass `draw=restart`.
-            restart: which one, from 0.
-        """
-
     def capped(self, model: RandomClassifier) -> Self:
         """The same with as many steps as `passes` allows.
 
@@ -97,15 +92,17 @@ class Attack(Perturbation):
             BenchError: not even one step fits.
         """
         if self.passes is None or not self.gradients:
-            return replace(self, passes=None)
-        draws = self.eot_draws if model.stochastic else 1
-        step = draws * self.restarts * self.gradients_per_step(model)
+            return self
+        step = self._draws(model) * self.restarts * self.gradients_per_step(model)
         if self.passes < step:
             raise BenchError(
                 f"{self.label}: a budget of {self.passes} gradient passes is below one step, "
                 f"which takes {step}"
             )
         return replace(self, steps=min(self.steps, self.passes // step), passes=None)
+
+    def _draws(self, model: RandomClassifier) -> int:
+        return self.eot_draws if model.stochastic else 1
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         """Gradients for each of `steps`, at most."""
@@ -115,9 +112,9 @@ class Attack(Perturbation):
         """The classifier that is attacked: `model`, but for an attack that only transfers to it."""
         return model
 
-    def members(self, model: RandomClassifier) -> Sequence["Attack"]:
-        """The attacks of an ensemble, in their order; an image keeps the worst of their points."""
-        return (self,)
+    @abstractmethod
+    def members(self, model: RandomClassifier) -> Sequence["SingleAttack"]:
+        """What runs, in this order; an image keeps the worst of their points."""
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
         """Whether images leave the batch before the next run: (B,) bool.
@@ -134,13 +131,26 @@ class Attack(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         model = self.crafted_on(model)
-        if self.passes is not None:
+        if not (self.adaptive_draws and self.gradients and model.stochastic):
             return self.capped(model)._attack(model, batch, seed=seed, rows=rows)
-        return self._attack(model, batch, seed=seed, rows=rows)
+        aim, _ = self.aim(model, batch, seed=seed)
+        needed, passes = draws_needed(model, batch, aim, self.budget, seed=seed)
+        left = None if self.passes is None else self.passes - passes
+        if left is not None:  # never so many draws that less than a quarter of the steps is left
+            steps = self.restarts * self.gradients_per_step(model) * -(-self.steps // 4)
+            needed = needed.clamp_max(1 << max(0, (left // steps).bit_length() - 1))
+        parts = []
+        for draws in needed.unique().tolist():
+            fixed = replace(self, eot_draws=draws, adaptive_draws=False, passes=left).capped(model)
+            pieces = (needed == draws).nonzero()[:, 0].split(max(1, rows // draws))
+            parts += [
+                (piece, fixed._attack(model, batch.only(piece), seed=seed, rows=rows)) for piece in pieces
+            ]
+        return merged(parts, passes)
 
     def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         aim, passes = self.aim(model, batch, seed=seed)
-        worst = _Worst(batch, passes)
+        worst = Worst(batch, passes)
         turns = [(restart, member) for restart in range(self.restarts) for member in self.members(model)]
         for turn, (restart, member) in enumerate(turns):
             active = worst.active
@@ -153,45 +163,30 @@ class Attack(Perturbation):
             images = member.run(victim, batch.images[here], start, restart).detach()
             worst.count(whole.forward_passes, whole.backward_passes)
             if len(turns) == 1:
-                return Perturbed(images, worst.forward_passes, worst.backward_passes)
+                return worst.only(images, self._draws(model))
             draws = Draws(seed, Stream.SELECT, range(self.select_draws))
             log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
             margin, error = aim.only(here).margin_and_error(log_probs)
             worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
-        return worst.result()
+        return worst.result(self._draws(model))
 
 
-class _Worst:
-    """For each image the point of smallest margin over the select draws, and what it took."""
+class SingleAttack(Attack):
+    """An attack with an update rule of its own. Subclasses write `run`."""
 
-    def __init__(self, batch: Batch, passes: int) -> None:
-        self._images = batch.images.clone()
-        self._margin = torch.full((len(batch),), math.inf, device=batch.images.device)
-        self._chosen = [""] * len(batch)
-        self.forward_passes = torch.full((len(batch),), passes, dtype=torch.int64)
-        self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
-        #: (n,) on the CPU: positions of the images that are not settled
-        self.active = torch.arange(len(batch))
+    def members(self, model: RandomClassifier) -> Sequence["SingleAttack"]:
+        return (self,)
 
-    def count(self, forward: Tensor, backward: Tensor) -> None:
-        """Add the passes of a run, (B,) each."""
-        self.forward_passes += forward
-        self.backward_passes += backward
+    @abstractmethod
+    def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        """Perturbed images (B, C, H, W) of one restart.
 
-    def update(self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: int) -> None:
-        """Learn from a run of `name` on the active images."""
-        self.forward_passes[self.active] += passes
-        where = self.active.to(margin.device)
-        worse = margin < self._margin[where]
-        self._images[where] = torch.where(per_image(worse), images, self._images[where])
-        self._margin[where] = torch.where(worse, margin, self._margin[where])
-        for row in self.active[worse.cpu()].tolist():
-            self._chosen[row] = name
-        self.active = self.active[~settled.cpu()]
-
-    def result(self) -> Perturbed:
-        """What the runs have found."""
-        return Perturbed(self._images, self.forward_passes, self.backward_passes, tuple(self._chosen))
+        Args:
+            victim: the model: gradients and margins on `attack` draws.
+            images: (B, C, H, W) clean images.
+            start: randomness of the attack itself, keyed by image id; pass `draw=restart`.
+            restart: which one, from 0.
+        """
 
 
 @dataclass(frozen=True)
@@ -234,17 +229,12 @@ class Best:
         self.margin = torch.where(better, margin, self.margin)
 
 
-class BudgetAttack(Attack):
-    """An attack that lives in a ball of given size."""
+class BudgetAttack(SingleAttack):
+    """An attack that lives in a ball of given size. Subclasses write `run_in`."""
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         assert self.budget is not None  # checked when the attack was made
         return self.run_in(self.budget, victim, images, start, restart)
-
-    def __post_init__(self) -> None:
-        if self.eps is None:
-            raise BenchError(f"{self.name} needs a budget: give --eps")
-        super().__post_init__()
 
     @abstractmethod
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.base import SingleAttack
 from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, per_image
 from robustbench_sde.sde.draws import KeyedRandom
@@ -17,7 +17,7 @@ _EDGE = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class CarliniWagner(Attack):
+class CarliniWagner(SingleAttack):
     """The smallest L2 change in tanh space, with a binary search over the trade-off constant c.
 
     On a random model one lucky draw says nothing. A point is a candidate where the margin of the mean
@@ -69,7 +69,7 @@ class CarliniWagner(Attack):
         self, victim: Victim, images: Tensor, origin: Tensor, constant: Tensor, first_step: int
     ) -> "_Candidate":
         """One round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
-        adam = _Adam(origin, self.learning_rate)
+        adam = _Adam(origin)
         candidate = _Candidate(images)
         for step in range(self.steps + 1):
             w = adam.point
@@ -85,8 +85,12 @@ class CarliniWagner(Attack):
             # margin_loss rises towards the other side: descend on its negative
             unsettled = look.margin > -self.confidence - self.z * look.error
             pull = 2 * (x - images) - per_image(constant * unsettled) * gradient
-            adam.step(pull * (1 - torch.tanh(w) ** 2) / 2)
+            adam.step(pull * (1 - torch.tanh(w) ** 2) / 2, self._rate(step))
         return candidate
+
+    def _rate(self, step: int) -> float:
+        """Half a cosine from the first rate to a tenth of it: far at first, exact in the end."""
+        return self.learning_rate * (0.55 + 0.45 * math.cos(math.pi * step / self.steps))
 
 
 @dataclass
@@ -94,7 +98,6 @@ class _Adam:
     """Adam (Kingma & Ba 2015) with its usual constants; per entry, so images do not mix."""
 
     point: Tensor
-    rate: float
     count: int = 0
     first: Tensor = field(init=False)
     second: Tensor = field(init=False)
@@ -103,14 +106,14 @@ class _Adam:
         self.first = torch.zeros_like(self.point)
         self.second = torch.zeros_like(self.point)
 
-    def step(self, gradient: Tensor) -> None:
-        """One step downhill."""
+    def step(self, gradient: Tensor, rate: float) -> None:
+        """One step of size `rate` downhill."""
         self.count += 1
         self.first = self.first.lerp(gradient, 0.1)
         self.second = self.second.lerp(gradient.square(), 0.001)
         mean = self.first / (1 - 0.9**self.count)
         scale = (self.second / (1 - 0.999**self.count)).sqrt() + 1e-8
-        self.point = self.point - self.rate * mean / scale
+        self.point = self.point - rate * mean / scale
 
 
 class _Candidate:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.base import SingleAttack
 from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, Norm, get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastMinimumNorm(Attack):
+class FastMinimumNorm(SingleAttack):
     """The smallest change, by steps of decaying size in a ball that shrinks while the image is fooled.
 
     On a random model one lucky draw says nothing: a point counts as fooled where the margin of the mean

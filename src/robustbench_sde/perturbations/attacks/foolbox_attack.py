@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.base import SingleAttack
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import get_norm
 from robustbench_sde.sde.draws import KeyedRandom
@@ -28,7 +28,7 @@ _REFUSED = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoolboxAttack(Attack):
+class FoolboxAttack(SingleAttack):
     """An attack of foolbox; `foolbox:LinfPGD` makes a subclass of this.
 
     Images are attacked one by one, so that foolbox's global random numbers can be seeded for each. Its own
@@ -38,11 +38,6 @@ class FoolboxAttack(Attack):
     name = "foolbox"
     #: name of the class in foolbox.attacks
     kind: ClassVar[str] = ""
-
-    def __post_init__(self) -> None:
-        if self.eps is None and not self.minimal:
-            raise BenchError(f"{self.name} needs a budget: give --eps")
-        super().__post_init__()
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         if self.minimal and victim.stochastic:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from robustbench_sde.perturbations.attacks.base import Attack, Best
+from robustbench_sde.perturbations.attacks.base import Best, SingleAttack
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
@@ -18,7 +18,7 @@ _PAST = (1.0, 1.01, 1.03, 1.1, 1.3)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HopSkipJump(Attack):
+class HopSkipJump(SingleAttack):
     """The smallest change along the decision boundary, from decisions alone; slow, image by image.
 
     It breaks down on a decision that flickers, so it sees the decision of the mean over one fixed set of

@@ -104,10 +104,9 @@ class Victim:
             rows: (n,) int64 positions in this victim's batch, without repeats. No draw depends on them.
         """
         rows = rows.cpu()
-        here = rows.to(self.labels.device)
         part = copy.copy(self)
-        part._batch = Batch(self._batch.images[here], self._batch.labels[here], self._batch.ids[rows])
-        part._rows, part._aim = self._rows[rows], self._aim.only(here)
+        part._batch, part._rows = self._batch.only(rows), self._rows[rows]
+        part._aim = self._aim.only(rows.to(self.labels.device))
         return part
 
     @property
@@ -166,6 +165,23 @@ class Victim:
         (gradient,) = torch.autograd.grad(loss, images)
         self.backward_passes[self._rows] += self.eot_draws
         return self._look(log_probs.detach()), gradient
+
+    def gradients_of_draws(self, images: Tensor, step: int, draws: int) -> Tensor:
+        """Of each draw by itself its part in the gradient of the cross-entropy: (draws, B, C, H, W).
+
+        Their mean is parallel to the gradient of the log of the mean probability: a draw in which the class
+        is improbable has little part in it.
+        """
+        parts, weights = [], []
+        for draw in range(draws):
+            images = images.detach().requires_grad_()
+            log_probs = self._log_probs(images, step + draw, 1)[0]
+            at_class = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
+            parts.append(torch.autograd.grad(at_class.sum(), images)[0])
+            weights.append(-cross_entropy(log_probs, self._aim.classes).detach())
+            self.backward_passes[self._rows] += 1
+        weight = torch.stack(weights)
+        return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
 
     def _look(self, log_probs: Tensor) -> Look:
         return Look(*self._aim.margin_and_error(log_probs), log_mean(log_probs))
