@@ -147,6 +147,17 @@ def test_equalised_histograms_use_the_whole_range() -> None:
     assert water.equalise(torch.full((1, 1, 2, 2), 7.0)).unique().tolist() == [7]
 
 
+def test_water_is_shaded_as_by_opencv() -> None:
+    """A small splash and three drops, with the opacities that OpenCV's chain of functions gives them."""
+    levels = np.zeros((12, 12))
+    levels[0, 11], levels[1, 10:], levels[2, 9:] = 180, (184, 186), (184, 183, 179)
+    levels[9, 0], levels[10, 0], levels[10, 4] = 188, 183, 182
+    liquid = torch.from_numpy((levels + 0.5) / 255 * (levels > 0)).float()
+    expected = np.zeros((12, 12))
+    expected[2, 9:], expected[10, 4] = (2392, 4575, 6802), 4550
+    assert np.allclose(water.droplets(liquid[None, None])[0, 0], expected / 6802, atol=1e-6)
+
+
 def test_frost_uses_the_originals_when_there(tmp_path: Path) -> None:
     """Each image gets a crop of one of the five photographs, weighted as published."""
     for level, name in enumerate(PHOTOGRAPHS):

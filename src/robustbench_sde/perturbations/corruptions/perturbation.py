@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.data.official import OfficialSet
@@ -64,7 +63,7 @@ class Corrupted(Perturbation):
             family=self.family,
             frost_dir=self.frost_dir,
         )
-        return _free(to_float(corrupted) if published else corrupted, batch)
+        return Perturbed.free(to_float(corrupted) if published else corrupted)
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Stored(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         images = self.source.images(self.corruption, self.severity, batch.ids)
-        return _free(to_float(images.to(batch.images.device)), batch)
+        return Perturbed.free(to_float(images.to(batch.images.device)))
 
 
 def make_corruptions(
@@ -141,9 +140,3 @@ def stored_corruptions(
 
 def _column(severity: int | None) -> float:
     return math.nan if severity is None else float(severity)
-
-
-def _free(images: Tensor, batch: Batch) -> Perturbed:
-    """Corruptions look at no model: they take no passes."""
-    none = torch.zeros(len(batch), dtype=torch.int64)
-    return Perturbed(images, none, none)

@@ -35,7 +35,8 @@ def droplets(liquid: Tensor) -> Tensor:
     """Opacity of water with `liquid` thickness, 0 where there is none: (B, 1, H, W), at most 1."""
     thickness = torch.floor(liquid * 255).clamp(0, 255)
     distance = edge_distance(canny(thickness))
-    shading = equalise(torch.floor(correlate(distance, _BOX, Border.REFLECT) + 2**-10))
+    # means are truncated, as published; one of 8.9969 / 9, which chamfer lengths add up to, is below 1
+    shading = equalise(torch.floor(correlate(distance, _BOX, Border.REFLECT) + 2**-13))
     shading = correlate(shading, _EMBOSS, Border.REFLECT).clamp(0, 255)
     shading = correlate(shading, _BOX, Border.REFLECT).round()
     opacity = thickness * shading
