@@ -77,6 +77,27 @@ def test_interval_over_noise_covers_the_accuracy_of_fresh_draws(draws):
     assert covers(1000, trial) >= 0.93
 
 
+@pytest.mark.parametrize("draws", [9, 33])
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (5, 5), (2, 1), (0.2, 0.05)])
+def test_interval_over_noise_covers_with_known_probabilities(a, b, draws):
+    """Votes of 200 images, each right with a known probability from Beta(a, b) at every draw: 1,000 trials.
+
+    Conservative, like the one above: over eight sets of images each, 94 % of the trials for Beta(5, 5) with 9
+    draws up to 98 % for Beta(0.2, 0.05). Without the sqrt 2, Phi(m / s), it is 92 to 96 %: too few.
+    """
+    images = 200
+    right = np.random.default_rng(7).beta(a, b, images)
+    truth = float(stats.binom.sf(draws // 2, draws, right).mean())
+
+    def trial(rng):
+        votes = np.where(rng.random((draws, images)) < right, 1.0, -1.0)
+        margins, errors = votes.mean(0), votes.std(0, ddof=1) / math.sqrt(draws)
+        interval = over_noise(margins, errors, margins > 0)
+        return interval.low <= truth <= interval.high
+
+    assert covers(1000, trial) >= 0.93
+
+
 def test_interval_over_noise_is_a_point_without_noise_and_unknown_with_one_draw():
     """A deterministic model has no noise; one draw of a random one says nothing about others."""
     correct = np.array([True, False, True, True])

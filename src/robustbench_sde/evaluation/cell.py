@@ -12,7 +12,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.base import Perturbation
+from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.results.schema import RECORDS, SUMMARY, table
 
@@ -29,6 +29,14 @@ class CellResult:
     images: Tensor
 
 
+@dataclass(frozen=True)
+class Made:
+    """Perturbed images, and the wall time in seconds that they took."""
+
+    perturbed: Perturbed
+    seconds: float
+
+
 def evaluate(
     model: RandomClassifier,
     data: ImageDataset,
@@ -43,20 +51,44 @@ def evaluate(
         BenchError: the data do not fit the model.
         InvalidEvaluationError: a perturbed image is not valid, or logits are not finite.
     """
+    made = perturb(model, data, perturbation, seed=settings.seed, rows=settings.rows, progress=progress)
+    return judge(model, data, perturbation, made, settings)
+
+
+def perturb(
+    model: RandomClassifier,
+    data: ImageDataset,
+    perturbation: Perturbation,
+    *,
+    seed: int,
+    rows: int,
+    progress: Progress = SILENT,
+) -> Made:
+    """The first half of `evaluate`; what it makes can be scored in several ways."""
     started = time.perf_counter()
     perturbed = perturbation(
-        model,
-        to_float(data.images),
-        data.labels,
-        data.ids,
-        seed=settings.seed,
-        rows=settings.rows,
-        progress=progress,
+        model, to_float(data.images), data.labels, data.ids, seed=seed, rows=rows, progress=progress
     )
+    return Made(perturbed, time.perf_counter() - started)
+
+
+def judge(
+    model: RandomClassifier,
+    data: ImageDataset,
+    perturbation: Perturbation,
+    made: Made,
+    settings: ScoreSettings,
+    *,
+    progress: Progress = SILENT,
+) -> CellResult:
+    """The second half of `evaluate`: score what `perturb` has made with the seed of `settings`."""
+    started = time.perf_counter()
+    perturbed = made.perturbed
     model = perturbation.defender(model)
-    records = score_records(model, data, perturbed.images, settings)
+    records = score_records(model, data, perturbed.images, settings, progress=progress)
     records["forward_passes"] = perturbed.forward_passes.numpy()
     records["backward_passes"] = perturbed.backward_passes.numpy()
+    records["eot_draws"] = perturbed.eot_draws.numpy()
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
     row = blank_row(model, data, perturbation, settings) | summarise(records)
@@ -65,23 +97,24 @@ def evaluate(
     row |= {
         "forward_passes": float(records["forward_passes"].mean()),
         "backward_passes": float(records["backward_passes"].mean()),
-        "seconds": time.perf_counter() - started,
+        "eot_draws": float(records["eot_draws"].mean()),
+        "seconds": made.seconds + time.perf_counter() - started,
     }
     return CellResult(records, row, perturbed.images)
 
 
 def blank_row(
-    model: RandomClassifier, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
+    model: RandomClassifier | None, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
 ) -> dict[str, object]:
-    """A summary row that says what is asked and has no numbers yet (NaN)."""
+    """A summary row that says what is asked and has no numbers yet (NaN); None: no model could be loaded."""
     known: dict[str, object] = {
-        "checkpoint": model.name,
+        "checkpoint": model.name if model else "",
         "dataset": data.name,
-        "noise": model.noise,
-        "sigma": model.sigma,
+        "noise": model.noise if model else "",
+        "sigma": model.sigma if model else math.nan,
         **perturbation.describe(),
         "images": len(data),
-        "score_draws": settings.draws if model.stochastic else 1,
+        "score_draws": settings.draws if model is None or model.stochastic else 1,
         "rule": settings.rule,
         "seed": settings.seed,
         "status": "ok",
@@ -103,7 +136,7 @@ def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
 
     With keyed noise and equal batches nothing may differ but the cost and what made the images.
     """
-    cost = ("forward_passes", "backward_passes", "chosen")
+    cost = ("forward_passes", "backward_passes", "eot_draws", "chosen")
     compared = [column.name for column in RECORDS if column.name not in cost]
     same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
     different = ~same.all(axis=1)

@@ -1,0 +1,77 @@
+"""`sde-bench audit`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import ExitCode
+
+_ATTACK = "Attack"
+
+
+def audit_command(
+    checkpoint: Annotated[Path, typer.Argument(help="A file, or the name of one in checkpoints/.")],
+    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    eps: Annotated[
+        str | None,
+        typer.Option(
+            help="The budget whose number is audited: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of that number's pgd.", rich_help_panel=_ATTACK)] = 20,
+    eot_draws: Annotated[
+        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
+    ] = 8,
+    dataset: o.Dataset = "digits",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    images: o.Images = 50,
+    sigma: o.Sigma = None,
+    noise: o.Noise = True,
+    device: o.Device = "auto",
+    score_draws: o.ScoreDraws = 32,
+    rule: o.RuleOption = "mean-prob",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 256,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Can the robustness number of a checkpoint be trusted? Looks for masked gradients and broken controls.
+
+    Every rule is a line: pass, warn, fail or skip, with its numbers. Writes audits/CHECKPOINT.json into the
+    run folder --out. Exit code 4 when a rule fails.
+
+    [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
+    """
+    from robustbench_sde.evaluation.audit.audit import audit
+    from robustbench_sde.evaluation.audit.lab import AuditSettings
+    from robustbench_sde.evaluation.scoring import ScoreSettings
+    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.perturbations.norms import parse_budget
+    from robustbench_sde.reporting.audit import print_audit
+    from robustbench_sde.reporting.progress import progress_bars
+    from robustbench_sde.results.audits import Verdict, write_audit
+    from robustbench_sde.suite.cells import Source
+
+    budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
+    score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
+    settings = AuditSettings(norm, budget, steps, eot_draws, score)
+    where = resolve_device(device)
+    data = o.test_data(dataset, data_dir, download, image_size, images)
+    (path,) = o.find_checkpoints([checkpoint], data.name)
+    source = Source.of(path, data, sigma=sigma, noise=noise)
+    folder = out or Path("reports") / f"audit-{path.stem}"
+    with progress_bars(quiet=quiet) as bars:
+        report = audit(source.load(where), data, settings, sha256=source.sha256, bars=bars)
+    written = write_audit(folder, report)
+    if json:
+        print(report.to_json())
+    else:
+        print_audit(report, path=str(written))
+    if report.verdict == Verdict.FAIL:
+        raise typer.Exit(ExitCode.INVALID)

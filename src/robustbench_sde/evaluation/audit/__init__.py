@@ -1,0 +1,1 @@
+"""The masking audit: can a robustness number be trusted?"""

@@ -1,0 +1,132 @@
+"""Rules about attacks: which one must not beat which (Carlini et al. 2019; Athalye et al. 2018)."""
+
+import itertools
+
+from scipy.stats import binomtest
+
+from robustbench_sde.evaluation.audit.compare import (
+    ALPHA_FAIL,
+    ALPHA_WARN,
+    Comparison,
+    accuracy,
+    percent,
+)
+from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.cell import check_control
+from robustbench_sde.models.fixed_path import FixedPath
+from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.results.audits import Verdict
+
+#: Queries of the black box, each of `eot_draws` draws.
+_QUERIES = 100
+
+
+def control(lab: Lab) -> Finding:
+    """The attack with eps 0 gives the clean records, number by number."""
+    clean, powerless = lab.records(Clean()), lab.records(Control(lab.pgd()))
+    check_control(clean, powerless)  # raises
+    found = accuracy(clean)
+    return Finding(Verdict.PASS, f"eps 0 equals clean: {percent(found)}", {"accuracy": list(found)})
+
+
+def iterative(lab: Lab) -> Finding:
+    """One step of size eps is not stronger than the whole attack."""
+    one_step = lab.pgd(steps=1, step_size=lab.settings.eps, random_start=False)
+    comparison = Comparison.of(lab.records(lab.pgd()), lab.records(one_step))
+    return _finding(comparison, "one step", f"{lab.settings.steps} steps")
+
+
+def monotone(lab: Lab) -> Finding:
+    """A smaller budget is not stronger than a larger one."""
+    grid = sorted({lab.settings.eps / 2, lab.settings.eps, lab.generous})
+    records = [lab.records(Clean()), *(lab.records(lab.pgd(eps=eps)) for eps in grid)]
+    pairs = [Comparison.of(large, small) for small, large in itertools.pairwise(records)]
+    levels = zip((0.0, *grid), records, strict=True)
+    course = ", ".join(f"{eps:.4g}: {percent(accuracy(at))}" for eps, at in levels)
+    numbers: dict[str, float | list[float] | str] = {
+        "eps": [0.0, *grid],
+        "accuracy": [accuracy(at).estimate for at in records],
+        "p": [pair.p for pair in pairs],
+    }
+    return Finding(Verdict.worst(pair.verdict for pair in pairs), f"by eps {course}", numbers)
+
+
+def unbounded(lab: Lab) -> Finding:
+    """A budget that reaches every image leaves chance or less.
+
+    From the image itself: a random point of so large a ball is noise that no gradient has a part in.
+    """
+    records = lab.records(lab.pgd(eps=lab.whole, random_start=False))
+    found, chance = accuracy(records), 1 / lab.model.classes
+    right = int(records["correct"].sum())
+    p = float(binomtest(right, len(records), chance, alternative="greater").pvalue)
+    verdict = Verdict.FAIL if p <= ALPHA_FAIL else Verdict.WARN if p <= ALPHA_WARN else Verdict.PASS
+    message = f"eps {lab.whole:.4g} leaves {percent(found)}, chance is {100 * chance:.1f} %, p = {p:.2g}"
+    return Finding(verdict, message, {"accuracy": list(found), "chance": chance, "p": p})
+
+
+def black_box(lab: Lab) -> Finding:
+    """Square, without gradients, is not stronger than the attack with gradients, at four times eps."""
+    square = lab.attack("square", eps=lab.generous, steps=_QUERIES)
+    comparison = Comparison.of(lab.records(lab.pgd(eps=lab.generous)), lab.records(square))
+    return _finding(comparison, f"square at eps {lab.generous:.4g}", "gradients")
+
+
+def random_noise(lab: Lab) -> Finding:
+    """The worst of ten random points is not stronger than the attack with gradients, at four times eps."""
+    comparison = Comparison.of(
+        lab.records(lab.pgd(eps=lab.generous)), lab.records(lab.attack("noise", eps=lab.generous))
+    )
+    return _finding(comparison, f"random noise at eps {lab.generous:.4g}", "gradients")
+
+
+def transfer(lab: Lab) -> Finding:
+    """The same attack on the network without its noise does not transfer better than the direct one."""
+    if not lab.model.stochastic:
+        raise NotApplicableError("there is no noise to switch off")
+    noise_off = getattr(lab.model, "with_noise", None)
+    if noise_off is None:
+        raise NotApplicableError("the noise of this model cannot be switched off")
+    silent = lab.records(lab.pgd(), made_on=noise_off(enabled=False))
+    return _finding(Comparison.of(lab.records(lab.pgd()), silent), "from sigma = 0", "direct")
+
+
+def more_steps(lab: Lab) -> Finding:
+    """Twice the steps are not stronger: the attack has come to its end."""
+    return _doubled(lab, "steps", lab.settings.steps)
+
+
+def more_draws(lab: Lab) -> Finding:
+    """Twice the draws in a gradient are not stronger."""
+    if not lab.model.stochastic:
+        raise NotApplicableError("all draws are the same")
+    return _doubled(lab, "eot_draws", lab.settings.eot_draws)
+
+
+def more_restarts(lab: Lab) -> Finding:
+    """Twice the restarts are not stronger."""
+    return _doubled(lab, "restarts", 1)
+
+
+def fixed_path(lab: Lab) -> Finding:
+    """Knowing the one noise path that scores makes an attack stronger, not weaker."""
+    if not lab.model.stochastic:
+        raise NotApplicableError("there is no noise to fix")
+    fixed = FixedPath(lab.model)
+    known = lab.records(lab.pgd(), made_on=fixed, scored_by=fixed)
+    unknown = lab.records(lab.pgd(), scored_by=fixed)
+    return _finding(Comparison.of(known, unknown), "not knowing the path", "knowing it")
+
+
+def _doubled(lab: Lab, name: str, value: int) -> Finding:
+    comparison = Comparison.of(lab.records(lab.pgd()), lab.records(lab.pgd(**{name: 2 * value})))
+    return _finding(comparison, f"pgd with {2 * value} {name.removeprefix('eot_')}", f"with {value}")
+
+
+def _finding(comparison: Comparison, rival: str, reference: str) -> Finding:
+    message = (
+        f"{rival} leaves {percent(comparison.rival)}, {reference} {percent(comparison.reference)}, "
+        f"p = {comparison.p:.2g}"
+    )
+    return Finding(comparison.verdict, message, comparison.numbers)

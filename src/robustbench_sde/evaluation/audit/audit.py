@@ -1,0 +1,87 @@
+"""The masking audit: every rule tried on one model."""
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import InvalidEvaluationError
+from robustbench_sde.evaluation.audit import attacks, gradients
+from robustbench_sde.evaluation.audit.lab import AuditSettings, Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.solver import solver
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.progress import Bars
+from robustbench_sde.results.audits import AuditReport, Rule, Verdict
+
+#: Rules by name, in the order of the report: what is wrong at the root comes first.
+RULES: Mapping[str, Callable[[Lab], Finding]] = MappingProxyType(
+    {
+        "eps-0-control": attacks.control,
+        "same-forward": gradients.same_forward,
+        "usable-gradients": gradients.usable,
+        "finite-differences": gradients.finite_differences,
+        "gradient-agreement": gradients.agreement,
+        "iterative": attacks.iterative,
+        "monotone": attacks.monotone,
+        "unbounded": attacks.unbounded,
+        "black-box": attacks.black_box,
+        "random-noise": attacks.random_noise,
+        "transfer": attacks.transfer,
+        "fixed-path": attacks.fixed_path,
+        "more-steps": attacks.more_steps,
+        "more-draws": attacks.more_draws,
+        "more-restarts": attacks.more_restarts,
+        "solver": solver,
+    }
+)
+
+
+def audit(
+    model: RandomClassifier,
+    data: ImageDataset,
+    settings: AuditSettings | None = None,
+    *,
+    sha256: str = "",
+    bars: Bars | None = None,
+) -> AuditReport:
+    """Try every rule.
+
+    Args:
+        model: the classifier.
+        data: the images; 50 find what matters, 10 are the fewest.
+        settings: the number that is audited; None is `sde-bench attack` as it comes.
+        sha256: of the model's checkpoint, for the report.
+        bars: told of rules, and of the images of the attack at hand.
+
+    Raises:
+        BenchError: too few images, a setting is out of range, or the data do not fit the model.
+    """
+    settings, bars = settings or AuditSettings(), bars or Bars()
+    started = time.perf_counter()
+    lab = Lab(model, data, settings, progress=bars.images)
+    bars.cells.start("rules", len(RULES))
+    rules = []
+    for name, judge in RULES.items():
+        bars.cells.advance(0, note=name)
+        rules.append(Rule(name, *_judged(judge, lab)))
+        bars.cells.advance(1)
+    return AuditReport(
+        checkpoint=model.name,
+        sha256=sha256,
+        dataset=data.name,
+        images=len(data),
+        seed=settings.score.seed,
+        verdict=Verdict.worst(rule.verdict for rule in rules),
+        rules=tuple(rules),
+        seconds=time.perf_counter() - started,
+        setting=f"{settings}, sigma {model.sigma:g}" if model.stochastic else str(settings),
+    )
+
+
+def _judged(judge: Callable[[Lab], Finding], lab: Lab) -> Finding:
+    try:
+        return judge(lab)
+    except NotApplicableError as reason:
+        return Finding(Verdict.SKIP, str(reason), {})
+    except InvalidEvaluationError as error:
+        return Finding(Verdict.FAIL, str(error), {})

@@ -1,0 +1,160 @@
+"""Rules about gradients, on the clean images and draws of the `audit` stream."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.data import to_float
+from robustbench_sde.evaluation.audit.compare import percent
+from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.statistics import wilson
+from robustbench_sde.models.probabilities import log_mean
+from robustbench_sde.perturbations.attacks.victim import Objective, cross_entropy, margin_loss
+from robustbench_sde.perturbations.base import Batch
+from robustbench_sde.results.audits import Verdict
+from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+
+#: Logits of the two passes of `same_forward` differ by no more, relative to the largest.
+_SAME = 1e-3
+#: Share of images without a usable gradient that fails a model.
+_UNUSABLE = 0.05
+#: Median relative error of a directional derivative that warns, and that fails.
+_ERROR_WARN, _ERROR_FAIL = 0.2, 0.5
+#: Random directions, and the change of every value along them (a quarter of a grey level).
+_DIRECTIONS, _STEP = 4, 0.001
+#: Draws of the gradients whose agreement is measured.
+_DRAWS = (1, 4, 16, 64)
+#: Mean cosine of two gradients that 64 draws have to reach, and 16 should: below it they are mostly noise.
+_COSINE = 0.2
+
+
+def same_forward(lab: Lab) -> Finding:
+    """The logits that gradients are taken of are the logits that are scored, draw by draw."""
+    worst = 0.0
+    for batch, draws in _batches(lab, lab.settings.eot_draws):
+        with torch.enable_grad():
+            images = batch.images.clone().requires_grad_()
+            attacked = lab.model.logits(images, batch.ids, draws).detach()
+        with torch.no_grad():
+            scored = lab.model.logits(batch.images, batch.ids, draws)
+        scale = scored.abs().amax().clamp_min(1e-30)
+        worst = max(worst, float((attacked - scored).abs().amax() / scale))
+    verdict = Verdict.PASS if worst <= _SAME else Verdict.FAIL
+    return Finding(verdict, f"logits with and without gradient differ by {worst:.1g}", {"difference": worst})
+
+
+def usable(lab: Lab) -> Finding:
+    """The gradient of the attack's loss is finite and not zero."""
+    if not lab.connected:
+        return Finding(Verdict.FAIL, "no gradient reaches the images", {"unusable": [1.0, 1.0, 1.0]})
+    zero = broken = 0
+    entries = 0.0
+    for batch, draws in _batches(lab, lab.settings.eot_draws):
+        gradient = _gradient(lab, batch, draws, cross_entropy).flatten(1)
+        finite = gradient.isfinite().all(1)
+        broken += int((~finite).sum())
+        zero += int((gradient == 0).all(1).sum())
+        entries += float((gradient == 0).double().mean(1).sum())
+    count = len(lab.data)
+    share = wilson((zero + broken) / count, count)
+    verdict = _grade(share.estimate, warn=0.0, fail=_UNUSABLE)
+    message = f"{zero} of {count} gradients are zero, {broken} not finite: {percent(share)}"
+    return Finding(verdict, message, {"unusable": list(share), "zero_entries": entries / count})
+
+
+def finite_differences(lab: Lab) -> Finding:
+    """Backpropagated derivatives of the margin are those of the function that is scored.
+
+    Central differences along random directions of signs, same draws: per image the error of its derivatives
+    relative to their size.
+    """
+    _require_gradients(lab)
+    errors = []
+    for batch, draws in _batches(lab, lab.settings.eot_draws):
+        gradient = _gradient(lab, batch, draws, margin_loss)
+        claimed, measured = [], []
+        for index in range(_DIRECTIONS):
+            keyed = KeyedRandom(draws.seed, Stream.AUDIT, "directions")
+            signs = keyed.uniforms(batch.ids, batch.images.shape[1:], draw=index).to(batch.images) * 2 - 1
+            direction = signs.sign() * _STEP
+            ahead, behind = (_margin(lab, batch, draws, side * direction) for side in (1, -1))
+            claimed.append((gradient * direction).flatten(1).sum(1))
+            measured.append((ahead - behind) / 2)
+        size = torch.stack(measured).norm(dim=0).clamp_min(torch.finfo(torch.float32).tiny)
+        errors.append((torch.stack(claimed) - torch.stack(measured)).norm(dim=0) / size)
+    every = torch.cat(errors).nan_to_num(nan=torch.inf)
+    median, upper = (float(every.quantile(q).clamp_max(1e9)) for q in (0.5, 0.9))
+    message = f"median error {median:.2g} of a derivative, 90 % of images below {upper:.2g}"
+    return Finding(
+        _grade(median, warn=_ERROR_WARN, fail=_ERROR_FAIL), message, {"median": median, "q90": upper}
+    )
+
+
+def agreement(lab: Lab) -> Finding:
+    """Two gradients over independent draws agree: how many draws does a gradient need?
+
+    With signal S and noise variance V / k of a gradient over k draws the expected cosine is about
+    S / (S + V / k); the signal-to-noise ratio is cosine / (1 - cosine).
+    """
+    if not lab.model.stochastic:
+        raise NotApplicableError("all draws are the same")
+    _require_gradients(lab)
+    mean, same = {}, {}
+    for count in _DRAWS:
+        cosines, signs = [], []
+        for batch, draws in _batches(lab, 2 * count):
+            halves = (_gradient(lab, batch, half, cross_entropy).flatten(1) for half in draws.chunks(count))
+            first, second = halves
+            cosines.append(torch.cosine_similarity(first.double(), second.double(), eps=1e-300))
+            signs.append((first.sign() == second.sign()).double().mean(1))
+        mean[count] = float(torch.cat(cosines).nan_to_num(0.0).mean())
+        same[count] = float(torch.cat(signs).mean())
+    ratio = {count: cosine / max(1 - cosine, 1e-9) for count, cosine in mean.items()}
+    enough, most = (mean[count] >= _COSINE for count in _DRAWS[-2:])
+    verdict = Verdict.PASS if enough else Verdict.WARN if most else Verdict.FAIL
+    course = ", ".join(f"{k}: {mean[k]:.2f} ({same[k]:.0%}, {ratio[k]:.2g})" for k in _DRAWS)
+    numbers: dict[str, float | list[float] | str] = {
+        "draws": [float(count) for count in _DRAWS],
+        "cosine": list(mean.values()),
+        "sign_agreement": list(same.values()),
+        "snr": list(ratio.values()),
+    }
+    return Finding(verdict, f"cosine (equal signs, SNR) by draws {course}", numbers)
+
+
+def _require_gradients(lab: Lab) -> None:
+    if not lab.connected:
+        raise NotApplicableError("no gradient reaches the images")
+
+
+def _batches(lab: Lab, draws: int) -> Iterator[tuple[Batch, Draws]]:
+    """All images in pieces that fit with the first `draws` audit draws."""
+    data, score = lab.data, lab.settings.score
+    draws = draws if lab.model.stochastic else 1
+    size = max(1, score.rows // draws)
+    for start in range(0, len(data), size):
+        piece = slice(start, start + size)
+        device = lab.model.device
+        batch = Batch(to_float(data.images[piece]).to(device), data.labels[piece].to(device), data.ids[piece])
+        yield batch, Draws(score.seed, Stream.AUDIT, range(draws))
+
+
+def _gradient(lab: Lab, batch: Batch, draws: Draws, objective: Objective) -> Tensor:
+    """Gradient (B, C, H, W) of the objective of the mean probability over `draws`."""
+    with torch.enable_grad():
+        images = batch.images.clone().requires_grad_()
+        log_probs = log_mean(lab.model.logits(images, batch.ids, draws).log_softmax(-1))
+        (gradient,) = torch.autograd.grad(objective(log_probs, batch.labels).sum(), images)
+    return gradient
+
+
+def _margin(lab: Lab, batch: Batch, draws: Draws, change: Tensor) -> Tensor:
+    """The margin loss (B,) of changed images, as scoring computes it."""
+    with torch.no_grad():
+        logits = lab.model.logits(batch.images + change, batch.ids, draws)
+        return margin_loss(log_mean(logits.log_softmax(-1)), batch.labels)
+
+
+def _grade(value: float, *, warn: float, fail: float) -> Verdict:
+    return Verdict.FAIL if value > fail else Verdict.WARN if value > warn else Verdict.PASS

@@ -1,0 +1,62 @@
+"""The rule about the solver: does the robustness belong to the network, or to its discretisation?
+
+Adaptive and coarse solvers mask gradients (Huang et al., PMLR 145), and changing the solver between attack
+and test changes what an attack achieves (Carrara et al. 2019).
+"""
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit.compare import Comparison, accuracy, percent
+from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.results.audits import Verdict
+
+#: Other solvers, the best first; the first that is not the model's own and takes its noise is tried.
+_OTHERS = ("heun", "rk4", "milstein", "euler")
+
+
+def solver(lab: Lab) -> Finding:
+    """An attack made on another discretisation is not stronger, and one made on this one works on others.
+
+    Fails where images made with N/2 or 2N steps or another solver fool the model better than its own do: its
+    own gradients are masked. Warns where N/2, 2N, 4N steps or another solver score its own attacked images
+    otherwise than it does.
+    """
+    own = lab.model
+    if not isinstance(own, Classifier):
+        raise NotApplicableError("the solver of this model cannot be changed")
+    direct = lab.records(lab.pgd())
+    verdicts, course = [Verdict.PASS], [f"{_name(own)} {percent(accuracy(direct))}"]
+    numbers: dict[str, float | list[float] | str] = {f"direct on {_name(own)}": list(accuracy(direct))}
+    for variant in _variants(own):
+        clean = accuracy(lab.records(Clean(), scored_by=variant))
+        scored = lab.records(lab.pgd(), scored_by=variant)
+        either_way = Comparison.of(direct, scored).verdict, Comparison.of(scored, direct).verdict
+        if either_way != (Verdict.PASS, Verdict.PASS):
+            verdicts.append(Verdict.WARN)
+        found = {"clean": clean, "scored there": accuracy(scored)}
+        if variant.spec.steps <= 2 * own.spec.steps:  # making images in 4 N steps costs four attacks
+            made = lab.records(lab.pgd(), made_on=variant)
+            verdicts.append(Comparison.of(direct, made).verdict)
+            found["made there"] = accuracy(made)
+        numbers |= {f"{what} on {_name(variant)}": list(at) for what, at in found.items()}
+        remarks = ", ".join(f"{what} {100 * at.estimate:.1f} %" for what, at in found.items())
+        course.append(f"{_name(variant)}: {remarks}")
+    return Finding(Verdict.worst(verdicts), "; ".join(course), numbers)
+
+
+def _variants(model: Classifier) -> list[Classifier]:
+    """The same network in N/2, 2N, 4N steps, and by another solver where one takes its noise."""
+    steps = model.spec.steps
+    variants = [model.with_solver(steps=count) for count in (steps // 2, 2 * steps, 4 * steps) if count]
+    for name in _OTHERS:
+        if name != model.solver:
+            try:
+                return [*variants, model.with_solver(solver=name)]
+            except BenchError:  # it does not take this noise
+                continue
+    return variants
+
+
+def _name(model: Classifier) -> str:
+    return f"{model.solver} N={model.spec.steps}"

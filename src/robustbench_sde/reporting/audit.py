@@ -1,0 +1,50 @@
+"""An audit on the terminal: a line for every rule, the verdict last."""
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.results.audits import AuditReport, Verdict
+
+_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.WARN: "yellow",
+    Verdict.FAIL: "bold red",
+    Verdict.SKIP: "dim",
+}
+
+_SENTENCES = {
+    Verdict.PASS: "nothing speaks against the number",
+    Verdict.WARN: "the number may be used, with these warnings beside it",
+    Verdict.FAIL: "the number must not be used",
+}
+
+
+def print_audit(report: AuditReport, *, path: str) -> None:
+    """The rules as a table, where the file is, and the verdict in the last line."""
+    table = Table(
+        title=f"{report.checkpoint} · {report.dataset} · {report.images} images · {report.setting} · "
+        f"seed {report.seed}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("rule", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what was found (95 %)", overflow="fold")
+    for rule in report.rules:
+        style = _STYLES[rule.verdict]
+        words = Text(rule.message, style="dim" if rule.verdict == Verdict.SKIP else "")
+        table.add_row(Text(rule.name), Text(rule.verdict, style=style), words)
+    console = make_console()
+    console.print(table)
+    console.print(f"report: {path}", style="dim", markup=False, soft_wrap=True)
+    console.print(verdict_line(report), style=_STYLES[report.verdict], markup=False, soft_wrap=True)
+
+
+def verdict_line(report: AuditReport) -> str:
+    """``FAIL digits-ode: the number must not be used (usable-gradients, black-box)``."""
+    named = [rule.name for rule in report.rules if rule.verdict in (Verdict.WARN, Verdict.FAIL)]
+    reasons = f" ({', '.join(named)})" if named else ""
+    return f"{report.verdict.upper()} {report.checkpoint}: {_SENTENCES[report.verdict]}{reasons}"

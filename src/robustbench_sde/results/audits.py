@@ -1,0 +1,108 @@
+"""What an audit of a checkpoint has found, as one JSON file: `<folder>/audits/<checkpoint>.json`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.results.files import atomic_write
+
+
+class Verdict(StrEnum):
+    """What a rule, or a whole audit, says of the numbers."""
+
+    #: nothing speaks against them
+    PASS = "pass"
+    #: they may be used, with what the rule says beside them
+    WARN = "warn"
+    #: they must not be used
+    FAIL = "fail"
+    #: the rule does not apply to this model; its message says why
+    SKIP = "skip"
+
+    @classmethod
+    def worst(cls, verdicts: Iterable["Verdict"]) -> "Verdict":
+        """The verdict over several: skipped ones say nothing."""
+        found = set(verdicts)
+        return next((verdict for verdict in (cls.FAIL, cls.WARN) if verdict in found), cls.PASS)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of an audit."""
+
+    name: str
+    verdict: Verdict
+    #: one line, with the numbers that people want to see
+    message: str
+    #: all numbers behind it; accuracies and differences as [estimate, low, high] (95 %)
+    numbers: dict[str, float | list[float] | str]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """All rules, and on what they were tried."""
+
+    checkpoint: str
+    #: of the checkpoint's bytes, as `sha256:<hex>`; empty for a model that is no file
+    sha256: str
+    dataset: str
+    images: int
+    seed: int
+    verdict: Verdict
+    rules: tuple[Rule, ...]
+    seconds: float
+    #: the attack and the scoring whose number is audited
+    setting: str = ""
+
+    def to_json(self) -> str:
+        """Indented JSON that `from_json` reads."""
+        return _REPORT.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "AuditReport":
+        """What `to_json` has written.
+
+        Raises:
+            BenchError: it is something else.
+        """
+        try:
+            return _REPORT.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BenchError(f"no audit report: {where or 'the text'}: {first['msg']}") from error
+
+
+_REPORT = TypeAdapter(AuditReport)
+
+
+def write_audit(folder: Path, report: AuditReport) -> Path:
+    """Write `<folder>/audits/<checkpoint>.json` atomically; an earlier audit of the checkpoint is replaced.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    path = folder / "audits" / f"{report.checkpoint}.json"
+    with atomic_write(path) as temporary:
+        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
+    return path
+
+
+def read_audits(folder: Path) -> list[AuditReport]:
+    """The audits in a run folder, by checkpoint; empty where there are none.
+
+    Raises:
+        BenchError: a file is damaged.
+    """
+    return [_read(path) for path in sorted((folder / "audits").glob("*.json"))]
+
+
+def _read(path: Path) -> AuditReport:
+    try:
+        return AuditReport.from_json(path.read_bytes())
+    except (OSError, BenchError) as error:
+        raise BenchError(f"{path} is damaged ({error}); delete it and audit again") from error

@@ -1,0 +1,281 @@
+"""The masking audit: honest checkpoints pass, each planted fault is found by its own rule."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from builders import make_data, make_model
+
+import robustbench_sde as rb
+from robustbench_sde.data import to_float
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit import gradients
+from robustbench_sde.evaluation.audit.audit import RULES, audit
+from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES, Comparison
+from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab, NotApplicableError
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.fixed_path import FixedPath
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.results.audits import Verdict
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+SETTINGS = AuditSettings(steps=10, eot_draws=2, score=ScoreSettings(draws=8))
+
+
+def verdicts(report):
+    return {rule.name: rule.verdict for rule in report.rules}
+
+
+def failed(report):
+    return {rule.name for rule in report.rules if rule.verdict == Verdict.FAIL}
+
+
+def images(count):
+    return rb.load_dataset("digits", split="test", images=count)
+
+
+# ------------------------------------------------------------------------------------------- honest models
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "skipped"),
+    [
+        ("ode", 24, {"gradient-agreement", "transfer", "fixed-path", "more-draws"}),
+        ("multiplicative", 16, set()),
+    ],
+)
+def test_shipped_checkpoints_pass(name, count, skipped):
+    """Without a warning; only what asks for noise is skipped on the ODE."""
+    model = rb.load_checkpoint(CHECKPOINTS / f"digits-{name}.safetensors")
+    report = audit(model, images(count), SETTINGS)
+    found = verdicts(report)
+    assert list(found) == list(RULES)
+    assert {rule for rule, verdict in found.items() if verdict == Verdict.SKIP} == skipped
+    assert {rule for rule, verdict in found.items() if verdict == Verdict.PASS} == found.keys() - skipped
+    assert report.verdict == Verdict.PASS
+    assert (report.checkpoint, report.images, report.dataset) == (f"digits-{name}", count, "digits")
+    assert all("\n" not in rule.message for rule in report.rules)
+
+
+# ------------------------------------------------------------------------------------------- planted faults
+
+
+class Rounded(Classifier):
+    """Sees nine grey levels: the gradient is zero everywhere."""
+
+    def logits(self, images, image_ids, draws):
+        return super().logits((images * 8).round() / 8, image_ids, draws)
+
+
+class Saturated(Classifier):
+    """Logits so large that the softmax is one or zero, and its gradient zero."""
+
+    def logits(self, images, image_ids, draws):
+        return super().logits(images, image_ids, draws) * 1e4
+
+
+class Detached(Classifier):
+    """No gradient passes the stem."""
+
+    def logits(self, images, image_ids, draws):
+        return super().logits(images.detach(), image_ids, draws)
+
+
+class Misleading(Classifier):
+    """The right logits with the gradient of the mirrored image."""
+
+    def logits(self, images, image_ids, draws):
+        mirrored = images.flip(-1)
+        return super().logits(mirrored + (images - mirrored).detach(), image_ids, draws)
+
+
+class Undefined(Classifier):
+    """The gradient of a root at zero."""
+
+    def logits(self, images, image_ids, draws):
+        return super().logits(images + 0 * images.clamp_min(0).sqrt(), image_ids, draws)
+
+
+class NoisyGradients(Classifier):
+    """Noise where gradients are taken, none where images are scored."""
+
+    def logits(self, images, image_ids, draws):
+        heard = self if images.requires_grad else self.with_noise(enabled=False)
+        return Classifier.logits(heard, images, image_ids, draws)
+
+
+class Counting(Classifier):
+    """Noise that depends on how often it was asked for."""
+
+    calls = 0
+
+    def logits(self, images, image_ids, draws):
+        Counting.calls += 1
+        return super().logits(images, image_ids, replace(draws, seed=draws.seed + Counting.calls))
+
+
+class OnlyHere(Classifier):
+    """Masks its gradients on its own discretisation, as adaptive solvers do."""
+
+    def logits(self, images, image_ids, draws):
+        if (self.solver, self.spec.steps) == ("euler", 8):
+            images = (images * 255).round() / 255
+        return super().logits(images, image_ids, draws)
+
+
+def plant(kind, name="ode"):
+    """A shipped checkpoint with a fault."""
+    honest = rb.load_checkpoint(CHECKPOINTS / f"digits-{name}.safetensors")
+    return kind.from_weights(honest.spec, honest.state_dict()).requires_grad_(False).eval()
+
+
+PLANTED = [
+    (Rounded, "ode", {"usable-gradients", "unbounded", "black-box"}),
+    (Saturated, "ode", {"usable-gradients", "unbounded", "black-box"}),
+    (Misleading, "ode", {"finite-differences", "black-box"}),
+    (Undefined, "ode", {"usable-gradients"}),
+    (OnlyHere, "ode", {"usable-gradients", "solver"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "rules"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_masked_gradients_fail(kind, name, rules):
+    """By the rules that name the fault, among others."""
+    report = audit(plant(kind, name), images(24), SETTINGS)
+    assert report.verdict == Verdict.FAIL
+    assert rules <= failed(report), verdicts(report)
+    assert verdicts(report)["eps-0-control"] == (Verdict.FAIL if kind is Undefined else Verdict.PASS)
+
+
+def test_a_detached_stem_fails_and_attacks_with_gradients_are_skipped():
+    """No gradient arrives at all: that is the finding, and nothing crashes on the way."""
+    report = audit(plant(Detached), images(12), SETTINGS)
+    assert failed(report) == {"usable-gradients"}
+    skipped = {rule.name: rule.message for rule in report.rules if rule.verdict == Verdict.SKIP}
+    assert skipped["iterative"] == skipped["finite-differences"] == "no gradient reaches the images"
+    assert report.verdict == Verdict.FAIL
+
+
+def test_noise_in_the_gradient_path_alone_fails():
+    """What is attacked is not what is scored: other logits, and derivatives of another function."""
+    lab = Lab(plant(NoisyGradients, "multiplicative"), images(12), SETTINGS)
+    assert RULES["same-forward"](lab).verdict == Verdict.FAIL
+    assert RULES["finite-differences"](lab).verdict != Verdict.PASS
+
+
+def test_noise_that_is_no_function_of_image_and_draw_fails_the_control():
+    """A counter in the noise: eps 0 is not the clean row."""
+    report = audit(plant(Counting, "multiplicative"), images(10), replace(SETTINGS, steps=2))
+    assert "eps-0-control" in failed(report)
+    (control,) = (rule for rule in report.rules if rule.name == "eps-0-control")
+    assert "not a function of image and draw" in control.message
+
+
+# ------------------------------------------------------------------------------------------- the pieces
+
+
+def decisions(*correct):
+    return pd.DataFrame({"correct": correct})
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "both", "verdict"),
+    [
+        (10, 0, 40, Verdict.FAIL),  # p = 2^-10, 20 points
+        (9, 0, 41, Verdict.WARN),  # p = 2^-9
+        (7, 0, 43, Verdict.WARN),  # p = 2^-7
+        (6, 0, 44, Verdict.PASS),  # p = 2^-6
+        (0, 10, 40, Verdict.PASS),  # the other way
+        (10, 0, 391, Verdict.PASS),  # certain, and 2.5 points
+        (20, 10, 20, Verdict.PASS),  # p = .049
+        (0, 0, 50, Verdict.PASS),
+    ],
+)
+def test_a_rival_is_stronger_where_it_is_significantly_and_materially(won, lost, both, verdict):
+    """Exact McNemar on the images that one attack alone fools."""
+    reference = decisions(*[True] * won, *[False] * lost, *[True] * both)
+    rival = decisions(*[False] * won, *[True] * lost, *[True] * both)
+    found = Comparison.of(reference, rival)
+    assert found.verdict == verdict
+    assert found.gain.estimate == pytest.approx((won - lost) / (won + lost + both))
+
+
+def test_finite_differences_agree_with_double_precision():
+    """Float error is no part of the rule: in float64 the same network has about the same error."""
+    model = rb.load_checkpoint(CHECKPOINTS / "digits-ode.safetensors")
+    lab = Lab(model, images(12), SETTINGS)
+    single = gradients.finite_differences(lab).numbers["median"]
+    batch, draws = next(gradients._batches(lab, 1))
+    gradient = gradients._gradient(lab, batch, draws, gradients.margin_loss).double()
+    model = model.double()
+    lab = Lab(model, images(12), SETTINGS)
+    exact = replace(batch, images=batch.images.double())
+    direction = torch.sign(gradient)
+    ahead, behind = (gradients._margin(lab, exact, draws, side * 1e-6 * direction) for side in (1, -1))
+    slope = (gradient * direction).flatten(1).sum(1)
+    assert (ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-3)
+    assert single < 0.1
+
+
+def test_agreement_grows_with_draws_and_follows_the_law_of_averages():
+    """Untrained, loud noise: four times the draws, four times the ratio, within a factor of two."""
+    lab = Lab(make_model("additive", sigma=1.5), make_data(24), SETTINGS)
+    numbers = gradients.agreement(lab).numbers
+    ratios = numbers["snr"]
+    assert numbers["cosine"] == sorted(numbers["cosine"])
+    assert numbers["sign_agreement"] == sorted(numbers["sign_agreement"])
+    for few, many in itertools.pairwise(ratios):
+        assert 2 < many / few < 8
+
+
+def test_each_attack_is_made_once(monkeypatch):
+    """Rules share attacks: the same perturbation on the same model is not made again."""
+    model = make_model()
+    lab = Lab(model, make_data(), SETTINGS)
+    first = lab.records(lab.pgd())
+    monkeypatch.setattr(model, "logits", lambda *_: pytest.fail("asked again"))
+    assert lab.records(lab.pgd()) is first
+
+
+def test_a_model_of_somebody_else_skips_what_it_cannot_do():
+    """No other noise, no other solver: rules that need them are skipped, with the reason."""
+
+    class Foreign(FixedPath):
+        stochastic = True
+
+    lab = Lab(Foreign(make_model()), make_data(), SETTINGS)
+    for rule in ("transfer", "solver"):
+        with pytest.raises(NotApplicableError, match="cannot be"):
+            RULES[rule](lab)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_whole_budget_reaches_any_image(norm):
+    """The ball around a black image holds the white one, whatever the norm."""
+    lab = Lab(make_model(), make_data(), replace(SETTINGS, norm=norm))
+    ball = lab.pgd(eps=lab.whole).budget
+    black = torch.zeros_like(to_float(lab.data.images))
+    assert torch.equal(ball.project(black, torch.ones_like(black)), torch.ones_like(black))
+    assert lab.generous <= lab.whole
+    assert len(lab.records(Clean())) == len(lab.data)
+
+
+@pytest.mark.parametrize(
+    ("count", "change", "message"),
+    [
+        (FEWEST_IMAGES - 1, {}, "fewer than 10"),
+        (12, {"eps": 0.0}, "eps is 0"),
+        (12, {"eps": -1.0}, "between 0 and 1"),
+        (12, {"steps": 0}, "at least 1"),
+        (12, {"eot_draws": 0}, "at least 1"),
+        (12, {"norm": "l3"}, "unknown norm"),
+    ],
+)
+def test_settings_that_cannot_be_audited(count, change, message):
+    """Said before any attack runs."""
+    with pytest.raises(BenchError, match=message):
+        Lab(make_model(), make_data(count), replace(SETTINGS, **change))
