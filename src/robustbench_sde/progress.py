@@ -1,5 +1,6 @@
 """How long work tells how far it is; the command line decides what that looks like."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -24,3 +25,11 @@ class Silent:
 
 
 SILENT = Silent()
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Two bars: the cells of a run, and the images of the cell at hand."""
+
+    cells: Progress = SILENT
+    images: Progress = SILENT

@@ -29,11 +29,11 @@ def test_a_cell_survives_the_disk(tmp_path, cell):
     """Records and row come back as they were written, typed."""
     folder = RunFolder(tmp_path / "run")
     folder.write_cell("k1", "tiny clean", cell.row, cell.records)
-    pd.testing.assert_frame_equal(folder.read_records("k1", "tiny clean"), cell.records)
-    stored = folder.read_cell("k1", "tiny clean")
+    pd.testing.assert_frame_equal(folder.read_records("k1"), cell.records)
+    stored = folder.read_cell("k1")
     assert stored is not None
     assert stored["accuracy"] == cell.row["accuracy"]
-    assert folder.read_cell("k2", "tiny clean") is None
+    assert folder.read_cell("k2") is None
     summary = folder.write_summary([stored])
     assert list(summary.columns) == [column.name for column in SUMMARY]
     pd.testing.assert_frame_equal(folder.read_summary(), summary)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.progress import SILENT, Bars, Progress
 
 #: Seconds between two plain lines.
 _INTERVAL = 15.0
@@ -19,11 +19,24 @@ _INTERVAL = 15.0
 @contextlib.contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
     """A bar on stderr that shows what is done, what remains, and a note."""
+    with _bars(1, quiet=quiet) as (bar,):
+        yield bar
+
+
+@contextlib.contextmanager
+def progress_bars(*, quiet: bool) -> Iterator[Bars]:
+    """A bar for the cells of a run above one for the images of the cell at hand."""
+    with _bars(2, quiet=quiet) as (cells, images):
+        yield Bars(cells, images)
+
+
+@contextlib.contextmanager
+def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
     console = Console(stderr=True)
     if quiet:
-        yield SILENT
+        yield [SILENT] * count
     elif not console.is_terminal:
-        yield _PlainLines(sys.stderr)
+        yield [_PlainLines(sys.stderr) for _ in range(count)]
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -33,7 +46,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
             TextColumn("[dim]{task.fields[note]}"),
         )
         with RichProgress(*columns, console=console, transient=True) as bar:
-            yield _Bar(bar)
+            yield [_Bar(bar) for _ in range(count)]
 
 
 class _Bar:

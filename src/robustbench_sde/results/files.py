@@ -9,6 +9,16 @@ import yaml
 
 from robustbench_sde.errors import BenchError
 
+#: levels of a configuration file
+_DEEPEST = 20
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -36,20 +46,71 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def read_yaml(path: Path) -> dict[str, object]:
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a process killed inside `atomic_write` has left in a folder.
+
+    Raises:
+        BenchError: one cannot be removed.
+    """
+    for path in folder.rglob(".*.tmp"):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise BenchError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def read_limited(path: Path, megabytes: int = 1) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        BenchError: it is missing, too large, or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > megabytes * 1_000_000:
+            raise BenchError(f"{path} has more than {megabytes} MB; that is no configuration")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise not_yaml(path, error) from error
+
+
+def check_yaml(path: Path, text: str) -> None:
+    """Refuse what makes a small YAML file enormous or slow: anchors, aliases, deep nesting.
+
+    Raises:
+        BenchError: there is such a thing; says in which line. Or it is not YAML.
+    """
+    depth = 0
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            line = token.start_mark.line + 1
+            if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
+                raise BenchError(f"{path}, line {line}: anchors and aliases are not allowed")
+            if depth > _DEEPEST:
+                raise BenchError(f"{path}, line {line}: nested more than {_DEEPEST} deep")
+    except yaml.YAMLError as error:
+        raise not_yaml(path, error) from error
+
+
+def not_yaml(path: Path, error: Exception) -> BenchError:
+    """What a YAML reader has found, in one line."""
+    return BenchError(f"{path} is not YAML: {' '.join(str(error).split())}")
+
+
+def read_yaml(path: Path, megabytes: int = 1) -> dict[str, object]:
     """A YAML file that holds a mapping, by `safe_load`.
 
     Raises:
-        BenchError: it is missing, too large (1 MB), not YAML, or not a mapping.
+        BenchError: it is missing, too large, not YAML, refused by `check_yaml`, or not a mapping.
     """
+    text = read_limited(path, megabytes)
+    check_yaml(path, text)
     try:
-        if path.stat().st_size > 1_000_000:
-            raise BenchError(f"{path} has more than 1 MB; that is no configuration")
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BenchError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BenchError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise not_yaml(path, error) from error
     if not isinstance(loaded, dict):
         raise BenchError(f"{path} must hold `key: value` lines")
     return loaded

@@ -37,6 +37,7 @@ RECORDS = (
     Column("l2", "float64", "Euclidean length of the change, images in [0, 1]"),
     Column("forward_passes", "int64", "forward passes of one draw that the perturbation took"),
     Column("backward_passes", "int64", "backward passes of one draw that the perturbation took"),
+    Column("eot_draws", "int64", "draws that the attack averaged in each look at the model; 0: no attack"),
     Column(
         "chosen", "str", "what made the image: of an ensemble the attack that hurt it most; empty if clean"
     ),
@@ -72,15 +73,16 @@ SUMMARY = (
     Column("distance_q75", "float64", "upper quartile"),
     Column("forward_passes", "float64", "mean forward passes per image, one draw each, of the perturbation"),
     Column("backward_passes", "float64", "mean backward passes per image, one draw each"),
+    Column("eot_draws", "float64", "mean over images of the draws that the attack averaged; 0: no attack"),
     Column("seconds", "float64", "wall time of the cell: perturbing and scoring"),
-    Column("status", "str", "ok, or `invalid: reason`: the row must not be used"),
+    Column("status", "str", "ok, or `invalid: reason`, `failed: reason`: the row must not be used"),
     Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
     Column("cell", "str", "hash of all that decides the row"),
 )
 
 #: One row per checkpoint, corruption and severity, and their means: `corruptions.csv`.
 CORRUPTIONS = (
-    Column("checkpoint", "str", "name of the checkpoint file, without its ending"),
+    Column("checkpoint", "str", "its name; with its noise and scoring where a run has several of these"),
     Column("corruption", "str", "its name, `clean`, or `mean` over those with severities (all if none has)"),
     Column("severity", "float64", "1 to 5; NaN for a mean over severities, or where there are none"),
     Column("images", "int64", "number of images"),
@@ -104,7 +106,7 @@ CORRUPTIONS = (
     Column("undecided", "float64", "mean over cells of the summary's column"),
     Column("ece", "float64", "mean over cells of the summary's column"),
     Column("brier", "float64", "mean over cells of the summary's column"),
-    Column("status", "str", "ok, or `invalid: reason`: the row has no numbers"),
+    Column("status", "str", "ok, or why a cell is invalid or has failed: the row has no numbers"),
 )
 
 

@@ -4,10 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.classifier import Classifier
@@ -16,7 +17,7 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.results.provenance import file_sha256
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
-NUMERIC_VERSION = 2
+NUMERIC_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,29 @@ class Source:
     sha256: str
     sigma: float | None = None
     noise: bool = True
+    #: whether its forward pass is random
+    stochastic: bool = field(default=True, compare=False)
 
     @classmethod
-    def of(cls, path: Path, *, sigma: float | None = None, noise: bool = True) -> "Source":
-        """Reads and hashes the file once. Raises BenchError unless it is a sound checkpoint."""
-        load_checkpoint(path, sigma=sigma, noise=noise)
-        return cls(path, file_sha256(path), sigma, noise)
+    def of(
+        cls, path: Path, data: ImageDataset, *, sigma: float | None = None, noise: bool = True
+    ) -> "Source":
+        """Reads and hashes the file once. Raises BenchError unless it is sound and fits `data`."""
+        trained = load_checkpoint(path, noise=noise)
+        model = trained.with_noise(sigma=sigma, enabled=noise)
+        if model.image_shape != data.image_shape:
+            takes, given = ("x".join(map(str, shape)) for shape in (model.image_shape, data.image_shape))
+            raise BenchError(
+                f"{path} takes images of {takes} (channels x height x width), "
+                f"those of {data.name} are {given}"
+            )
+        own = model.sigma == trained.sigma  # then it is the same work, however it was asked for
+        return cls(path, file_sha256(path), None if own else sigma, noise, model.stochastic)
 
     def load(self, device: str) -> Classifier:
-        """The model, ready to be evaluated."""
+        """The model, ready to be evaluated. Raises BenchError if the file is no longer the same."""
+        if not self.path.exists() or file_sha256(self.path) != self.sha256:
+            raise BenchError(f"{self.path} has changed since the run began; run it again")
         return load_checkpoint(self.path, sigma=self.sigma, noise=self.noise, device=device)
 
 

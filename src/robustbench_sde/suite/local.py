@@ -1,19 +1,25 @@
 """The engine that runs cells in this process."""
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.errors import InvalidEvaluationError
-from robustbench_sde.evaluation.cell import blank_row, check_control, evaluate
-from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.evaluation.cell import check_control
+from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.progress import Bars
+from robustbench_sde.results.lock import locked
 from robustbench_sde.results.provenance import command_line, git_revision, versions
 from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.suite.cells import Cell
+from robustbench_sde.suite.stored import StoredCells
+from robustbench_sde.suite.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Run:
 
     folder: RunFolder
     summary: pd.DataFrame
-    #: how many cells were already stored
+    #: how many cells were already stored, here or by an earlier run
     reused: int
 
 
@@ -32,70 +38,95 @@ def run_cells(
     folder: RunFolder,
     *,
     device: str = "cpu",
-    progress: Progress = SILENT,
+    bars: Bars | None = None,
+    cache: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> Run:
     """Run the cells that are not stored yet, in order, and write the tables of all of them.
 
-    Interrupted at any moment, the same call goes on where it stopped. An invalid cell is reported in the
-    status of its row, not stored, and does not stop the others.
+    Interrupted at any moment, the same call goes on where it stopped. A cell that is invalid or fails does
+    not stop the others: the status of its row says why, and it is not stored, so that the next run tries it
+    again.
+
+    Args:
+        cells: what to run; equal ones are run once.
+        data: the images.
+        folder: where everything is written; no other process may run in it.
+        device: where the models are put.
+        bars: told of cells and images.
+        cache: whether cells that runs in folders beside `folder` have stored are taken from there.
+        about: more for the manifest.
 
     Raises:
-        BenchError: the folder cannot be written, or a stored cell is damaged.
+        BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
     """
-    folder.prepare()
-    rows: dict[Cell, dict[str, Any]] = {}
-    reused = 0
-    models: dict[Source, Classifier] = {}
-    progress.start("cells", len(cells) * len(data))
-    try:
-        for cell in cells:
-            key = cell.key(data)
-            row = folder.read_cell(key, cell.label)
-            if row is not None:
-                reused += 1
-                progress.advance(len(data), note=cell.label)
-            else:
-                if cell.source not in models:  # cells of one checkpoint follow each other: keep one
-                    models = {cell.source: cell.source.load(device)}
-                progress.advance(0, note=cell.label)
-                row = _run_cell(cell, key, models[cell.source], data, folder, progress)
-            rows[cell] = row
-    finally:
-        if rows:
-            _check_controls(rows, data, folder)
-            summary = folder.write_summary(list(rows.values()))
-            folder.write_manifest(_manifest(cells, rows, data, device))
+    bars = bars or Bars()
+    with locked(folder.path):
+        folder.remove_leftovers()
+        stored = StoredCells.find(cells, data, folder, cache=cache)
+        rows = stored.own | stored.adopt(data, folder)
+        reused = len(rows)
+        worker = Worker(data, device, bars.images)
+        wanted = dict.fromkeys(cells)
+        bars.cells.start("cells", len(wanted))
+        bars.cells.advance(reused)
+        try:
+            for cell in wanted:
+                if cell not in rows:
+                    bars.cells.advance(0, note=cell.label)
+                    rows[cell] = _run_cell(worker, cell, data, folder)
+                    bars.cells.advance(1)
+        finally:
+            done = {cell: rows[cell] for cell in wanted if cell in rows}
+            if done:
+                _check_controls(done, data, folder)
+                summary = folder.write_summary(list(done.values()))
+                manifest = _manifest(list(wanted), done, data, device) | _batch_size(cells, worker)
+                folder.write_manifest(manifest | dict(about or {}))
     return Run(folder, summary, reused)
 
 
-def _run_cell(
-    cell: Cell, key: str, model: Classifier, data: ImageDataset, folder: RunFolder, progress: Progress
-) -> dict[str, Any]:
+def _run_cell(worker: Worker, cell: Cell, data: ImageDataset, folder: RunFolder) -> dict[str, Any]:
     try:
-        result = evaluate(model, data, cell.perturbation, cell.settings, progress=progress)
+        result = worker.evaluate(cell)
     except InvalidEvaluationError as error:
-        row = blank_row(model, data, cell.perturbation, cell.settings)
-        return row | {"cell": key, "status": f"invalid: {error}"}
+        return worker.row_without_numbers(cell, f"invalid: {error}")
+    except Exception as error:  # whatever it is, the other cells are worth their hours
+        return worker.row_without_numbers(cell, f"failed: {_reason(error)}")
+    key = cell.key(data)
     row = result.row | {"cell": key}
+    folder.write_examples(key, worker.examples(result))
     folder.write_cell(key, cell.label, row, result.records)
     return row
 
 
+def _reason(error: Exception) -> str:
+    """One line; of an error that nobody has foreseen also its kind and place."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BenchError):
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"{type(error).__name__}: {text[:300]} ({where})"
+
+
+def _batch_size(cells: Sequence[Cell], worker: Worker) -> dict[str, Any]:
+    return {"batch_size": {"asked": max(cell.settings.rows for cell in cells), **worker.halved}}
+
+
 def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder: RunFolder) -> None:
-    """Mark all rows of a checkpoint whose control does not equal its clean row."""
-    by_name = {
-        (cell.source, row["perturbation"]): cell for cell, row in rows.items() if row["status"] == "ok"
-    }
-    for source in {cell.source for cell in rows}:
-        pair = [by_name.get((source, name)) for name in ("clean", "control")]
-        if None in pair:
+    """Mark all rows of a checkpoint that has a control which does not equal its clean row."""
+    ok = [cell for cell, row in rows.items() if row["status"] == "ok"]
+    clean = {(cell.source, cell.settings): cell for cell in ok if isinstance(cell.perturbation, Clean)}
+    for control in ok:
+        pair = clean.get((control.source, control.settings)), control
+        if not isinstance(control.perturbation, Control) or pair[0] is None:
             continue
-        clean, control = (folder.read_records(cell.key(data), cell.label) for cell in pair if cell)
         try:
-            check_control(clean, control)
+            check_control(*(folder.read_records(cell.key(data)) for cell in pair if cell))
         except InvalidEvaluationError as error:
             for cell, row in rows.items():
-                if cell.source == source:
+                if cell.source == control.source:
                     row["status"] = f"invalid: {error}"
 
 
@@ -114,6 +145,7 @@ def _manifest(
             "split": data.split,
             "fingerprint": data.fingerprint,
             "images": len(data),
+            "class_names": list(data.class_names),
         },
         "checkpoints": {source.path.stem: source.sha256 for source in {cell.source: 0 for cell in cells}},
         "cells": [

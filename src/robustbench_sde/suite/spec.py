@@ -1,0 +1,129 @@
+"""What a suite file says: the keys, their types and defaults (docs/suites.md)."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import Rule
+from robustbench_sde.models.spec import Spec
+from robustbench_sde.perturbations.norms import parse_budget
+
+_RANGE = re.compile(r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*")
+#: values that one key may list
+_MOST = 10_000
+_T = TypeVar("_T")
+
+
+def _listed(value: object) -> list[object]:
+    """One value or a list of them, ranges like ``1..5`` written out."""
+    values: list[object] = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        found = _RANGE.fullmatch(item) if isinstance(item, str) else None
+        if found is None:
+            values.append(item)
+            continue
+        first, last = map(int, found.groups())
+        if not first <= last < first + _MOST:
+            raise ValueError(f"the range {item!r} goes down or is longer than {_MOST}")
+        values.extend(range(first, last + 1))
+    if len(values) > _MOST:
+        raise ValueError(f"{len(values)} values are more than {_MOST}")
+    if len(set(map(repr, values))) < len(values):
+        raise ValueError("a value is there twice")
+    return values
+
+
+def _number(value: object) -> object:
+    """``8/255`` and ``1e-3``, which YAML takes for text, as numbers; anything else as it is."""
+    try:
+        return parse_budget(value) if isinstance(value, str) else value
+    except BenchError:
+        return value
+
+
+def _eps(value: object) -> object:
+    """A budget; ``none`` is the smallest change that an attack finds."""
+    return None if value == "none" else _number(value)
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("it must be a whole number")
+    return value
+
+
+def _each(check: Callable[[Any], Any]) -> BeforeValidator:
+    return BeforeValidator(lambda value: [check(item) for item in _listed(value)])
+
+
+_Some = Field(min_length=1)
+Whole = Annotated[tuple[int, ...], _each(_whole), _Some]
+Positive = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _each(_whole), _Some]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), _Some]
+Rules = Annotated[tuple[Rule, ...], BeforeValidator(_listed), _Some]
+#: `trained` is the noise that a checkpoint was trained with
+Sigmas = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1e3)] | None, ...],
+    _each(lambda value: None if value == "trained" else _number(value)),
+    _Some,
+]
+Budgets = Annotated[tuple[float | None, ...], _each(_eps), _Some]
+
+
+class Entry(Spec):
+    """What attacks and corruptions have in common: grids that replace those of the suite."""
+
+    sigma: Sigmas | None = None
+    score_draws: Positive | None = None
+
+
+class AttackEntry(Entry):
+    """Attacks at several budgets; other keys are parameters of the attack, as `steps` and `eot_draws`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    attack: Texts
+    norm: Texts = ("linf",)
+    #: 0 is the control, which is there in any case
+    eps: Budgets | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parameters of the attack."""
+        return {name: _number(value) for name, value in (self.model_extra or {}).items()}
+
+
+class CorruptionEntry(Entry):
+    """Corruptions at several severities: made here, or read from a published set."""
+
+    corruption: Texts
+    severity: Positive = (1, 2, 3, 4, 5)
+    family: str | None = None
+    frost_dir: str | None = None
+    #: as `cifar10-c:DIR`
+    official: str | None = None
+
+
+class SuiteSpec(Spec):
+    """A suite."""
+
+    description: str = ""
+    #: paths, globs, or names in checkpoints/; empty: all there that were trained on the data set
+    checkpoints: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    dataset: str = "digits"
+    data_dir: str | None = None
+    #: side that an image folder is resized to
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    #: how many; None takes all
+    images: Annotated[int, Field(ge=1)] | None = 200
+    seeds: Whole = (0,)
+    score_draws: Positive = (32,)
+    rules: Rules = ("mean-prob",)
+    sigma: Sigmas = (None,)
+    #: False switches the noise off at test time
+    noise: bool = True
+    #: one mapping each with the key `attack` or `corruption`
+    perturbations: tuple[dict[str, Any], ...] = _Some

@@ -1,0 +1,62 @@
+"""Cells that need not be run: stored in this run folder, or by an earlier run beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.cells import Cell
+
+
+@dataclass(frozen=True)
+class StoredCells:
+    """Which cells are where."""
+
+    #: summary rows of the cells in the run folder
+    own: dict[Cell, dict[str, Any]]
+    #: for cells that are not, the runs that may have them
+    elsewhere: dict[Cell, list[RunFolder]]
+
+    @classmethod
+    def find(
+        cls, cells: Sequence[Cell], data: ImageDataset, folder: RunFolder, *, cache: bool
+    ) -> "StoredCells":
+        """Look for cells in `folder`, and with `cache` in the folders beside it.
+
+        Raises:
+            BenchError: a cell in `folder` is damaged.
+        """
+        own = {}
+        for cell in cells:
+            row = folder.read_cell(cell.key(data))
+            if row is not None:
+                own[cell] = row | named(cell, data)
+        beside = _beside(folder) if cache else {}
+        missing = [cell for cell in cells if cell not in own]
+        return cls(own, {cell: beside[key] for cell in missing if (key := cell.key(data)) in beside})
+
+    def adopt(self, data: ImageDataset, folder: RunFolder) -> dict[Cell, dict[str, Any]]:
+        """Copy into `folder` what is whole elsewhere; the rows of these cells."""
+        adopted = {}
+        for cell, runs in self.elsewhere.items():
+            rows = (folder.adopt_cell(cell.key(data), run) for run in runs)
+            row = next((row for row in rows if row is not None), None)
+            if row is not None:
+                adopted[cell] = row | named(cell, data)
+        return adopted
+
+
+def named(cell: Cell, data: ImageDataset) -> dict[str, str]:
+    """What a row calls its checkpoint and data: names are no part of a cell's key and may have changed."""
+    return {"checkpoint": cell.source.path.stem, "dataset": data.name}
+
+
+def _beside(folder: RunFolder) -> dict[str, list[RunFolder]]:
+    """The other run folders with the same parent, by the cells that they have."""
+    found: dict[str, list[RunFolder]] = {}
+    for path in sorted(folder.path.parent.glob("*/records/*-*.parquet")):
+        run = path.parent.parent
+        if run.name != folder.path.name:
+            found.setdefault(path.stem.rpartition("-")[2], []).append(RunFolder(run))
+    return found

@@ -1,0 +1,212 @@
+"""A suite: read from a file, checked, and expanded to cells."""
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.data.official import open_official
+from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.perturbations.attacks import attack_kind
+from robustbench_sde.perturbations.attacks.base import Attack, Control
+from robustbench_sde.perturbations.attacks.planning import plan_attacks
+from robustbench_sde.perturbations.base import Clean, Perturbation
+from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
+from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.suite.document import Document, Place
+from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
+
+_S = TypeVar("_S", bound=Spec)
+#: A cell's place in the tables; two cells in one place could not be told apart.
+_Row = tuple[object, ...]
+
+
+def shipped_suites() -> dict[str, Path]:
+    """The suites that are installed with the package, by name."""
+    folder = Path(str(resources.files("robustbench_sde"))) / "suites"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite file, checked as far as it can be without data and checkpoints."""
+
+    #: of the file, without its ending
+    name: str
+    document: Document
+    spec: SuiteSpec
+    entries: tuple[AttackEntry | CorruptionEntry, ...]
+
+    @classmethod
+    def read(cls, name: str) -> "Suite":
+        """A suite by its path, or a shipped one by its name.
+
+        Raises:
+            BenchError: there is none, or something in it is wrong; says where.
+        """
+        shipped = shipped_suites()
+        path = Path(name)
+        if name in shipped:
+            path = shipped[name]
+        elif not path.exists() and path.suffix not in (".yaml", ".yml"):
+            raise unknown_name("suite", name, shipped)
+        document = Document.read(path)
+        spec = _checked(SuiteSpec, document, ())
+        entries = [_entry(document, index, entry) for index, entry in enumerate(spec.perturbations)]
+        return cls(path.stem, document, spec, tuple(entries))
+
+    def checkpoints(self) -> list[Path]:
+        """The paths that `checkpoints` stands for, globs written out; a name stays a name.
+
+        Raises:
+            BenchError: nothing matches a glob.
+        """
+        paths: list[Path] = []
+        for index, pattern in enumerate(self.spec.checkpoints):
+            if not glob.has_magic(pattern):
+                paths.append(Path(pattern))
+                continue
+            matching = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207 (absolute ones too)
+            found = [path for path in matching if ".state." not in path.name]
+            if not found:
+                raise self.document.error(("checkpoints", index), f"no file matches {pattern!r}")
+            paths += found
+        return list(dict.fromkeys(paths))
+
+    def cells(self, paths: Sequence[Path], data: ImageDataset, *, rows: int = 256) -> list[Cell]:
+        """All cells, each checkpoint's together; those that differ only in scoring follow each other.
+
+        Every checkpoint gets a clean cell for each way of scoring, and a control if it is attacked.
+
+        Args:
+            paths: of the checkpoints.
+            data: the images.
+            rows: folded rows in one pass.
+
+        Raises:
+            BenchError: a value in the suite, a checkpoint or published images are wrong.
+        """
+        grid = [(entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)]
+        cells: dict[Cell, None] = {}
+        for path in paths:
+            for source, sigmas in self._sources(path, data).items():
+                chosen = [(e, made) for e, made in grid if sigmas & set(e.sigma or self.spec.sigma)]
+                draws = {id(entry): self._draws(source, entry) for entry, _ in chosen}
+                every = tuple(dict.fromkeys(count for counts in draws.values() for count in counts))
+                attack = next((p for _, made in chosen for p in made if isinstance(p, Attack)), None)
+                for seed in self.spec.seeds:
+                    always = [Clean(), *([Control(attack)] if attack else [])]
+                    todo = [(always, every), *((made, draws[id(entry)]) for entry, made in chosen)]
+                    cells |= {
+                        Cell(source, perturbation, ScoreSettings(count, rule, seed, rows)): None
+                        for perturbations, counts in todo
+                        for perturbation in perturbations
+                        if not (isinstance(perturbation, Attack) and perturbation.eps == 0)
+                        for count in counts
+                        for rule in self.spec.rules
+                    }
+        self._check_distinct(list(cells))
+        return list(cells)
+
+    @cached_property
+    def has_corruptions(self) -> bool:
+        """Whether there is a table of corruptions to be made."""
+        return any(isinstance(entry, CorruptionEntry) for entry in self.entries)
+
+    def about(self) -> dict[str, object]:
+        """What a manifest says of the suite."""
+        digest = hashlib.sha256(self.document.text.encode()).hexdigest()
+        return {"suite": {"name": self.name, "sha256": f"sha256:{digest}"}}
+
+    def _sources(self, path: Path, data: ImageDataset) -> dict[Source, set[float | None]]:
+        """A checkpoint with every noise that is asked for, and what the suite calls that noise."""
+        sources: dict[Source, set[float | None]] = {}
+        for sigma in dict.fromkeys(sigma for e in self.entries for sigma in e.sigma or self.spec.sigma):
+            source = Source.of(path, data, sigma=sigma, noise=self.spec.noise)
+            sources.setdefault(source, set()).add(sigma)
+        return sources
+
+    def _draws(self, source: Source, entry: Entry) -> tuple[int, ...]:
+        """Without noise all numbers of draws are the same."""
+        draws = entry.score_draws or self.spec.score_draws
+        return draws if source.stochastic else draws[:1]
+
+    def _perturbations(self, index: int, data: ImageDataset) -> list[Perturbation]:
+        entry = self.entries[index]
+        with self.document.blame("perturbations", index):
+            return _attacks(entry) if isinstance(entry, AttackEntry) else _corruptions(entry, data)
+
+    def _check_distinct(self, cells: Sequence[Cell]) -> None:
+        rows: dict[_Row, Cell] = {}
+        for cell in cells:
+            described = cell.perturbation.describe()
+            scoring = (cell.settings.draws, cell.settings.rule, cell.settings.seed)
+            row = (cell.source.path.stem, cell.source.sigma, repr(described), *scoring)
+            if row in rows:
+                raise self.document.error(
+                    ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"
+                )
+            rows[row] = cell
+
+
+def _checked(kind: type[_S], document: Document, place: Place) -> _S:
+    """The part of the document at `place` as a `kind`."""
+    content = document.content
+    for part in place:
+        content = content[part]  # type: ignore[index]
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        found = (*place, *problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            unknown = unknown_name("key", str(found[-1]), kind.model_fields)
+            raise document.error(found, str(unknown)) from error
+        raise document.error(found, str(first_problem(error))) from error
+
+
+def _entry(document: Document, index: int, content: dict[str, object]) -> AttackEntry | CorruptionEntry:
+    place = ("perturbations", index)
+    if ("attack" in content) == ("corruption" in content):
+        raise document.error(place, "a perturbation has one of the keys 'attack' and 'corruption'")
+    if "corruption" in content:
+        return _checked(CorruptionEntry, document, place)
+    entry = _checked(AttackEntry, document, place)
+    for name in entry.attack:
+        with document.blame(*place, "attack"):
+            known = attack_kind(name).parameters()
+        for key in entry.parameters:
+            if key not in known:
+                unknown = unknown_name("key", key, [*known, *AttackEntry.model_fields])
+                raise document.error((*place, key), str(unknown))
+    return entry
+
+
+def _attacks(entry: AttackEntry) -> list[Perturbation]:
+    made: list[Perturbation] = []
+    for name in entry.attack:
+        budgets = entry.eps
+        if budgets is None:
+            if not attack_kind(name).minimal:
+                raise BenchError(f"{name} needs budgets, as eps: [0, 4/255, 8/255]")
+            budgets = (None,)
+        for norm in entry.norm:
+            made += plan_attacks([name], norm, budgets, {}, {name: entry.parameters})
+    return made
+
+
+def _corruptions(entry: CorruptionEntry, data: ImageDataset) -> list[Perturbation]:
+    names = ",".join(entry.corruption)
+    if entry.official is not None:
+        return stored_corruptions(open_official(entry.official), data, names, entry.severity)
+    frost_dir = None if entry.frost_dir is None else Path(entry.frost_dir)
+    return make_corruptions(names, entry.severity, family=entry.family, frost_dir=frost_dir)

@@ -1,0 +1,110 @@
+"""Evaluates cells one after the other, and keeps what the next one may need."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.evaluation.cell import CellResult, Made, blank_row, judge, perturb
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.perturbations.base import Perturbation
+from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.results.examples import EXAMPLES, Examples
+from robustbench_sde.suite.cells import Cell, Source
+
+_Phase = Literal["perturbing", "scoring"]
+_T = TypeVar("_T")
+
+
+class Worker:
+    """One model and the images of one perturbation at a time.
+
+    Cells that follow each other and differ only in how they are scored share their images. Where memory does
+    not suffice, the batch is halved, for perturbing and scoring each, and stays so.
+    """
+
+    def __init__(self, data: ImageDataset, device: str, images: Progress = SILENT) -> None:
+        self._data = data
+        self._device = device
+        self._images = images
+        self._model: tuple[Source, Classifier] | None = None
+        self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
+        #: rows that fit into memory, where it was found not to suffice
+        self.halved: dict[_Phase, int] = {}
+
+    def evaluate(self, cell: Cell) -> CellResult:
+        """Records and row of a cell; raises whatever goes wrong in it."""
+        model = self._load(cell.source)
+        made = self._perturb(cell, model)
+
+        def score(rows: int) -> CellResult:
+            self._images.start(f"{cell.label} · scoring", len(self._data))
+            settings = replace(cell.settings, rows=rows)
+            return judge(model, self._data, cell.perturbation, made, settings, progress=self._images)
+
+        return self._within_memory("scoring", cell.settings.rows, score)
+
+    def examples(self, result: CellResult) -> Examples:
+        """The first images of a cell."""
+        data = self._data
+        return Examples(
+            data.ids[:EXAMPLES].numpy(),
+            data.labels[:EXAMPLES].numpy(),
+            to_float(data.images[:EXAMPLES]).numpy(),
+            result.images[:EXAMPLES].numpy(),
+        )
+
+    def row_without_numbers(self, cell: Cell, status: str) -> dict[str, Any]:
+        """The summary row of a cell that has come to nothing."""
+        held = self._model
+        model = held[1] if held is not None and held[0] == cell.source else None
+        row = blank_row(model, self._data, cell.perturbation, cell.settings)
+        return row | {"checkpoint": cell.source.path.stem, "cell": cell.key(self._data), "status": status}
+
+    def _load(self, source: Source) -> Classifier:
+        if self._model is None or self._model[0] != source:
+            self._model = self._made = None  # before the next is loaded: they need not fit together
+            self._model = source, source.load(self._device)
+        return self._model[1]
+
+    def _perturb(self, cell: Cell, model: Classifier) -> Made:
+        wanted = cell.source, cell.perturbation, cell.settings.seed
+
+        def make(rows: int) -> Made:
+            self._images.start(cell.label, len(self._data))
+            return perturb(
+                model,
+                self._data,
+                cell.perturbation,
+                seed=cell.settings.seed,
+                rows=rows,
+                progress=self._images,
+            )
+
+        if self._made is None or self._made[0] != wanted:
+            self._made = None
+            self._made = wanted, self._within_memory("perturbing", cell.settings.rows, make)
+        return self._made[1]
+
+    def _within_memory(self, phase: _Phase, asked: int, work: Callable[[int], _T]) -> _T:
+        rows = min(asked, self.halved.get(phase, asked))
+        while True:
+            try:
+                return work(rows)
+            except (RuntimeError, MemoryError) as error:
+                if rows == 1 or not _out_of_memory(error):
+                    raise
+            # out here the failed attempt's tensors are gone
+            torch.cuda.empty_cache()
+            rows //= 2
+            self.halved[phase] = rows
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has a class for accelerators only; its CPU allocator and MPS raise a RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error).lower() for word in words
+    )

@@ -1,0 +1,222 @@
+"""Suite files: what is accepted, what is refused and where, and which cells they stand for."""
+
+import math
+
+import pytest
+from builders import make_data, save_digits_model
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.estimate import estimate_seconds, passes
+from robustbench_sde.suite.plan import Plan, duration
+from robustbench_sde.suite.suite import Suite, shipped_suites
+
+PGD = "perturbations: [{attack: pgd, eps: 0.1}]\n"
+
+
+@pytest.fixture(scope="module")
+def digits_models(tmp_path_factory):
+    """An SDE and an ODE."""
+    folder = tmp_path_factory.mktemp("models")
+    return {kind: save_digits_model(folder / f"{kind}.safetensors", kind) for kind in ("additive", "none")}
+
+
+def read(tmp_path, text):
+    (tmp_path / "s.yaml").write_text(text)
+    return Suite.read(str(tmp_path / "s.yaml"))
+
+
+def rows(cells):
+    """What tells cells apart: the perturbation's columns, sigma, draws, rule, seed."""
+    found = []
+    for cell in cells:
+        described = cell.perturbation.describe()
+        level = described["eps"] if described["norm"] else described["severity"]
+        level = None if math.isnan(level) else round(level, 6)
+        settings = cell.settings
+        found.append(
+            (
+                described["perturbation"],
+                level,
+                cell.source.sigma,
+                settings.draws,
+                settings.rule,
+                settings.seed,
+            )
+        )
+    return found
+
+
+REFUSED = [
+    ("imges: 3\n" + PGD, "line 1: unknown key 'imges'; did you mean 'images'?"),
+    ("images: 3\nperturbations:\n- attack: pgd\n  eps: 0.1\n  stpes: 3\n",
+     "line 5: unknown key 'stpes'; did you mean 'steps'?"),
+    ("perturbations:\n  - corruption: fog\n    severty: 1\n",
+     "line 3: unknown key 'severty'; did you mean 'severity'?"),
+    ("perturbations:\n  - attack: pdg\n    eps: 1\n", "line 2: unknown attack 'pdg'; did you mean 'pgd'?"),
+    ("rules: [mean-prob, vot]\n" + PGD, "line 1: unknown rules.1 'vot'; did you mean 'vote'?"),
+    ("perturbations:\n  - steps: 3\n", "line 2: a perturbation has one of the keys"),
+    ("perturbations:\n  - attack: pgd\n    corruption: fog\n", "line 2: a perturbation has one of the keys"),
+    ("images: 3\n", "perturbations: Field required"),
+    ("perturbations: []\n", "line 1: perturbations"),
+    ("images: 0\n" + PGD, "line 1: images"),
+    ("images: many\n" + PGD, "line 1: images"),
+    ("seeds: [0, 0]\n" + PGD, "line 1: seeds: a value is there twice"),
+    ("seeds: [5..1]\n" + PGD, "line 1: seeds: the range '5..1' goes down"),
+    ("seeds: [0..99999999]\n" + PGD, "longer than 10000"),
+    ("seeds: [0.5]\n" + PGD, "line 1: seeds: it must be a whole number"),
+    ("score_draws: [0]\n" + PGD, "line 1: score_draws"),
+    ("sigma: [-1]\n" + PGD, "line 1: sigma"),
+    ("sigma: [.nan]\n" + PGD, "line 1: sigma"),
+    ("perturbations:\n- attack: pgd\n  eps: [0.1, 8/0]\n", "line 3: eps.1: Input should be a valid number"),
+    ("images: 3\nimages: 4\n" + PGD, "line 2: 'images' is there twice"),
+    ("images: &a 3\nseeds: *a\n" + PGD, "line 1: anchors and aliases are not allowed"),
+    ("images: !!python/object/apply:os.getpid []\n" + PGD, "is not YAML"),
+    ("images: [\n", "is not YAML"),
+    ("- a\n", "must hold `key: value` lines"),
+    ("1: 2\n", "must hold `key: value` lines"),
+    ("description: " + "x" * 1_000_000 + "\n" + PGD, "more than 1 MB"),
+    ("description: " + "[" * 100_000, "line 1: nested more than 20 deep"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED, ids=lambda value: value[:40])
+def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
+    """One line: the file, the line in it, the key, and the nearest name."""
+    with pytest.raises(BenchError) as caught:
+        read(tmp_path, text)
+    assert "s.yaml" in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+LATER = [
+    ("perturbations:\n  - attack: pgd\n    eps: -0.1\n", "line 2: eps is -0.1"),
+    ("perturbations:\n  - {corruption: fog}\n  - attack: pgd\n", "line 3: pgd needs budgets"),
+    ("perturbations:\n  - {corruption: fgo}\n", "line 2: unknown corruption 'fgo'; did you mean 'fog'?"),
+    ("perturbations:\n  - {corruption: fog, severity: 6}\n", "line 2: severity is 6"),
+    ("perturbations:\n  - {corruption: fog, official: cifar10-c:nowhere}\n", "line 2: "),
+    ("perturbations:\n  - {attack: pgd, eps: 0.1}\n  - {attack: pgd, eps: 0.1, steps: 3}\n",
+     "tables could not tell"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), LATER, ids=lambda value: value[:60])
+def test_values_that_an_attack_refuses_are_said_with_their_line(
+    tmp_path, digits, digits_models, text, message
+):
+    """What is refused later still names the line."""
+    with pytest.raises(BenchError, match=r"s\.yaml") as caught:
+        read(tmp_path, text).cells([digits_models["none"]], digits)
+    assert message in str(caught.value)
+
+
+def test_a_suite_that_does_not_exist_names_the_nearest(tmp_path):
+    """A typing error in a name, and a file that is not there."""
+    with pytest.raises(BenchError, match="unknown suite 'smoek'; did you mean 'smoke'"):
+        Suite.read("smoek")
+    with pytest.raises(BenchError, match="cannot read"):
+        Suite.read(str(tmp_path / "none.yaml"))
+
+
+def test_shipped_suites_are_sound(digits, digits_models):
+    """Each has a description, and expands to cells that differ; their data is not needed for that."""
+    assert {"smoke", "digits", "cifar10"} <= shipped_suites().keys()
+    for name in shipped_suites():
+        suite = Suite.read(name)
+        assert suite.spec.description
+        cells = suite.cells(list(digits_models.values()), digits)
+        assert len({cell.key(digits) for cell in cells}) == len(cells) > 20
+
+
+def test_every_checkpoint_gets_its_clean_and_control_rows(tmp_path, digits, digits_models):
+    """eps 0 is the control; fractions and ranges are read; corruptions alone have no control."""
+    suite = read(
+        tmp_path,
+        "perturbations:\n  - {attack: pgd, eps: [0, 8/255, 1e-3]}\n  - {corruption: fog, severity: [1..3]}\n",
+    )
+    cells = suite.cells([digits_models["additive"]], digits)
+    assert rows(cells) == [
+        (name, level, None, 32, "mean-prob", 0)
+        for name, level in [
+            ("clean", None), ("control", 0), ("pgd", 0.031373), ("pgd", 0.001),
+            ("fog", 1), ("fog", 2), ("fog", 3),
+        ]
+    ]  # fmt: skip
+    assert [type(cell.perturbation) for cell in cells[:2]] == [Clean, Control]
+    corrupted = read(tmp_path, "perturbations: [{corruption: fog, severity: 2}]").cells(
+        [digits_models["none"]], digits
+    )
+    assert [row[0] for row in rows(corrupted)] == ["clean", "fog"]
+
+
+def test_grids_are_products_and_an_entry_replaces_those_of_the_suite(tmp_path, digits, digits_models):
+    """Seeds x sigma x draws x rules, each with its clean row; scorings of the same images are neighbours."""
+    suite = read(
+        tmp_path,
+        "seeds: [0, 7]\nscore_draws: [4]\nrules: [mean-prob, vote]\nperturbations:\n"
+        "  - {attack: pgd, eps: 0.1, score_draws: [1, 4], sigma: [trained, 0.5]}\n"
+        "  - {corruption: fog, severity: 2}\n",
+    )
+    found = rows(suite.cells([digits_models["additive"]], digits))
+    seven = [row for row in found if row[5] == 7]
+    assert [(*row[:5], 0) for row in seven] == [row for row in found if row[5] == 0]
+    expected = [
+        (name, level, sigma, draws, rule, 0)
+        for sigma in (None, 0.5)
+        for name, level, counts in [
+            ("clean", None, (1, 4)), ("control", 0, (1, 4)), ("pgd", 0.1, (1, 4)), ("fog", 2, (4,)),
+        ]
+        for draws in counts
+        for rule in ("mean-prob", "vote")
+        if not (name == "fog" and sigma == 0.5)
+    ]  # fmt: skip
+    assert [row for row in found if row[5] == 0] == expected
+
+
+def test_an_ode_is_not_run_for_every_noise_and_number_of_draws(tmp_path, digits, digits_models):
+    """Grids that change nothing give one row, also where the trained noise is asked for by its number."""
+    suite = read(
+        tmp_path,
+        "sigma: [trained, 0.8, 0]\nscore_draws: [2, 4]\nperturbations: [{corruption: fog, severity: 1}]\n",
+    )
+    assert len(suite.cells([digits_models["none"]], digits)) == 2
+    noisy = rows(suite.cells([digits_models["additive"]], digits))
+    assert [(row[2], row[3]) for row in noisy if row[0] == "clean"] == [(None, 2), (None, 4), (0.0, 2)]
+
+
+def test_a_checkpoint_for_other_images_is_refused_before_any_work(tmp_path, digits_models):
+    """The shapes of both are said."""
+    suite = read(tmp_path, PGD)
+    with pytest.raises(BenchError, match=r"1x32x32 .*those of random are 1x12x12"):
+        suite.cells([digits_models["none"]], make_data())
+
+
+def test_globs_are_written_out_in_order_and_must_match(tmp_path, monkeypatch):
+    """States of unfinished trainings are no checkpoints; a name stays a name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a", "a.state"):
+        (tmp_path / f"{name}.safetensors").touch()
+    suite = read(tmp_path, "checkpoints: ['*.safetensors', a.safetensors, digits-ode]\n" + PGD)
+    assert [str(path) for path in suite.checkpoints()] == ["a.safetensors", "b.safetensors", "digits-ode"]
+    with pytest.raises(BenchError, match=r"line 1: no file matches 'x\*'"):
+        read(tmp_path, "checkpoints: 'x*'\n" + PGD).checkpoints()
+
+
+def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits_models):
+    """Twice the steps are twice the passes; nothing to run takes no time."""
+    cells = read(tmp_path, "images: 10\nperturbations: [{attack: pgd, eps: [0.1], steps: 10}]\n").cells(
+        list(digits_models.values()), digits.subset(10)
+    )
+    pgd = [cell for cell in cells if cell.perturbation.describe()["perturbation"] == "pgd"]
+    models = [cell.source.load("cpu") for cell in pgd]
+    assert [passes(cell, model) for cell, model in zip(pgd, models, strict=True)] == [10 * 8 * 2.5, 10 * 2.5]
+    assert passes(cells[0], models[0]) == 0
+    assert estimate_seconds([], digits, "cpu") == 0
+    plan = Plan.of(cells, digits.subset(10), RunFolder(tmp_path / "run"), device="cpu", cache=True)
+    assert str(plan).startswith("6 cells: 6 to run, about ")
+    assert not (tmp_path / "run").exists()
+    assert [row["state"] for row in plan.rows()] == ["to run"] * 6
+    assert [duration(s) for s in (0.2, 89, 700, 9000)] == ["1 s", "89 s", "12 min", "2.5 h"]
