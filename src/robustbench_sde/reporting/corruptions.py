@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
-from robustbench_sde.reporting.figures import COLOURS, MARKERS, save, styled
+from robustbench_sde.reporting.figures import Drawn, draw_lines, save, styled
 from robustbench_sde.reporting.terminal import interval, make_console, print_footer
 from robustbench_sde.results.run_folder import RunFolder
 
@@ -92,46 +92,25 @@ def _means(corruptions: pd.DataFrame, reference: str | None) -> Table:
     return table
 
 
-def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> bool:
+def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
     """Write `figures/corruptions`: accuracy, mean over corruptions, against severity, with 95 % bands.
 
-    Returns:
-        False, and nothing is written, where there are no severities.
+    Nothing is written where there are no severities.
     """
     means = corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].notna()]
     if means.empty:
-        return False
+        return []
     count, images = int(means["cells"].max()), int(corruptions["images"].max())
+    clean = corruptions[corruptions["corruption"] == CLEAN].assign(severity=0.0)
+    lines = pd.concat([clean, means]).groupby("checkpoint", sort=False)
+    title = f"mean over {count} corruption{'s' * (count > 1)}, {images} images"
     with styled() as figure:
-        axes = figure.add_subplot()
-        for index, (name, own) in enumerate(means.groupby("checkpoint", sort=False)):
-            clean = corruptions[(corruptions["checkpoint"] == name) & (corruptions["corruption"] == CLEAN)]
-            line = pd.concat([clean.assign(severity=0.0), own])
-            colour = COLOURS[index % len(COLOURS)]
-            axes.fill_between(
-                line["severity"],
-                100 * line["accuracy_low"],
-                100 * line["accuracy_high"],
-                color=colour,
-                alpha=0.15,
-                linewidth=0,
-            )
-            axes.plot(
-                line["severity"],
-                100 * line["accuracy"],
-                color=colour,
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=4,
-                label=name,
-            )
+        axes = figure.add_subplot(xlabel="severity", ylabel="accuracy, %", title=title)
+        draw_lines(axes, [(str(name), own) for name, own in lines], "severity")
         severities = sorted(means["severity"].unique())
         axes.set_xticks([0.0, *severities], [CLEAN, *(f"{severity:g}" for severity in severities)])
-        axes.set_xlabel("severity")
-        axes.set_ylabel("accuracy, % (95 % band over images)")
-        axes.set_title(f"mean over {count} corruption{'s' * (count > 1)}, {images} images")
-        axes.legend()
         save(figure, folder, "corruptions")
-    return True
+    return [Drawn("corruptions", f"Accuracy against severity, {title}. Bands: 95 % over images.")]
 
 
 def _accuracy(row: Row) -> str:

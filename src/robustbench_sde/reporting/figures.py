@@ -1,40 +1,71 @@
-"""One style for all figures, without a display, and how they are written."""
+"""One style for all figures, how they are written, and the curves of a run."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+
+from robustbench_sde.reporting.terminal import perturbation_text
 from robustbench_sde.results.files import atomic_write
 from robustbench_sde.results.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Colours that people with any colour vision tell apart (Okabe & Ito 2008), the pale yellow left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Told apart without colours, too.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_ACCURACY = "accuracy, %"
+_DASHES = ("-", "--", ":", "-.")
 
 _STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.grid": True,
     "axes.titlelocation": "left",
     "axes.titlesize": "medium",
     "figure.constrained_layout.use": True,
     "figure.dpi": 150,
     "font.size": 9,
     "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
     "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text: small files that can be searched and read aloud
     "svg.hashsalt": "sde-bench",  # the same figure is the same file
+    "text.parse_math": False,  # a name with a $ in it is a name
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
 }
+
+#: No more figures along one setting than this: a suite may have hundreds of budgets.
+MOST_FIGURES = 6
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that was written."""
+
+    #: of the files `figures/<name>.svg` and `.png`
+    name: str
+    #: what it shows, in one or two sentences
+    caption: str
 
 
 @contextmanager
-def styled(width: float = 6.0, height: float = 3.6) -> Iterator["Figure"]:
-    """A figure of this size in inches, drawn in our style."""
+def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
+    """A figure of this size in inches, drawn in our style; no display is needed."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -49,29 +80,139 @@ def save(figure: "Figure", folder: RunFolder, name: str) -> None:
             figure.savefig(temporary, format=ending, metadata=metadata)
 
 
-def accuracy_against_eps(summary: "pd.DataFrame", folder: RunFolder) -> None:
-    """Accuracy against budget for each checkpoint, with its 95 % band: `figures/accuracy-eps-<norm>.svg`.
+def look(index: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the line with this index; all lines of a figure differ."""
+    turn = index // len(COLOURS)
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": _DASHES[turn % len(_DASHES)],
+    }
 
-    One figure a norm; budget 0 is the control. Nothing is drawn where a norm has fewer than two budgets.
+
+def file_name(*parts: str) -> str:
+    """A name that any file system takes."""
+    return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", part).strip("-.") for part in parts)[:120]
+
+
+def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
+    """For each row the name of its line: the checkpoint, and the settings that differ between its rows.
+
+    Settings are the noise, the rule and the seed but for the one `along` the axis; draws are not one.
     """
-    attacks = summary[summary["eps"].notna() & (summary["status"] == "ok")]
-    for norm, rows in attacks.groupby("norm"):
-        if rows["eps"].nunique() < 3:  # the control and one budget are no curve
+    names = summary["checkpoint"].copy()
+    for column, text in (("sigma", "sigma {:g}"), ("rule", "{}"), ("seed", "seed {}")):
+        differs = summary.groupby("checkpoint")[column].transform("nunique") > 1
+        if differs.any() and column != along:
+            names[differs] += ", " + summary.loc[differs, column].map(text.format)
+    return names
+
+
+def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
+    """Of rows that differ in the number of score draws alone, the one with the most."""
+    settings = ["perturbation", "norm", "eps", "severity"]
+    groups = summary.groupby([series(summary), *settings], dropna=False)["score_draws"]
+    return summary[summary["score_draws"] == groups.transform("max")]
+
+
+def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
+    """Accuracy against budget for each checkpoint, with its band: `figures/accuracy-eps-<norm>-<attack>`.
+
+    One figure per attack and norm, a line where there are two budgets or more; budget 0 is the clean row.
+    """
+    names = series(summary)
+    sound = most_draws(summary[summary["status"] == "ok"])
+    clean = sound[sound["perturbation"] == "clean"].assign(eps=0.0)
+    drawn = []
+    for (norm, attack), rows in sound[sound["eps"] > 0].groupby(["norm", "perturbation"], sort=False):
+        graded = rows[rows.groupby(names[rows.index])["eps"].transform("nunique") > 1]
+        if graded.empty:
             continue
+        start = clean[names[clean.index].isin(names[graded.index])]
         with styled() as figure:
             axes = figure.add_subplot(
-                xlabel=f"eps ({norm}, images in [0, 1])", ylabel="accuracy", ylim=(0, 1)
+                xlabel=f"eps ({norm}, images in [0, 1])", ylabel=_ACCURACY, ylim=(-2, 102)
             )
-            names = [name for name in rows["perturbation"].unique() if name != "control"]
-            lines = [(checkpoint, name) for checkpoint in rows["checkpoint"].unique() for name in names]
-            looks = cycle(zip(COLOURS, MARKERS, strict=True))
-            for (checkpoint, name), (colour, marker) in zip(lines, looks, strict=False):
-                own = rows[rows["checkpoint"] == checkpoint]
-                line = own[own["perturbation"].isin((name, "control"))].sort_values("eps")
-                label = f"{checkpoint} {name}" if len(names) > 1 else str(checkpoint)
-                axes.plot(line["eps"], line["accuracy"], color=colour, marker=marker, ms=4, label=label)
-                axes.fill_between(
-                    line["eps"], line["accuracy_low"], line["accuracy_high"], color=colour, alpha=0.15, lw=0
-                )
-            axes.legend()
-            save(figure, folder, f"accuracy-eps-{norm}")
+            draw_lines(axes, _by_series(pd.concat([start, graded]), names), "eps")
+            if norm == "linf":
+                scales = partial(np.multiply, 255), partial(np.multiply, 1 / 255)
+                axes.secondary_xaxis("top", functions=scales).set_xlabel("eps × 255")
+            name = file_name("accuracy-eps", str(norm), str(attack))
+            save(figure, folder, name)
+        caption = f"{attack}, {norm}: accuracy against the budget eps. Bands: 95 % over images."
+        drawn.append(Drawn(name, caption))
+    return drawn
+
+
+def accuracy_against_draws(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
+    """Accuracy against the number of score draws: `figures/accuracy-draws-<perturbation>`.
+
+    For the clean images and each attack and budget with several numbers of draws. Bands are over fresh draws
+    of the noise: what more draws make smaller.
+    """
+
+    def ticks(axes: "Axes", draws: list[float]) -> None:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(draws, [f"{number:g}" for number in draws])
+        axes.minorticks_off()
+
+    return _against("score_draws", "score draws", summary, folder, over="noise", ticks=ticks)
+
+
+def accuracy_against_sigma(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
+    """Accuracy against the noise at test time: `figures/accuracy-sigma-<perturbation>`."""
+    return _against("sigma", "sigma at test time", most_draws(summary), folder, over="accuracy")
+
+
+def _against(
+    setting: str,
+    label: str,
+    summary: pd.DataFrame,
+    folder: RunFolder,
+    *,
+    over: str,
+    ticks: "Callable[[Axes, list[float]], None]" = lambda axes, values: None,
+) -> list[Drawn]:
+    """A figure for the clean images and for each attack and budget that has several values of a setting."""
+    names = series(summary, along=setting)
+    sound = summary[(summary["status"] == "ok") & summary["severity"].isna()]
+    sound = sound[sound["perturbation"] != "control"]
+    texts = np.array([perturbation_text(row) for row in sound.to_dict("records")], dtype=object)
+    drawn: list[Drawn] = []
+    for text, rows in sound.groupby(texts, sort=False):
+        graded = rows[rows.groupby(names[rows.index])[setting].transform("nunique") > 1]
+        if graded.empty or len(drawn) == MOST_FIGURES:
+            continue
+        with styled() as figure:
+            axes = figure.add_subplot(xlabel=label, ylabel=_ACCURACY)
+            draw_lines(axes, _by_series(graded, names), setting, over=over)
+            ticks(axes, sorted(graded[setting].unique()))
+            name = file_name(f"accuracy-{setting.removeprefix('score_')}", str(text))
+            save(figure, folder, name)
+        band = "over fresh draws" if over == "noise" else "over images"
+        drawn.append(Drawn(name, f"{text}: accuracy against {label}. Bands: 95 % {band}."))
+    return drawn
+
+
+def draw_lines(
+    axes: "Axes", lines: Iterable[tuple[str, pd.DataFrame]], x: str, *, over: str = "accuracy"
+) -> None:
+    """A line of accuracies per name with its band, `<over>_low` to `<over>_high`, and a legend.
+
+    Args:
+        axes: what to draw on.
+        lines: names and their rows; columns `x`, `accuracy` and those of the band.
+        x: the column along the horizontal axis.
+        over: `accuracy` for intervals over images, `noise` for those over draws.
+    """
+    for index, (name, rows) in enumerate(lines):
+        line = rows.sort_values(x)
+        shown = f" {name}" if name.startswith("_") else name  # matplotlib hides labels like _this
+        axes.plot(line[x], 100 * line["accuracy"], label=shown, **look(index))
+        low, high = 100 * line[f"{over}_low"], 100 * line[f"{over}_high"]
+        axes.fill_between(line[x], low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
+    axes.legend()
+
+
+def _by_series(rows: pd.DataFrame, names: "pd.Series[str]") -> list[tuple[str, pd.DataFrame]]:
+    return [(str(name), own) for name, own in rows.groupby(names.loc[rows.index], sort=False)]

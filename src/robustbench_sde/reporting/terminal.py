@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -29,6 +30,10 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
     for row in summary[summary["status"] != "ok"].to_dict("records"):
         text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
         console.print(text, style="bold red", markup=False)
+    for kind in ("invalid", "failed"):
+        count = int(summary["status"].str.startswith(f"{kind}:").sum())
+        if count:
+            console.print(f"{kind}: {count} of {len(summary)}", style="bold red")
     console.print(f"tables: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
@@ -40,39 +45,94 @@ def make_console() -> Console:
 
 def summary_table(summary: pd.DataFrame) -> Table:
     """One line per cell, the checkpoint's name on its first."""
-    first = summary.iloc[0]
     table = Table(
-        title=f"{first['dataset']} · {first['images']} images · {summary['score_draws'].max()} score draws "
-        f"({first['rule']}) · seed {first['seed']}",
+        title=summary_title(summary),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("perturbation", overflow="fold")
-    for heading in ("accuracy (95 %)", "over noise", "single draw (95 %)", "undecided", "passes/image"):
-        table.add_column(heading, justify="right")
-    minimal = bool(summary["distance_median"].notna().any())
-    if minimal:
-        table.add_column("distance (quartiles)", justify="right")
+    columns = summary_columns(summary)
+    for column in columns:
+        table.add_column(
+            column.heading,
+            justify="right" if column.numeric else "left",
+            overflow="ellipsis" if column.numeric else "fold",
+        )
     previous = None
     for row in summary.to_dict("records"):
-        cells = [
-            "" if row["checkpoint"] == previous else row["checkpoint"],
-            perturbation_text(row),
-            interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]),
-            span(row["noise_low"], row["noise_high"]),
-            interval(row["single_draw_accuracy"], row["single_draw_low"], row["single_draw_high"]),
-            "" if math.isnan(row["undecided"]) else f"{row['undecided']:.0%}",
-            "" if math.isnan(row["forward_passes"]) else f"{row['forward_passes']:.0f}",
-        ]
-        if minimal:
-            cells.append(_distance(row))
-        if previous not in (None, row["checkpoint"]):
+        name, *others = (column.text(row) for column in columns)
+        if previous not in (None, name):
             table.add_section()
-        table.add_row(*cells, style=None if row["status"] == "ok" else "red")
-        previous = row["checkpoint"]
+        table.add_row(
+            "" if name == previous else name, *others, style=None if row["status"] == "ok" else "red"
+        )
+        previous = name
     return table
+
+
+@dataclass(frozen=True)
+class SummaryColumn:
+    """A column of the summary as people read it: on the terminal, in Markdown, LaTeX and on the page."""
+
+    heading: str
+    #: what stands in a row's cell
+    text: Callable[[dict[Hashable, Any]], str]
+    #: the column of the table by which it sorts
+    key: str
+    numeric: bool = True
+
+
+def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
+    """The columns that this summary needs: settings only where a checkpoint has several."""
+    named = [
+        SummaryColumn("checkpoint", lambda row: str(row["checkpoint"]), "checkpoint", numeric=False),
+        SummaryColumn("perturbation", perturbation_text, "perturbation", numeric=False),
+    ]
+    settings = [
+        SummaryColumn("sigma", lambda row: f"{row['sigma']:g}", "sigma"),
+        SummaryColumn("score draws", lambda row: str(row["score_draws"]), "score_draws"),
+        SummaryColumn("rule", lambda row: str(row["rule"]), "rule", numeric=False),
+        SummaryColumn("seed", lambda row: str(row["seed"]), "seed"),
+    ]
+    several = [column for column in settings if summary.groupby("checkpoint")[column.key].nunique().max() > 1]
+    numbers = [
+        SummaryColumn("accuracy (95 %)", _interval_of("accuracy", "accuracy"), "accuracy"),
+        SummaryColumn("over noise", lambda row: span(row["noise_low"], row["noise_high"]), "noise_low"),
+        SummaryColumn(
+            "single draw (95 %)", _interval_of("single_draw_accuracy", "single_draw"), "single_draw_accuracy"
+        ),
+        SummaryColumn("undecided", _number("undecided", ".0%"), "undecided"),
+        SummaryColumn("passes/image", _number("forward_passes", ".0f"), "forward_passes"),
+    ]
+    if summary["distance_median"].notna().any():
+        numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
+    return [*named, *several, *numbers]
+
+
+def written_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
+    """The columns in files, which have no line below the table for statuses that are not ok."""
+    status = SummaryColumn("status", lambda row: str(row["status"]), "status", numeric=False)
+    return [*summary_columns(summary), *([status] if (summary["status"] != "ok").any() else [])]
+
+
+def summary_title(summary: pd.DataFrame) -> str:
+    """What was measured, on how many images, by which rule and from which seed; in a line."""
+
+    def all_of(name: str) -> str:
+        return ", ".join(map(str, summary[name].unique()))
+
+    return (
+        f"{all_of('dataset')} · {all_of('images')} images · {summary['score_draws'].max()} score draws "
+        f"({all_of('rule')}) · seed {all_of('seed')}"
+    )
+
+
+def _interval_of(estimate: str, ends: str) -> Callable[[dict[Hashable, Any]], str]:
+    return lambda row: interval(row[estimate], row[f"{ends}_low"], row[f"{ends}_high"])
+
+
+def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
+    return lambda row: "" if math.isnan(row[name]) else format(row[name], form)
 
 
 def perturbation_text(row: dict[Hashable, Any]) -> str:
@@ -116,14 +176,15 @@ def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", overflow="fold")
     table.add_column(overflow="fold")
-    for name, value in _flat(entries):
+    for name, value in flat(entries):
         table.add_row(Text(name), Text(value))
     make_console().print(table)
 
 
-def _flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested entries as pairs of `a.b` and text."""
     for name, value in entries.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)

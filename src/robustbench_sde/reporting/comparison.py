@@ -1,0 +1,143 @@
+"""A comparison for people and for CI: terminal, Markdown, GitHub annotations, JUnit XML."""
+
+import html
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
+from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.results.files import atomic_write
+from robustbench_sde.results.run_folder import markdown as markdown_table
+
+_STYLES = {
+    Verdict.OK: "green",
+    Verdict.IMPROVED: "bold green",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.INCOMPARABLE: "bold magenta",
+    Verdict.REGRESSION: "bold red",
+}
+_MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """The table, a sentence for every cell that is not ok, the notes, and the verdict last."""
+    table = Table(title=_title(comparison), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in _headings(comparison):
+        table.add_column(heading, justify="left" if heading in ("cell", "verdict") else "right")
+    for cell in comparison.cells:
+        *texts, verdict = _texts(cell)
+        table.add_row(*map(Text, texts), Text(verdict, _STYLES[cell.verdict]))
+    console = make_console()
+    console.print(table)
+    for cell in comparison.cells:
+        if cell.verdict is not Verdict.OK:
+            line = Text.assemble((cell.verdict, _STYLES[cell.verdict]), f" {cell.name}: {cell.reason}")
+            console.print(line, soft_wrap=True)
+    for note in comparison.notes:
+        console.print(Text(note, "dim"), soft_wrap=True)
+    console.print(Text.assemble("verdict: ", (comparison.verdict, _STYLES[comparison.verdict])))
+
+
+def print_comparison_json(comparison: Comparison) -> None:
+    """Everything, as one JSON object."""
+    print(json.dumps(comparison.to_dict(), indent=2))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The same for a pull request; markup in names is shown, not obeyed."""
+    rows = [[html.escape(text) for text in (*_texts(cell), cell.reason)] for cell in comparison.cells]
+    frame = pd.DataFrame(rows, columns=[*_headings(comparison), "why"])
+    notes = "".join(f"\n{html.escape(note)}\n" for note in comparison.notes)
+    title = html.escape(_title(comparison))
+    return f"### Robustness: {comparison.verdict}\n\n{title}\n\n{markdown_table(frame)}{notes}"
+
+
+def write_step_summary(comparison: Comparison, path: Path) -> None:
+    """Append the Markdown to the page of a GitHub job.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(comparison_markdown(comparison) + "\n")
+    except OSError as error:
+        raise BenchError(f"cannot write {path} ($GITHUB_STEP_SUMMARY): {error.strerror}") from error
+
+
+def annotations(comparison: Comparison) -> Iterator[str]:
+    """Lines that GitHub shows beside the job: errors, and a warning for what is inconclusive."""
+    for cell in comparison.cells:
+        if cell.decisive and cell.verdict not in (Verdict.OK, Verdict.IMPROVED):
+            kind = "warning" if cell.verdict is Verdict.INCONCLUSIVE else "error"
+            message = f"{cell.name}: {cell.reason}".replace("%", "%25")  # no line breaks in either
+            yield f"::{kind} title=robustness {cell.verdict}::{message}"
+
+
+def write_junit(comparison: Comparison, path: Path) -> None:
+    """One test case per cell: a regression fails, what is incomparable is an error.
+
+    Inconclusive fails where the cell is required, as in the exit code; what is not required is skipped.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    suite = ElementTree.Element("testsuite", name="sde-bench compare", tests=str(len(comparison.cells)))
+    outcomes = []
+    for cell in comparison.cells:
+        case = ElementTree.SubElement(suite, "testcase", classname="robustness", name=cell.name, time="0")
+        if cell.verdict in (Verdict.OK, Verdict.IMPROVED):
+            ElementTree.SubElement(case, "system-out").text = f"{cell.verdict}: {cell.reason}"
+            continue
+        outcome = "error" if cell.verdict is Verdict.INCOMPARABLE else "failure"
+        outcome = outcome if cell.decisive else "skipped"
+        outcomes.append(outcome)
+        ElementTree.SubElement(case, outcome, type=cell.verdict, message=cell.reason)
+    for name, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(name, str(outcomes.count(outcome)))
+    ElementTree.indent(suite)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True) + b"\n")
+
+
+def github_step_summary() -> Path | None:
+    """Where GitHub wants a job's page; None elsewhere."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    return Path(path) if path else None
+
+
+def _title(comparison: Comparison) -> str:
+    tests = sum(len(cell.changes) for cell in comparison.cells)
+    return f"{comparison.baseline} -> {comparison.run} · alpha {comparison.alpha:g}, Holm over {tests} tests"
+
+
+def _headings(comparison: Comparison) -> list[str]:
+    level = f"{100 * (1 - comparison.alpha):g} %"
+    measures = [heading for name in _MEASURES.values() for heading in (name, f"lost ({level})", "p")]
+    return ["cell", "images", *measures, "verdict"]
+
+
+def _texts(cell: CellVerdict) -> list[str]:
+    changes = {change.measure: change for change in cell.changes}
+    numbers = [text for measure in _MEASURES for text in _change(changes.get(measure))]
+    return [cell.name, str(cell.images or ""), *numbers, cell.verdict]
+
+
+def _change(change: Change | None) -> tuple[str, str, str]:
+    if change is None:
+        return "", "", ""
+    drop = change.drop
+    return (
+        f"{100 * change.baseline:.1f} -> {100 * change.run:.1f}",
+        f"{points(drop.estimate)} ({points(drop.low)} to {points(drop.high)})",
+        f"{change.p_holm:.2g}",
+    )

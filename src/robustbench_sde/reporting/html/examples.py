@@ -1,0 +1,107 @@
+"""Example images of the page: clean, perturbed and their difference, as data URIs."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustbench_sde.reporting.figures import series
+from robustbench_sde.reporting.terminal import perturbation_text
+from robustbench_sde.results.examples import Examples
+from robustbench_sde.results.run_folder import RunFolder
+
+#: cells whose examples are on the page, and images of each: what keeps it a few MB
+MOST_CELLS = 24
+_IMAGES = 4
+#: the largest side of an image on the page, in pixels
+_SIDE = 96
+
+Pixels = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image before and after; the three pictures are data URIs."""
+
+    image_id: int
+    label: str
+    prediction: str
+    correct: bool
+    clean: str
+    perturbed: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class ExampleCell:
+    """The examples of a cell."""
+
+    checkpoint: str
+    perturbation: str
+    #: the difference is drawn so many times as strong
+    gain: float
+    examples: list[Example]
+
+
+def examples(run: RunFolder, summary: pd.DataFrame, class_names: Sequence[str]) -> list[ExampleCell]:
+    """Of every attack and corruption the examples at its highest level, for at most `MOST_CELLS` cells.
+
+    A corruption makes the same images for every checkpoint: it is shown for the first.
+
+    Raises:
+        BenchError: stored examples or records are damaged.
+    """
+    shown = summary[(summary["status"] == "ok") & ~summary["perturbation"].isin(["clean", "control"])]
+    shown = shown.assign(series=series(summary)[shown.index], level=shown["eps"].fillna(shown["severity"]))
+    highest = shown.sort_values("level", kind="stable").groupby(["series", "perturbation", "norm"]).tail(1)
+    chosen = highest.sort_index()
+    chosen = chosen[chosen["severity"].isna() | ~chosen["perturbation"].duplicated()]
+    found: list[ExampleCell] = []
+    for row in chosen.to_dict("records"):
+        stored = run.read_examples(row["cell"]) if len(found) < MOST_CELLS else None
+        if stored is not None and len(stored.ids):
+            records = run.read_records(row["cell"]).set_index("image_id")
+            found.append(_cell(row["series"], perturbation_text(row), stored, records, class_names))
+    return found
+
+
+def _cell(
+    checkpoint: str, text: str, stored: Examples, records: pd.DataFrame, class_names: Sequence[str]
+) -> ExampleCell:
+    def name(label: int) -> str:
+        return class_names[label] if 0 <= label < len(class_names) else str(label)
+
+    change = stored.perturbed - stored.clean
+    largest = float(np.abs(change).max())
+    gain = 0.5 / largest if largest > 0 else 1.0
+    made = []
+    for place, image_id in enumerate(stored.ids[:_IMAGES].tolist()):
+        record = records.loc[image_id]
+        made.append(
+            Example(
+                image_id,
+                name(int(stored.labels[place])),
+                name(int(record["prediction"])),
+                bool(record["correct"]),
+                data_uri(stored.clean[place]),
+                data_uri(stored.perturbed[place]),
+                data_uri(0.5 + gain * change[place]),
+            )
+        )
+    return ExampleCell(checkpoint, text, gain, made)
+
+
+def data_uri(image: Pixels) -> str:
+    """A PNG of (C, H, W) values in [0, 1], at most `_SIDE` pixels a side; C is 1 or 3."""
+    from PIL import Image
+
+    levels = (255 * np.clip(image, 0, 1)).round().astype(np.uint8)
+    picture = Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
+    picture.thumbnail((_SIDE, _SIDE))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

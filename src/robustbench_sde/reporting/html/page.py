@@ -1,0 +1,235 @@
+"""`index.html`: everything that a run has found, in one file that needs neither network nor JavaScript."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.figures import (
+    MOST_FIGURES,
+    Drawn,
+    accuracy_against_draws,
+    accuracy_against_eps,
+    accuracy_against_sigma,
+)
+from robustbench_sde.reporting.heatmap import corruption_heatmaps
+from robustbench_sde.reporting.html.examples import MOST_CELLS, ExampleCell, examples
+from robustbench_sde.reporting.html.svg import inline
+from robustbench_sde.reporting.html.tables import TONES, Cell, Headings, Table, cells, costs, glance, heatmaps
+from robustbench_sde.reporting.latex import latex
+from robustbench_sde.reporting.markdown import markdown
+from robustbench_sde.reporting.parameters import told_apart
+from robustbench_sde.reporting.terminal import flat, interval, perturbation_text, summary_title
+from robustbench_sde.results.audits import AuditReport, read_audits
+from robustbench_sde.results.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; one without figures, tables, examples and entries is left out."""
+
+    name: str
+    title: str
+    text: str = ""
+    #: SVG and caption
+    figures: Sequence[tuple[Markup, str]] = ()
+    tables: Sequence[Table] = ()
+    examples: Sequence[ExampleCell] = ()
+    #: names and values
+    entries: Sequence[tuple[str, str]] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.figures or self.tables or self.examples or self.entries)
+
+
+def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
+    """Write `index.html`, `summary.md`, `summary.tex` and `figures/` about a run into a folder.
+
+    The same run gives the same files.
+
+    Returns:
+        What was written, the page last.
+
+    Raises:
+        BenchError: the run is damaged or has no cells, or the folder cannot be written.
+    """
+    summary, manifest = run.read_summary(), run.read_manifest()
+    summary = told_apart(summary, manifest["cells"])
+    if summary.empty:
+        raise BenchError(f"{run.path} has no cells yet; run its command again")
+    corruptions = run.read_corruptions()
+    audits = read_audits(run.path)
+    curves = accuracy_against_eps(summary, out)
+    draws = accuracy_against_draws(summary, out)
+    sigmas = accuracy_against_sigma(summary, out)
+    means = [] if corruptions is None else corruption_figure(corruptions, out)
+    maps = [] if corruptions is None else corruption_heatmaps(corruptions, out)
+    cost = costs(summary)
+    sections = [
+        Section("attacks", "Accuracy against budget", figures=_inlined(out, curves)),
+        Section(
+            "corruptions",
+            "Corruptions",
+            figures=_inlined(out, means),
+            tables=[] if corruptions is None else heatmaps(corruptions),
+        ),
+        Section(
+            "draws",
+            "Accuracy against score draws",
+            "More draws decide more steadily: bands narrow (one draw has none). "
+            f"At most {MOST_FIGURES} settings are shown.",
+            figures=_inlined(out, draws),
+        ),
+        Section(
+            "sigma",
+            "Accuracy against noise",
+            f"The noise at test time, weights as trained. At most {MOST_FIGURES} settings are shown.",
+            figures=_inlined(out, sigmas),
+        ),
+        Section(
+            "examples",
+            "Examples",
+            "Clean, perturbed, and their difference around grey, strengthened by the factor given: of each "
+            f"attack and corruption the highest level, at most {MOST_CELLS} of them.",
+            examples=examples(run, summary, manifest["dataset"].get("class_names", ())),
+        ),
+        Section("cost", "Attack cost", tables=[] if cost is None else [cost]),
+        Section(
+            "audit",
+            "Audit",
+            "Can the numbers be trusted? Signs that gradients or noise hide weakness instead of removing it.",
+            tables=[_audit_table(index, report) for index, report in enumerate(audits)],
+        ),
+        Section("all", "All cells", tables=[cells(summary)]),
+        Section(
+            "provenance",
+            "Provenance",
+            entries=list(flat({name: value for name, value in manifest.items() if name != "cells"})),
+            tables=[_settings_table(manifest["cells"])],
+        ),
+    ]
+    page = render(
+        title=run.path.resolve().name,
+        lead=summary_title(summary),
+        findings=_findings(summary, manifest, audits),
+        glance=glance(summary, corruptions, {report.checkpoint: report.verdict for report in audits}),
+        sections=[section for section in sections if section],
+    )
+    for name, text in {
+        "summary.md": markdown(summary),
+        "summary.tex": latex(summary),
+        "index.html": page,
+    }.items():
+        out.write_text(name, text)
+    pictures = [
+        f"figures/{drawn.name}.{ending}"
+        for drawn in (*curves, *means, *maps, *draws, *sigmas)
+        for ending in ("svg", "png")
+    ]
+    return [out.path / name for name in (*pictures, "summary.md", "summary.tex", "index.html")]
+
+
+def render(**parts: Any) -> str:
+    """The page from its parts, everything escaped; nothing but its own script may run, nothing is fetched."""
+    environment = Environment(
+        loader=PackageLoader("robustbench_sde.reporting.html", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    here = resources.files("robustbench_sde.reporting.html")
+    script = here.joinpath("page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html").render(
+        **parts,
+        style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def _inlined(out: RunFolder, drawn: Sequence[Drawn]) -> list[tuple[Markup, str]]:
+    return [
+        (
+            inline(
+                (out.path / "figures" / f"{figure.name}.svg").read_text(encoding="utf-8"),
+                figure.name,
+                figure.caption,
+            ),
+            figure.caption,
+        )
+        for figure in drawn
+    ]
+
+
+def _findings(
+    summary: pd.DataFrame, manifest: dict[str, Any], audits: Sequence[AuditReport]
+) -> list[tuple[str, str]]:
+    """What to know before reading a number: tone and sentence, in order of weight."""
+    found = []
+    bad = summary[summary["status"] != "ok"]
+    if not bad.empty:
+        found.append(("bad", f"{len(bad)} of {len(summary)} cells must not be used: {bad.iloc[0]['status']}"))
+    if not manifest["complete"]:
+        found.append(("warn", "The run is not finished: cells are missing."))
+    for report in audits:
+        faults = [rule.name for rule in report.rules if rule.verdict in ("warn", "fail")]
+        tone = TONES.get(report.verdict, "")
+        found.append((tone, f"Audit of {report.checkpoint}: {', '.join([report.verdict, *faults])}."))
+    if bad.empty:
+        control = (
+            " Every eps = 0 control equals its clean row."
+            if "control" in set(summary["perturbation"])
+            else ""
+        )
+        found.append(("good", f"All {len(summary)} cells are valid.{control}"))
+    worst = _lowest(summary[summary["status"] == "ok"])
+    return [*found, *([("", worst)] if worst else [])]
+
+
+def _lowest(sound: pd.DataFrame) -> str:
+    perturbed = sound[~sound["perturbation"].isin(["clean", "control"])]
+    if perturbed.empty:
+        return ""
+    level = perturbed["eps"].fillna(perturbed["severity"])
+    ordered = perturbed.assign(level=level).sort_values(["accuracy", "level"], kind="stable")
+    row = ordered.iloc[0].to_dict()
+    equal = int((ordered["accuracy"] == row["accuracy"]).sum()) - 1
+    others = f" ({equal} other cell{'s' * (equal > 1)} equally low)" if equal else ""
+    text = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return f"Lowest accuracy: {text} %, {row['checkpoint']} under {perturbation_text(row)}{others}."
+
+
+def _audit_table(index: int, report: AuditReport) -> Table:
+    rows = [
+        [Cell(rule.name), Cell(rule.verdict, tone=TONES.get(rule.verdict, "")), Cell(rule.message)]
+        for rule in report.rules
+    ]
+    tested = f"{report.dataset}, {report.images} images, seed {report.seed}"
+    headings: Headings = [("rule", "name"), ("verdict", "name"), ("finding", "prose")]
+    return Table(f"audit-{index}", f"{report.checkpoint}: {report.verdict} · {tested}", headings, rows)
+
+
+def _settings_table(settings: Sequence[Any]) -> Table:
+    """The cells of the manifest, every parameter written out."""
+    known = [entry for entry in settings if isinstance(entry, dict)]
+    names = list(dict.fromkeys(name for entry in known for name in entry))
+    rows = [[Cell(_plain(entry.get(name, ""))) for name in names] for entry in known]
+    headings: Headings = [(name, "prose") for name in names]
+    return Table("settings", "Every parameter of every cell", headings, rows, folded=True)
+
+
+def _plain(value: Any) -> str:
+    return (
+        ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
+    )

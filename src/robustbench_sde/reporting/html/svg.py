@@ -1,0 +1,40 @@
+"""Figures inside the page: SVG that follows its light and dark colours."""
+
+import re
+
+from markupsafe import Markup, escape
+
+from robustbench_sde.reporting.figures import COLOURS
+
+#: what matplotlib writes, and what the page's style sheet decides instead
+_THEMED = {colour.lower(): f"var(--line-{index})" for index, colour in enumerate(COLOURS)} | {
+    "#000000": "currentColor",
+    "#ffffff": "none",
+    "#b0b0b0": "var(--grid)",
+}
+#: patterns within a tag and what becomes of them; `name` is that of the figure
+_CHANGES = (
+    (r' font-family: [^;"]*;', ""),
+    (r'(\bid="|href="#|url\(#)', r"\1{name}-"),
+)
+
+
+def inline(svg: str, name: str, caption: str) -> Markup:
+    """The `<svg>` element of a file that matplotlib wrote.
+
+    Ids get `name` in front, since those of two figures may be equal; sizes, metadata, fonts and style sheets
+    go, and colours become those of the page. Text is left as it is.
+    """
+
+    def changed(tag: re.Match[str]) -> str:
+        text = tag.group()
+        for pattern, replacement in _CHANGES:
+            text = re.sub(pattern, replacement.format(name=name), text)
+        return re.sub(r"#[0-9a-f]{6}\b", lambda found: _THEMED.get(found.group(), found.group()), text)
+
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
+    )
+    body = re.sub(r' (width|height|version)="[^"]*"', "", body, count=3)
+    body = re.sub(r"<[^>]*>", changed, body)
+    return Markup(body.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1))

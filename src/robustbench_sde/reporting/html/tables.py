@@ -1,0 +1,200 @@
+"""The tables of the page, as plain values that the template writes."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
+from robustbench_sde.reporting.figures import most_draws, series
+from robustbench_sde.reporting.heatmap import graded_corruptions
+from robustbench_sde.reporting.terminal import interval, written_columns
+
+Row = dict[Hashable, Any]
+
+#: No more budgets than this beside each other in the first table; the last table has all.
+_MOST_BUDGETS = 5
+#: of the colour in the darkest cell of a heat map, in percent
+_DARKEST = 70
+
+
+#: of a column: prose wraps
+Kind = Literal["number", "name", "prose"]
+Headings = list[tuple[str, Kind]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell, and how."""
+
+    text: str
+    #: in a fainter colour: an interval
+    aside: str = ""
+    #: on a line of its own
+    note: str = ""
+    #: what the column sorts by; None: the text
+    order: float | None = None
+    #: good, warn, bad, or nothing
+    tone: str = ""
+    #: percent of the heat map's colour
+    heat: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row is the row's name."""
+
+    #: its id on the page
+    name: str
+    caption: str
+    #: text and kind of each column
+    headings: Headings
+    rows: Sequence[Sequence[Cell]]
+    #: shown only when asked for
+    folded: bool = False
+
+
+def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: dict[str, str]) -> Table:
+    """For each checkpoint noise, clean accuracy, the lowest at each budget, the mean over corruptions.
+
+    Args:
+        summary: the cells.
+        corruptions: by the schema `CORRUPTIONS`.
+        verdicts: of the audits, by checkpoint.
+    """
+    rows = most_draws(summary[summary["status"] == "ok"])
+    names = series(summary)[rows.index]
+    budgets = [(str(norm), float(eps)) for norm, eps in _budgets(rows)]
+    several = rows.loc[rows["eps"] > 0, "perturbation"].nunique() > 1
+    means = {} if corruptions is None else _means(corruptions, set(rows["checkpoint"]))
+    headings: Headings = [("checkpoint", "name"), ("noise", "name"), ("clean", "number")]
+    headings += [(f"{norm} {eps:.4g} ({255 * eps:.4g}/255)", "number") for norm, eps in budgets]
+    if means:
+        headings.append(("mean of corruptions", "number"))
+    if verdicts:
+        headings.append(("audit", "name"))
+    lines = []
+    for name, own in rows.groupby(names, sort=False):
+        first = own.iloc[0]
+        line = [Cell(str(name)), Cell(_noise(first["noise"], first["sigma"]))]
+        line.append(_lowest(own[own["perturbation"] == CLEAN]))
+        for norm, eps in budgets:
+            line.append(_lowest(own[(own["norm"] == norm) & (own["eps"] == eps)], named=several))
+        if means:
+            line.append(means.get(first["checkpoint"], Cell("")))
+        if verdicts:
+            verdict = verdicts.get(first["checkpoint"], "")
+            line.append(Cell(verdict, tone=TONES.get(verdict, "")))
+        lines.append(line)
+    caption = "Accuracy in percent with its 95 % interval over images"
+    return Table("glance", caption + (", lowest attack of each budget" if several else ""), headings, lines)
+
+
+#: how verdicts are coloured
+TONES = {"pass": "good", "warn": "warn", "fail": "bad"}
+
+
+def cells(summary: pd.DataFrame) -> Table:
+    """Every cell, with the columns of the terminal."""
+    columns = written_columns(summary)
+    rows = [
+        [
+            _split(column.text(row), row[column.key] if column.numeric else None, row["status"])
+            for column in columns
+        ]
+        for row in summary.to_dict("records")
+    ]
+    headings: Headings = [(column.heading, "number" if column.numeric else "name") for column in columns]
+    return Table("cells", "Every cell: one checkpoint under one perturbation setting", headings, rows)
+
+
+def costs(summary: pd.DataFrame) -> Table | None:
+    """What each attack took of each checkpoint, mean over its budgets; None without attacks."""
+    attacks = summary[(summary["norm"] != "") & (summary["perturbation"] != "control")]
+    attacks = attacks[attacks["status"] == "ok"].assign(series=series(summary))
+    rows = []
+    for (name, attack, norm), own in attacks.groupby(["series", "perturbation", "norm"], sort=False):
+        forward, backward = own["forward_passes"].mean(), own["backward_passes"].mean()
+        each, total = 1000 * (own["seconds"] / own["images"]).mean(), own["seconds"].sum()
+        numbers = [(f"{len(own)}", len(own)), (f"{forward:.0f}", forward), (f"{backward:.0f}", backward)]
+        numbers += [(f"{each:.3g}", each), (f"{total:.3g}", total)]
+        rows.append(
+            [Cell(str(name)), Cell(f"{attack} {norm}"), *(Cell(text, order=n) for text, n in numbers)]
+        )
+    headings: Headings = [
+        ("checkpoint", "name"),
+        ("attack", "name"),
+        ("budgets", "number"),
+        ("forward passes/image", "number"),
+    ]
+    headings += [("backward passes/image", "number"), ("ms/image", "number"), ("seconds in all", "number")]
+    caption = "Mean over the budgets of each attack; a pass is one draw of one image; times include scoring"
+    return Table("costs", caption, headings, rows) if rows else None
+
+
+def heatmaps(corruptions: pd.DataFrame) -> list[Table]:
+    """Accuracy by corruption and checkpoint, then by severity for each checkpoint; coloured by the errors."""
+    sound = corruptions[(corruptions["status"] == "ok") & (corruptions["corruption"] != CLEAN)]
+    whole = sound[sound["severity"].isna()]
+    if whole.empty:
+        return []
+    overview = _heatmap(
+        "heat", "Accuracy (95 %), mean over severities; darker is more errors", whole, "checkpoint"
+    )
+    details = [
+        _heatmap(f"heat-{index}", f"{checkpoint} by severity", graded, "severity", folded=True)
+        for index, (checkpoint, own) in enumerate(corruptions.groupby("checkpoint", sort=False))
+        if not (graded := graded_corruptions(own)).empty
+    ]
+    return [overview, *details]
+
+
+def _heatmap(name: str, caption: str, rows: pd.DataFrame, across: str, *, folded: bool = False) -> Table:
+    columns = sorted(rows[across].unique()) if across == "severity" else list(rows[across].unique())
+    lines = []
+    for corruption, own in rows.groupby("corruption", sort=False):
+        found = {row[across]: accuracy(row, heat=True) for row in own.to_dict("records")}
+        lines.append([Cell(str(corruption)), *(found.get(column, Cell("")) for column in columns)])
+    headings: Headings = [("corruption", "name")]
+    headings += [(f"severity {each:g}" if across == "severity" else str(each), "number") for each in columns]
+    return Table(name, caption, headings, lines, folded)
+
+
+def accuracy(row: Row, *, heat: bool = False, note: str = "") -> Cell:
+    """An accuracy with its interval."""
+    text, _, aside = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]).partition(" ")
+    warmth = round(_DARKEST * (1 - row["accuracy"]), 1) if heat else None
+    return Cell(text, aside, note, order=row["accuracy"], heat=warmth)
+
+
+def _split(text: str, order: float | None = None, status: str = "ok") -> Cell:
+    """What is in brackets at the end of a cell goes aside."""
+    start, bracket, end = text.partition(" (")
+    return Cell(start, bracket.strip() + end, order=order, tone="" if status == "ok" else "bad")
+
+
+def _lowest(rows: pd.DataFrame, *, named: bool = False) -> Cell:
+    if rows.empty:
+        return Cell("")
+    row = rows.sort_values("accuracy", kind="stable").iloc[0].to_dict()
+    return accuracy(row, note=str(row["perturbation"]) if named else "")
+
+
+def _budgets(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Norms and budgets in order; where there are too many some, evenly spaced, first and last among them."""
+    attacks = rows[rows["eps"] > 0].sort_values(["norm", "eps"], ascending=[False, True])
+    found = list(attacks[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
+    if len(found) <= _MOST_BUDGETS:
+        return found
+    return [found[round(place * (len(found) - 1) / (_MOST_BUDGETS - 1))] for place in range(_MOST_BUDGETS)]
+
+
+def _means(corruptions: pd.DataFrame, checkpoints: set[str]) -> dict[str, Cell]:
+    whole = corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].isna()]
+    whole = whole[whole["checkpoint"].isin(checkpoints)]
+    return {row["checkpoint"]: accuracy(row) for row in whole.to_dict("records") if row["status"] == "ok"}
+
+
+def _noise(kind: str, sigma: float) -> str:
+    return str(kind) if kind == "none" else f"{kind} {sigma:g}"

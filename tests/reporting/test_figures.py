@@ -1,0 +1,164 @@
+"""Figures: one look, one line per checkpoint and setting, the same file for the same run."""
+
+import re
+from itertools import product
+
+import pytest
+from PIL import Image
+
+from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.figures import (
+    MOST_FIGURES,
+    accuracy_against_draws,
+    accuracy_against_eps,
+    accuracy_against_sigma,
+    file_name,
+    look,
+    most_draws,
+    series,
+)
+from robustbench_sde.reporting.heatmap import corruption_heatmaps
+from robustbench_sde.reporting.parameters import told_apart
+
+
+def names(drawn):
+    return [figure.name for figure in drawn]
+
+
+def texts(run, name):
+    """What is written in a figure."""
+    svg = (run.path / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    return [
+        re.sub(r"&lt;", "<", re.sub(r"&gt;", ">", text)) for text in re.findall(r"<text[^>]*>([^<]*)<", svg)
+    ]
+
+
+def test_twenty_lines_all_look_different():
+    """By colour, marker and dashes together."""
+    looks = [tuple(look(index).values()) for index in range(20)]
+    assert len(set(looks)) == 20
+
+
+def test_a_curve_per_attack_with_two_budgets_or_more(sample, tmp_path):
+    """`square` has one budget and `cw` none: they have no curve. Names are written as they are."""
+    run = sample.write(tmp_path)
+    drawn = accuracy_against_eps(run.read_summary(), run)
+    assert names(drawn) == ["accuracy-eps-linf-pgd"]
+    shown = texts(run, drawn[0].name)
+    assert [text.strip() for text in shown[-3:]] == [
+        '<script>alert("$x_1$ &amp; 50%")</script>', "_plain|ode", "digits-additive",
+    ]  # fmt: skip
+    assert "eps × 255" in shown
+    with Image.open(tmp_path / "figures" / "accuracy-eps-linf-pgd.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_a_checkpoint_with_one_budget_gets_no_line(sample, tmp_path):
+    """Two points, clean and one budget, are no curve, even beside others that have one."""
+    sample.rows = [row for row in sample.rows if row["checkpoint"] != "_plain|ode" or not row["eps"] > 0.04]
+    sample.rows = [row for row in sample.rows if row["checkpoint"] != "_plain|ode" or row["eps"] != 0.03]
+    run = sample.write(tmp_path)
+    accuracy_against_eps(run.read_summary(), run)
+    assert "_plain|ode" not in "".join(texts(run, "accuracy-eps-linf-pgd"))
+
+
+def test_invalid_cells_are_in_no_figure(sample, tmp_path):
+    """A row that must not be used is not drawn."""
+    for row in sample.rows:
+        if row["perturbation"] == "pgd":
+            row["status"] = "invalid: the control failed"
+    run = sample.write(tmp_path)
+    assert accuracy_against_eps(run.read_summary(), run) == []
+    assert not (tmp_path / "figures").exists()
+
+
+def test_accuracy_against_draws(sample, tmp_path):
+    """Only what was scored with several numbers of draws; the ticks are those numbers."""
+    run = sample.write(tmp_path)
+    drawn = accuracy_against_draws(run.read_summary(), run)
+    assert names(drawn) == ["accuracy-draws-clean"]
+    assert {"1", "4", "16", "score draws"} <= set(texts(run, drawn[0].name))
+
+
+def test_accuracy_against_sigma_keeps_checkpoints_together(sample, tmp_path):
+    """A grid of sigma is a line of one checkpoint, not a line per sigma."""
+    for sigma in (0.0, 1.0):
+        sample.add("digits-additive", "pgd", 20, norm="linf", eps=0.03, sigma=sigma)
+    run = sample.write(tmp_path)
+    drawn = accuracy_against_sigma(run.read_summary(), run)
+    assert names(drawn) == ["accuracy-sigma-pgd-linf-0.03-7.65-255"]
+    assert texts(run, drawn[0].name)[-1] == "digits-additive"
+
+
+def test_a_suite_with_many_budgets_does_not_fill_the_page(sample, tmp_path):
+    """At most `MOST_FIGURES` along one setting."""
+    for step, draws in product(range(MOST_FIGURES + 3), (1, 8)):
+        sample.add("digits-additive", "pgd", 9, draws=draws, norm="linf", eps=0.1 + step)
+    run = sample.write(tmp_path)
+    assert len(accuracy_against_draws(run.read_summary(), run)) == MOST_FIGURES
+
+
+def test_lines_are_named_by_what_differs(sample, tmp_path):
+    """Seeds and noise appear in the name where a checkpoint has several, draws never."""
+    sample.add("digits-additive", "clean", 30, seed=7, sigma=0.25)
+    summary = sample.write(tmp_path).read_summary()
+    found = set(series(summary))
+    assert {"digits-additive, sigma 0.5, seed 0", "digits-additive, sigma 0.25, seed 7"} <= found
+    assert "_plain|ode" in found
+
+
+def test_the_largest_number_of_draws_counts_for_each_setting(sample, tmp_path):
+    """Clean images scored with 64 draws do not push out attacks that were scored with 16."""
+    sample.add("digits-additive", "clean", 37, draws=64)
+    rows = most_draws(sample.write(tmp_path).read_summary())
+    own = rows[rows["checkpoint"] == "digits-additive"]
+    assert own.loc[own["perturbation"] == "clean", "score_draws"].tolist() == [64]
+    assert set(own.loc[own["perturbation"] == "pgd", "score_draws"]) == {16}
+
+
+def test_no_curve_runs_through_two_settings_of_an_attack(sample, tmp_path):
+    """pgd with 20 and with 3 steps are two attacks; what differs becomes part of the name."""
+    other = sample.add("digits-additive", "pgd", 35, norm="linf", eps=0.03)
+    summary = sample.write(tmp_path).read_summary()
+    cells = [
+        {
+            "cell": row["cell"],
+            "perturbation": f"PGD(norm='linf', eps={row['eps']}, steps={3 if row['cell'] == other else 20})",
+        }
+        for row in sample.rows
+    ]
+    apart = told_apart(summary, cells)
+    assert set(apart.loc[apart["norm"] == "linf", "perturbation"]) == {
+        "control", "square", "pgd steps=20", "pgd steps=3",
+    }  # fmt: skip
+    for broken in ([], [None, {"cell": other}], [{"cell": other, "perturbation": "(" * 10_000}]):
+        assert told_apart(summary, broken).equals(summary)
+
+
+def test_corruption_figures(sample, tmp_path):
+    """Means against severity, and a heat map per checkpoint with an interval in every cell."""
+    run = sample.write(tmp_path)
+    corruptions = run.read_corruptions()
+    assert names(corruption_figure(corruptions, run)) == ["corruptions"]
+    drawn = names(corruption_heatmaps(corruptions, run))
+    assert len(drawn) == 3
+    shown = texts(run, drawn[-1])
+    assert sum("±" in text for text in shown) == 6 + 1  # two corruptions and the mean, twice; the title
+    assert {"fog", "glass_blur", "mean"} <= set(shown)
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_same_run_gives_the_same_file(sample, tmp_path, ending):
+    """No date, no random id."""
+    run = sample.write(tmp_path)
+    file = tmp_path / "figures" / f"accuracy-eps-linf-pgd.{ending}"
+    accuracy_against_eps(run.read_summary(), run)
+    first = file.read_bytes()
+    accuracy_against_eps(run.read_summary(), run)
+    assert file.read_bytes() == first
+
+
+def test_file_names_stay_in_the_folder():
+    """Whatever a checkpoint is called."""
+    assert file_name("heatmap", "../../etc/passwd") == "heatmap-etc-passwd"
+    assert "/" not in file_name("foolbox:LinfPGD", "a b/c")
