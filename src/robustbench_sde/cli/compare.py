@@ -1,0 +1,105 @@
+"""`sde-bench compare` and `sde-bench baseline`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError
+
+_GATE = "Gate"
+_OUTPUT = "Output"
+
+Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Side = Annotated[Path, typer.Argument(help="The folder of a run, or a baseline file.")]
+
+
+def compare_command(
+    baseline: Side,
+    run: Side,
+    policy: Annotated[
+        Path | None, typer.Option(help="YAML file with limits, by cell.", rich_help_panel=_GATE)
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest drop of an accuracy that is tolerated: 0.02 is two points of a hundred. "
+            "Default: the policy's, or 0.02.",
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Chance of a false verdict, over all cells. Default: the policy's, or 0.05.",
+            rich_help_panel=_GATE,
+        ),
+    ] = None,
+    markdown: Annotated[
+        bool,
+        typer.Option(
+            "--markdown",
+            help="Print Markdown; in a GitHub job append it to the job's page and annotate.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = False,
+    junit_xml: Annotated[
+        Path | None, typer.Option(help="Write one test case per cell.", rich_help_panel=_OUTPUT)
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Has robustness regressed? Compare a run with a baseline, image by image.
+
+    Exit code 0: no drop above --max-drop, 1: regression, 2: not comparable, 3: too few images to tell,
+    4: the run is not valid. docs/ci.md says what the verdicts mean.
+
+    [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
+    """
+    from robustbench_sde.regression.baseline import read_side
+    from robustbench_sde.regression.compare import compare
+    from robustbench_sde.regression.policy import load_policy
+    from robustbench_sde.reporting import comparison as show
+
+    if json and markdown:
+        raise BenchError("--json and --markdown both write to stdout; give one")
+    limits = load_policy(policy, max_drop=max_drop, alpha=alpha)
+    comparison = compare(read_side(baseline), read_side(run), limits)
+    if junit_xml is not None:
+        show.write_junit(comparison, junit_xml)
+    page = show.github_step_summary() if markdown else None
+    if json:
+        show.print_comparison_json(comparison)
+    elif markdown and page is None:
+        print(show.comparison_markdown(comparison), end="")
+    else:
+        show.print_comparison(comparison)
+    if page is not None:
+        show.write_step_summary(comparison, page)
+        print(*show.annotations(comparison), sep="\n")
+    raise typer.Exit(comparison.exit_code)
+
+
+baseline_app = typer.Typer(help="Baselines: runs in a file that is small enough to commit.")
+
+
+@baseline_app.callback()
+def _baseline() -> None:
+    """Baselines: runs in a file that is small enough to commit."""
+
+
+@baseline_app.command("save")
+def save_command(
+    run: Run,
+    file: Annotated[Path, typer.Argument(help="Where to write, like reports/baseline-digits.json.")],
+) -> None:
+    """Write a run into one text file that `compare` reads.
+
+    [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline-digits.json
+    """
+    from robustbench_sde.regression.baseline import save_baseline
+    from robustbench_sde.regression.measured import read_run
+
+    side = read_run(run)
+    save_baseline(side, file)
+    print(f"{file}: {len(side.cells)} cells, {file.stat().st_size / 1000:.0f} kB")

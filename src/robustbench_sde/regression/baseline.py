@@ -1,0 +1,204 @@
+"""The baseline: a run in one text file that is small enough to commit and reads well in a diff.
+
+JSON with one line per cell, twice: what it is with its accuracies, then the outcomes of all images, packed.
+"""
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field, ValidationError
+
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.regression.measured import Facts, Line, Measured, Row, Side, read_run
+from robustbench_sde.results.files import atomic_write
+
+#: A larger file is not read. It bounds the memory too: every image takes space in the file.
+_MAX_BYTES = 16_000_000
+_MAX_IMAGES = 1_000_000
+
+_Accuracy = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Row(Row):
+    #: place of the perturbation in `settings`
+    settings: int = Field(ge=0)
+    accuracy: _Accuracy
+    single_draw_accuracy: _Accuracy
+
+
+_COLUMNS = tuple(_Row.model_fields)
+
+
+def _by_name(values: object) -> object:
+    if not isinstance(values, list) or len(values) != len(_COLUMNS):
+        raise ValueError(f"a cell is a list of {len(_COLUMNS)} values")
+    return dict(zip(_COLUMNS, values, strict=True))
+
+
+class _File(Spec):
+    format: Literal[1]
+    made: dict[Line, Line]
+    dataset: Line
+    fingerprint: Line
+    #: ids, in the order of all outcomes
+    images: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, max_length=_MAX_IMAGES)
+    settings: list[Line]
+    #: names of the values of a cell, for people; they belong to the format
+    columns: list[str]
+    cells: list[Annotated[_Row, BeforeValidator(_by_name)]] = Field(min_length=1)
+    #: for each cell: base64 of one bit per image, right or wrong, the first image in the highest bit; and
+    #: base64 of zlib of how many draws are right, the low bytes of all images, then the high ones; empty
+    #: with one draw
+    outcomes: list[tuple[str, str]]
+
+
+def read_side(path: Path) -> Side:
+    """A run folder or a baseline file. Raises as `read_run` and `read_baseline`."""
+    if not path.exists():
+        raise BenchError(f"{path} does not exist; give the folder of a run or a baseline file")
+    return read_run(path) if path.is_dir() else read_baseline(path)
+
+
+def save_baseline(run: Side, path: Path) -> None:
+    """Write the baseline of a run, atomically.
+
+    Raises:
+        BenchError: the run is not complete, its cells are on different images, or `path` cannot be written.
+        InvalidEvaluationError: a cell of the run must not be used.
+    """
+    bad = [cell for cell in run.cells if cell.status != "ok"]
+    if bad:
+        raise InvalidEvaluationError(f"{run.name}: {bad[0].facts.label} is {bad[0].status}; no baseline")
+    if not run.complete or not run.cells:
+        raise BenchError(f"{run.name} is not complete; finish it with its command, then save the baseline")
+    first = run.cells[0]
+    for cell in run.cells:
+        same_data = cell.facts.fingerprint == first.facts.fingerprint
+        if not same_data or not np.array_equal(cell.ids, first.ids):
+            raise BenchError(f"{run.name} has cells on different images; a baseline holds one set of images")
+    settings = list(dict.fromkeys(cell.facts.settings for cell in run.cells))
+    head = {
+        "format": 1,
+        "made": run.made,
+        "dataset": first.facts.dataset,
+        "fingerprint": first.facts.fingerprint,
+        "images": first.ids.tolist(),
+    }
+    blocks: dict[str, Sequence[object]] = {
+        "settings": settings,
+        "columns": _COLUMNS,
+        "cells": [_row(cell, settings.index(cell.facts.settings)) for cell in run.cells],
+        "outcomes": [_outcomes(cell) for cell in run.cells],
+    }
+    parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
+    for name, entries in blocks.items():
+        lines = ",\n".join(json.dumps(entry) for entry in entries)
+        parts.append(f"{json.dumps(name)}: [\n{lines}\n]")
+    with atomic_write(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def read_baseline(path: Path) -> Side:
+    """The cells of a baseline file.
+
+    Raises:
+        BenchError: it is not one, is damaged, was edited, or has more than 16 MB.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) > _MAX_BYTES:
+        raise BenchError(f"{path} has more than {_MAX_BYTES // 10**6} MB; that is no baseline")
+    try:
+        loaded = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BenchError(f"{path} is no baseline: it is not JSON ({error})") from error
+    try:
+        parsed = _File.model_validate(loaded)
+    except ValidationError as error:
+        raise first_problem(error, f"{path} is no baseline") from error
+    whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == len(parsed.cells)
+    if not whole or tuple(parsed.columns) != _COLUMNS:
+        raise BenchError(f"{path} is damaged: its images repeat, or cells, outcomes and columns do not match")
+    ids = np.array(parsed.images, dtype=np.int64)
+    cells = tuple(
+        _measured(path, parsed, row, outcomes, ids)
+        for row, outcomes in zip(parsed.cells, parsed.outcomes, strict=True)
+    )
+    return Side(str(path), cells, parsed.made)
+
+
+def _row(cell: Measured, settings: int) -> list[object]:
+    facts = cell.facts
+    row = facts.model_dump(include=set(Row.model_fields)) | {
+        "settings": settings,
+        "accuracy": round(float(cell.correct.mean()), 6),
+        "single_draw_accuracy": round(_single_draw(cell.right_draws, facts.score_draws), 6),
+    }
+    return [row[name] for name in _COLUMNS]
+
+
+def _single_draw(right_draws: npt.NDArray[np.uint16], score_draws: int) -> float:
+    return float(right_draws.mean()) / score_draws
+
+
+def _outcomes(cell: Measured) -> list[str]:
+    planes = cell.right_draws.astype("<u2").view(np.uint8).reshape(-1, 2).T
+    draws = zlib.compress(planes.tobytes(), 9) if cell.facts.score_draws > 1 else b""
+    return [base64.b64encode(packed).decode() for packed in (np.packbits(cell.correct).tobytes(), draws)]
+
+
+def _measured(
+    path: Path, parsed: _File, row: _Row, outcomes: tuple[str, str], ids: npt.NDArray[np.int64]
+) -> Measured:
+    if row.settings >= len(parsed.settings):
+        raise BenchError(f"{path} is damaged: it has no settings {row.settings}")
+    facts = Facts(
+        **row.model_dump(include=set(Row.model_fields)),
+        dataset=parsed.dataset,
+        fingerprint=parsed.fingerprint,
+        settings=parsed.settings[row.settings],
+    )
+    try:
+        correct = _unpack_bits(outcomes[0], len(ids))
+        right = correct.astype(np.uint16)
+        if row.score_draws > 1:
+            right = _unpack_draws(outcomes[1], len(ids), row.score_draws)
+    except (ValueError, binascii.Error, zlib.error) as error:
+        raise BenchError(f"{path} is damaged: outcomes of {facts.label} ({error})") from error
+    found = (float(correct.mean()), _single_draw(right, row.score_draws))
+    for name, said, counted in zip(
+        ("accuracy", "single_draw_accuracy"), (row.accuracy, row.single_draw_accuracy), found, strict=True
+    ):
+        if abs(said - counted) > 1e-6:
+            raise BenchError(f"{path} was edited: {facts.label} says {name} {said}, its images {counted:.6f}")
+    return Measured(facts, ids, correct, right)
+
+
+def _unpack_bits(text: str, images: int) -> npt.NDArray[np.bool_]:
+    packed = base64.b64decode(text, validate=True)
+    if len(packed) != -(-images // 8):
+        raise ValueError(f"{len(packed)} bytes for {images} images")
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=images).astype(bool)
+
+
+def _unpack_draws(text: str, images: int, score_draws: int) -> npt.NDArray[np.uint16]:
+    unpacker = zlib.decompressobj()
+    raw = unpacker.decompress(base64.b64decode(text, validate=True), 2 * images + 1)
+    if len(raw) != 2 * images or not unpacker.eof:
+        raise ValueError(f"not one number for each of {images} images")
+    low, high = np.frombuffer(raw, np.uint8).reshape(2, -1).astype(np.uint16)
+    right = low + 256 * high
+    if right.max() > score_draws:
+        raise ValueError(f"{right.max()} of {score_draws} draws are right")
+    return right

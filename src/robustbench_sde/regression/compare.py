@@ -1,0 +1,217 @@
+"""The gate: the cells of two runs, paired image by image, tested and judged."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.statistics import Interval
+from robustbench_sde.regression import paired
+from robustbench_sde.regression.measured import Facts, Measured, Side
+from robustbench_sde.regression.policy import Limits, Policy
+from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One measure of one cell before it is judged."""
+
+    measure: str
+    baseline: float
+    run: float
+    drop: Interval
+    p: float
+    #: level of the test -> smallest true drop that it finds
+    detectable: Callable[[float], float]
+    #: true drop, level of the test -> images that find it
+    needed: Callable[[float, float], int | None]
+
+
+def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
+    """Pair the cells of two runs, test what can be compared, and judge.
+
+    Raises:
+        BenchError: the baseline has no cells.
+    """
+    if not baseline.cells:
+        raise BenchError(f"{baseline.name} has no cells to compare with")
+    pairs, new = _pair_cells(baseline.cells, run.cells)
+    names = _names([old.facts for old, _ in pairs])
+    drafts = [
+        _draft(name, old, now, policy.limits(name), policy.alpha)
+        for name, (old, now) in zip(names, pairs, strict=True)
+    ]
+    adjusted = iter(paired.holm([test.p for _, tests in drafts for test in tests]))
+    count = sum(len(tests) for _, tests in drafts)
+    cells = []
+    for cell, tests in drafts:
+        changes = [
+            _judge(test, next(adjusted), cell.limits.max_drop, policy.alpha, policy.alpha / count)
+            for test in tests
+        ]
+        cells.append(_conclude(cell, changes) if changes else cell)
+    return Comparison(
+        baseline.name, run.name, policy.alpha, tuple(cells), tuple(_notes(cells, names, new, policy))
+    )
+
+
+def _pair_cells(
+    baseline: Sequence[Measured], run: Sequence[Measured]
+) -> tuple[list[tuple[Measured, Measured | None]], list[Measured]]:
+    """Every cell of the baseline with its cell of the run, or None; and the cells of the run that are left.
+
+    Cells that agree in everything find each other first, then those that differ in the seed, then those
+    that have only the label in common, so that what differs can be said.
+    """
+    keys: tuple[Callable[[Facts], Hashable], ...] = (
+        lambda facts: facts,
+        lambda facts: facts.model_copy(update={"seed": 0}),
+        lambda facts: facts.label,
+    )
+    partner: dict[int, Measured] = {}
+    left = list(run)
+    for key in keys:
+        waiting = defaultdict(list)
+        for cell in left:
+            waiting[key(cell.facts)].append(cell)
+        for place, cell in enumerate(baseline):
+            if place not in partner and waiting[key(cell.facts)]:
+                partner[place] = waiting[key(cell.facts)].pop(0)
+        left = [cell for cells in waiting.values() for cell in cells]
+    return [(cell, partner.get(place)) for place, cell in enumerate(baseline)], left
+
+
+def _names(cells: Sequence[Facts]) -> list[str]:
+    """Labels, with whatever tells cells of one label apart."""
+    groups = defaultdict(list)
+    for facts in cells:
+        groups[facts.label].append(facts)
+
+    def name(facts: Facts) -> str:
+        alike = groups[facts.label]
+        fields = ("noise", "sigma", "score_draws", "rule", "seed", "settings")
+        told = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
+        return " ".join([facts.label, *(f"{field}={getattr(facts, field)}" for field in told)])
+
+    return [name(facts) for facts in cells]
+
+
+def _draft(
+    name: str, old: Measured, now: Measured | None, limits: Limits, alpha: float
+) -> tuple[CellVerdict, list[_Test]]:
+    """The cell with its tests, or incomparable without any."""
+    cell = CellVerdict(name, Verdict.INCOMPARABLE, "", limits, seeds=(old.facts.seed, None))
+    if now is None:
+        return replace(cell, reason="missing: the run has no such cell"), []
+    cell = replace(cell, seeds=(old.facts.seed, now.facts.seed), invalid=now.status != "ok")
+    for side, status in (("run", now.status), ("baseline", old.status)):
+        if status != "ok":
+            return replace(cell, reason=f"the {side}'s cell is {status}"), []
+    differences = _differences(old.facts, now.facts)
+    if differences:
+        return replace(cell, reason=f"not the same measurement: {'; '.join(differences)}"), []
+    common, left, right = np.intersect1d(old.ids, now.ids, assume_unique=True, return_indices=True)
+    if not len(common):
+        return replace(cell, reason="the runs have no image in common"), []
+    tests = [_test_decisions(old.correct[left], now.correct[right], alpha)]
+    if old.facts.score_draws > 1:  # one draw: its accuracy is the other one
+        draws = (old.right_draws[left].astype(np.int64), now.right_draws[right].astype(np.int64))
+        tests.append(_test_single_draws(*draws, old.facts.score_draws, alpha))
+    return replace(cell, images=len(common)), tests
+
+
+def _differences(old: Facts, now: Facts) -> list[str]:
+    """What makes two cells of one label different measurements, in words; the seed does not."""
+    found = []
+    for field in Facts.model_fields:
+        was, is_now = getattr(old, field), getattr(now, field)
+        if was == is_now or field == "seed":
+            continue
+        if field == "settings":  # of a long description only the parameters that differ
+            was_parts, now_parts = was.split(", "), is_now.split(", ")
+            was = ", ".join(part for part in was_parts if part not in now_parts)
+            is_now = ", ".join(part for part in now_parts if part not in was_parts)
+        found.append(f"{field} {str(was)[:80] or 'nothing'} -> {str(is_now)[:80] or 'nothing'}")
+    return found
+
+
+def _test_decisions(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], alpha: float) -> _Test:
+    images = len(was)
+    lost, won = int((was & ~now).sum()), int((now & ~was).sum())
+    changed = (lost + won) / images
+    return _Test(
+        "accuracy",
+        float(was.mean()),
+        float(now.mean()),
+        paired.drop_of_decisions(lost, won, images, alpha),
+        paired.sign_flip_test(was.astype(np.int64) - now.astype(np.int64)),
+        partial(paired.detectable_by_decisions, images, changed),
+        partial(paired.images_for_decisions, changed),
+    )
+
+
+def _test_single_draws(was: Ints, now: Ints, draws: int, alpha: float) -> _Test:
+    drops = (was - now) / draws
+    deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
+    return _Test(
+        "single_draw_accuracy",
+        float(was.mean()) / draws,
+        float(now.mean()) / draws,
+        paired.drop_of_shares(drops, alpha),
+        paired.sign_flip_test(was - now),
+        partial(paired.detectable_by_shares, len(drops), deviation),
+        partial(paired.images_for_shares, deviation),
+    )
+
+
+def _judge(test: _Test, p_holm: float, max_drop: float, alpha: float, strictest: float) -> Change:
+    """The verdict of one measure; `strictest` is the level that Holm asks of the smallest p-value."""
+    verdict = Verdict.INCONCLUSIVE
+    if p_holm <= alpha and test.drop.estimate > max_drop:
+        verdict = Verdict.REGRESSION
+    elif p_holm <= alpha and test.drop.estimate < 0:
+        verdict = Verdict.IMPROVED
+    elif test.drop.high <= max_drop:
+        verdict = Verdict.OK
+    open_question = verdict is Verdict.INCONCLUSIVE
+    return Change(
+        test.measure,
+        test.baseline,
+        test.run,
+        test.drop,
+        test.p,
+        p_holm,
+        verdict,
+        test.detectable(strictest) if open_question else None,
+        test.needed(max_drop, strictest) if open_question else None,
+    )
+
+
+def _conclude(cell: CellVerdict, changes: list[Change]) -> CellVerdict:
+    """The verdict of a cell from those of its measures: the worst, in the order of `Verdict`."""
+    worst = max(changes, key=lambda change: list(Verdict).index(change.verdict))
+    verdict, reason = worst.verdict, worst.sentence(cell.images, cell.limits.max_drop)
+    if cell.images < cell.limits.min_images and verdict is not Verdict.REGRESSION:
+        verdict = Verdict.INCONCLUSIVE
+        reason = f"{cell.images} images are in both, the policy asks for {cell.limits.min_images}"
+    return replace(cell, verdict=verdict, reason=reason, changes=tuple(changes))
+
+
+def _notes(
+    cells: Sequence[CellVerdict], names: list[str], new: Sequence[Measured], policy: Policy
+) -> Iterator[str]:
+    seeds = sorted({cell.seeds for cell in cells if cell.seeds[1] not in (None, cell.seeds[0])})
+    if seeds:
+        pairs = ", ".join(f"{old} and {now}" for old, now in seeds)
+        yield f"seeds differ ({pairs}): comparable, and the luck of the draws is part of every difference"
+    if new:
+        labels = ", ".join(cell.facts.label for cell in new[:3]) + (", ..." if len(new) > 3 else "")
+        yield f"{len(new)} cells of the run are not in the baseline and not judged: {labels}"
+    for pattern in policy.unused(names):
+        yield f"the policy's pattern {pattern!r} matches no cell"

@@ -1,0 +1,146 @@
+"""One side of a comparison: what was measured, how, and the outcome of every image."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field, ValidationError
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.results.run_folder import RunFolder
+
+#: what may stand in a name or a description: one line, nothing that a terminal or a CI log would act upon
+Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+
+class Row(Spec):
+    """The columns of the summary that say what a cell is; None where the summary has NaN."""
+
+    checkpoint: Line
+    noise: Line
+    sigma: float | None
+    perturbation: Line
+    norm: Line
+    eps: float | None
+    severity: float | None
+    score_draws: int = Field(ge=1, le=65_535)
+    rule: Line
+    seed: int
+
+
+class Facts(Row):
+    """What a cell is. Two cells that agree in all but the seed measure the same."""
+
+    dataset: Line
+    #: of the whole split
+    fingerprint: Line
+    #: the perturbation with all its parameters
+    settings: Line
+
+    @property
+    def label(self) -> str:
+        """``digits-ode pgd linf eps=0.03``, ``digits-ode fog 3``: what tables, policies and CI call it."""
+        budget = "" if self.eps is None else f"eps={self.eps:g}"
+        level = "" if self.severity is None else f"{self.severity:g}"
+        return " ".join(
+            part for part in (self.checkpoint, self.perturbation, self.norm, budget, level) if part
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A cell and its images."""
+
+    facts: Facts
+    #: (images,) int64
+    ids: npt.NDArray[np.int64]
+    #: (images,) bool: right by the decision rule
+    correct: npt.NDArray[np.bool_]
+    #: (images,) uint16: how many of the score draws, each alone, are right
+    right_draws: npt.NDArray[np.uint16]
+    #: as in the summary: ok, or why the cell must not be used
+    status: str = "ok"
+
+
+@dataclass(frozen=True)
+class Side:
+    """All cells of a run or a baseline."""
+
+    name: str
+    cells: tuple[Measured, ...]
+    #: where the numbers come from: version, git_revision, command
+    made: dict[str, str] = field(default_factory=dict)
+    #: False where a run was interrupted
+    complete: bool = True
+
+
+def read_run(path: Path) -> Side:
+    """The cells of a run folder, without the eps = 0 control: it equals clean, or its rows are invalid.
+
+    Raises:
+        BenchError: it is not the folder of a run, or a file of it is damaged.
+    """
+    folder = RunFolder(path)
+    summary, manifest = folder.read_summary(), folder.read_manifest()
+    try:
+        settings = {entry["cell"]: str(entry["perturbation"]) for entry in manifest["cells"]}
+        version = manifest["versions"]["robustbench-sde"]
+    except (TypeError, KeyError) as error:
+        raise BenchError(
+            f"{path / 'manifest.yaml'} has been changed ({error}); the command of the run writes it anew"
+        ) from error
+    cells = []
+    for row in summary[summary["perturbation"] != "control"].to_dict("records"):
+        records = folder.read_records(row["cell"]) if row["status"] == "ok" else None
+        cells.append(measured(row, records, settings.get(row["cell"], "")))
+    origin = {
+        "version": version,
+        "git_revision": manifest.get("git_revision"),
+        "command": manifest["command"],
+    }
+    made = {name: _line(str(value or "")) for name, value in origin.items()}
+    return Side(str(path), tuple(cells), made, manifest["complete"])
+
+
+def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> Measured:
+    """A cell from its row of the summary and its records.
+
+    Args:
+        row: columns as in `SUMMARY`.
+        records: as in `RECORDS`; None where the status of the row is not ok.
+        settings: the perturbation with all its parameters.
+
+    Raises:
+        BenchError: a value of the row is not one that a run writes.
+    """
+    named = {name: row[name] for name in Facts.model_fields if name != "settings"}
+    known = {name: None if _is_nan(value) else value for name, value in named.items()}
+    try:
+        facts = Facts.model_validate(known | {"settings": settings})
+    except ValidationError as error:
+        raise first_problem(error, "summary") from error
+    if records is None:
+        none = np.empty(0, np.int64)
+        return Measured(facts, none, none.astype(bool), none.astype(np.uint16), _line(row["status"]))
+    right_draws = np.rint(records["share_correct"].to_numpy() * facts.score_draws)
+    return Measured(
+        facts,
+        records["image_id"].to_numpy(),
+        records["correct"].to_numpy(),
+        right_draws.astype(np.uint16),
+    )
+
+
+def _line(text: str) -> str:
+    """Nothing in it that a terminal or a CI log would act upon."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)[:1000]
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

@@ -1,0 +1,176 @@
+"""Statistics of the same images under two models. Pure functions of numbers: no I/O, no randomness.
+
+A *drop* is what the run has lost against the baseline: above 0 is worse. Images are independent, everything
+within an image is not: an image is the unit of every test.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import ndtri
+from scipy.stats import binom, norm
+
+from robustbench_sde.evaluation.statistics import Interval
+
+#: The probability with which a detectable drop is found.
+POWER = 0.8
+#: Nobody is told to take more images than that.
+MOST_IMAGES = 10_000_000
+
+#: Longest sum whose distribution is computed exactly; beyond it there are so many images that it is normal.
+_LONGEST_SUM = 2**22
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def sign_flip_test(differences: Ints) -> float:
+    """Exact two-sided p-value of "each image's difference is as likely as its negative".
+
+    This is the permutation test that swaps the two models in any subset of the images, over all 2^n subsets:
+    the characteristic function of the sum of +-d_i is a product, and one Fourier transform of it gives every
+    probability. With differences -1, 0, 1 it is the exact McNemar test (McNemar 1947), the binomial one.
+
+    Args:
+        differences: (images,) whole numbers, like draws that are right before less draws right after.
+    """
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    if not len(sizes):
+        return 1.0
+    unit = np.gcd.reduce(sizes)
+    sizes, observed = sizes // unit, abs(int(differences.sum() // unit))
+    # sum of +-d_i = 2 X - total, where X is the sum of the sizes whose sign is +
+    total = int(sizes @ counts)
+    if len(sizes) == 1:
+        return min(1.0, 2 * float(binom.sf((total + observed) // 2 - 1, total, 0.5)))
+    if total > _LONGEST_SUM:
+        return 2 * float(norm.sf(observed / math.sqrt(float(np.square(sizes, dtype=float) @ counts))))
+    angles = 2 * np.pi / (total + 1) * np.arange((total + 1) // 2 + 1)
+    transform = np.ones(len(angles), dtype=np.complex128)
+    for size, count in zip(sizes, counts, strict=True):
+        transform *= (0.5 + 0.5 * np.exp(-1j * size * angles)) ** int(count)
+    probabilities = np.fft.irfft(transform, total + 1)
+    return float(np.clip(2 * probabilities[(total + observed) // 2 :].sum(), 0.0, 1.0))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values (Holm 1979).
+
+    Whoever rejects those up to alpha makes a false rejection, or several, with a chance of at most alpha.
+    """
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def drop_of_decisions(lost: int, won: int, images: int, alpha: float) -> Interval:
+    """The drop (lost - won) / images of paired decisions with its 1 - alpha score interval.
+
+    Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+    design", Statistics in Medicine 17 (1998): holds its level where few images, or none, have changed.
+
+    Args:
+        lost: images right in the baseline and wrong in the run.
+        won: the reverse.
+        images: all, changed or not (at least 1).
+        alpha: chance that the drop is outside.
+    """
+    z = float(ndtri(1 - alpha / 2))
+    return Interval(
+        (lost - won) / images, -_tango_upper(won, lost, images, z), _tango_upper(lost, won, images, z)
+    )
+
+
+def _tango_upper(lost: int, won: int, images: int, z: float) -> float:
+    """The largest drop d that the score test of "the drop is d" does not reject."""
+
+    def excess(d: float) -> float:
+        # q: the share won under the hypothesis, by maximum likelihood (Tango's equation 12)
+        b = (2 * images - lost + won) * d - lost - won
+        q = (math.sqrt(max(0.0, b * b + 8 * images * won * d * (1 - d))) - b) / (4 * images)
+        return lost - won - images * d + z * math.sqrt(max(0.0, images * (2 * q + d * (1 - d))))
+
+    start = (lost - won) / images + 1e-12  # just above the estimate, where without changes `excess` is 0 too
+    return 1.0 if start >= 1 or excess(1.0) >= 0 else float(brentq(excess, start, 1.0, xtol=1e-12))
+
+
+def drop_of_shares(drops: Floats, alpha: float) -> Interval:
+    """The mean of per-image drops in [-1, 1] with its 1 - alpha interval, by the central limit theorem.
+
+    It cannot see that a few images, of which there is none here, lose everything. Their decisions are lost
+    then, too, and `drop_of_decisions` allows for it.
+    """
+    mean = float(drops.mean())
+    if len(drops) < 2:
+        return Interval(mean, -1.0, 1.0)
+    half = float(ndtri(1 - alpha / 2) * drops.std(ddof=1)) / math.sqrt(len(drops))
+    return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
+
+
+def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> float:
+    """Probability that the exact two-sided McNemar test finds a true drop, and its direction.
+
+    Args:
+        images: how many are paired.
+        changed: expected share of images whose decision changes, at least `drop`.
+        drop: the true drop, above 0.
+        alpha: level of the test.
+    """
+    low, high = binom.ppf([1e-9, 1 - 1e-9], images, changed)
+    discordant = np.arange(max(1, int(low)), int(high) + 1)
+    critical = binom.isf(alpha / 2, discordant, 0.5)  # rejected where more than that many are lost
+    rejected = binom.sf(critical, discordant, (1 + drop / changed) / 2)
+    return float(binom.pmf(discordant, images, changed) @ rejected)
+
+
+def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
+    """The smallest true drop that is found with a probability of `POWER`; 1 if none is.
+
+    `changed` is the share that was observed; a drop above it changes as many images as it says.
+    """
+
+    def lacking(drop: float) -> float:
+        return mcnemar_power(images, max(changed, drop), drop, alpha) - POWER
+
+    return float(brentq(lacking, 1e-9, 1.0, xtol=1e-6)) if lacking(1.0) > 0 else 1.0
+
+
+def images_for_decisions(changed: float, drop: float, alpha: float) -> int | None:
+    """How many images find a true drop with a probability of `POWER`; None beyond `MOST_IMAGES`."""
+    changed = max(changed, drop)
+    low, high = (
+        0,
+        images_for_shares(math.sqrt(changed), drop, alpha),
+    )  # of decisions: variance at most `changed`
+    if high is None:
+        return None
+    while mcnemar_power(high, changed, drop, alpha) < POWER:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if mcnemar_power(middle, changed, drop, alpha) < POWER:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def detectable_by_shares(images: int, deviation: float, alpha: float) -> float:
+    """As `detectable_by_decisions`, for per-image drops of this standard deviation (normal approximation)."""
+    return min(1.0, _both_quantiles(alpha) * deviation / math.sqrt(images))
+
+
+def images_for_shares(deviation: float, drop: float, alpha: float) -> int | None:
+    """As `images_for_decisions`, for per-image drops of this standard deviation (normal approximation)."""
+    needed = math.ceil((_both_quantiles(alpha) * deviation / drop) ** 2)
+    return max(1, needed) if needed <= MOST_IMAGES else None
+
+
+def _both_quantiles(alpha: float) -> float:
+    return float(ndtri(1 - alpha / 2) + ndtri(POWER))

@@ -1,0 +1,65 @@
+"""Policies: what they say of a cell, and what is refused."""
+
+import pytest
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.regression.policy import Limits, load_policy
+
+POLICY = """
+max_drop: 0.03
+alpha: 0.01
+cells:
+  - match: "* clean"
+    max_drop: 0.01
+  - match: "digits-ode *"
+    min_images: 300
+  - match: "* fog *"
+    required: false
+  - match: "digits-ode fog 5"
+    required: true
+    max_drop: 0.1
+"""
+
+
+def test_the_later_of_two_rules_wins_key_by_key(tmp_path):
+    """What a rule does not say stays as it was."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert policy.alpha == 0.01
+    assert policy.limits("digits-sde pgd linf eps=0.03") == Limits(max_drop=0.03)
+    assert policy.limits("digits-ode clean") == Limits(max_drop=0.01, min_images=300)
+    assert policy.limits("digits-ode fog 4") == Limits(max_drop=0.03, min_images=300, required=False)
+    assert policy.limits("digits-ode fog 5") == Limits(max_drop=0.1, min_images=300, required=True)
+
+
+def test_what_is_typed_wins_over_the_top_of_the_file(tmp_path):
+    """Rules for cells stay."""
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    policy = load_policy(tmp_path / "policy.yaml", max_drop=0.05, alpha=0.1)
+    assert (policy.max_drop, policy.alpha) == (0.05, 0.1)
+    assert policy.limits("digits-sde clean").max_drop == 0.01
+    assert load_policy(max_drop=0.05).limits("anything").max_drop == 0.05
+
+
+WRONG = [
+    ("max-drop: 0.02", "did you mean 'max_drop'"),
+    ("max_drop: 2", "max_drop: Input should be less than 1"),
+    ("max_drop: 0", "max_drop: Input should be greater than 0"),
+    ("alpha: .nan", "alpha"),
+    ("min_images: 0", "min_images"),
+    ("cells: [{max_drop: 0.1}]", "cells.0.match"),
+    ("cells: [{match: '*', maxdrop: 0.1}]", "cells.0.maxdrop"),
+    ("cells: 3", "cells"),
+    ("3", "key: value"),
+    ("max_drop: [", "is not YAML"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_wrong_policy_is_one_line_that_names_the_key(tmp_path, text, message):
+    """And the file."""
+    (tmp_path / "policy.yaml").write_text(text)
+    with pytest.raises(BenchError, match=r"policy\.yaml") as caught:
+        load_policy(tmp_path / "policy.yaml")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

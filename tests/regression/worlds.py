@@ -1,0 +1,91 @@
+"""Runs with known truth, in memory and on disk."""
+
+import numpy as np
+import pandas as pd
+
+from robustbench_sde.regression.measured import Facts, Measured, Side
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.schema import RECORDS, SUMMARY
+
+DRAWS = 16
+
+
+def make_cell(correct, right_draws=None, *, ids=None, status="ok", **facts):
+    """A cell with these outcomes; of a deterministic model unless draws are given."""
+    correct = np.asarray(correct, dtype=bool)
+    known = {
+        "checkpoint": "net",
+        "noise": "none" if right_draws is None else "additive",
+        "sigma": 0.0 if right_draws is None else 0.5,
+        "perturbation": "pgd",
+        "norm": "linf",
+        "eps": 0.03,
+        "severity": None,
+        "score_draws": 1 if right_draws is None else DRAWS,
+        "rule": "mean-prob",
+        "seed": 0,
+        "dataset": "digits",
+        "fingerprint": "sha256:aa",
+        "settings": "PGD(norm='linf', eps=0.03, steps=20, eot_draws=8)",
+    }
+    right = correct if right_draws is None else right_draws
+    return Measured(
+        Facts(**known | facts),
+        np.arange(len(correct)) if ids is None else np.asarray(ids),
+        correct,
+        np.asarray(right, dtype=np.uint16),
+        status,
+    )
+
+
+def make_side(*cells, name="run"):
+    return Side(name, cells)
+
+
+def changed(images, right, lost=0, won=0):
+    """Decisions before and after: `right` of `images` are right before, `lost` of them wrong after, ..."""
+    before = np.arange(images) < right
+    after = before.copy()
+    after[:lost] = False
+    after[right : right + won] = True
+    return before, after
+
+
+def write_run(path, side, *, complete=True):
+    """The run folder of a side."""
+    folder = RunFolder(path)
+    rows, entries = [], []
+    for number, cell in enumerate(side.cells):
+        key, facts = f"cell{number}", cell.facts
+        row = {column.name: np.nan if column.dtype == "float64" else 0 for column in SUMMARY}
+        row |= {name: getattr(facts, name) for name in Facts.model_fields if name != "settings"}
+        row |= {"images": len(cell.ids), "status": cell.status, "cell": key}
+        row |= {name: np.nan if row[name] is None else row[name] for name in ("eps", "severity", "sigma")}
+        records = {column.name: np.zeros(len(cell.ids)).astype(_plain(column.dtype)) for column in RECORDS}
+        records |= {
+            "image_id": cell.ids,
+            "correct": cell.correct,
+            "share_correct": cell.right_draws / facts.score_draws,
+        }
+        rows.append(row)
+        entries.append({"cell": key, "perturbation": facts.settings})
+        if cell.status == "ok":
+            folder.write_cell(key, facts.label, row, pd.DataFrame(records))
+    folder.write_summary(rows)
+    folder.write_manifest(
+        {
+            "format": 1,
+            "command": "sde-bench run smoke",
+            "complete": complete,
+            "versions": {"robustbench-sde": "0.1"},
+            "git_revision": None,
+            "dataset": {"name": "digits"},
+            "checkpoints": {},
+            "cells": entries,
+        }
+    )
+    return path
+
+
+def _plain(dtype):
+    return object if dtype == "str" else dtype
