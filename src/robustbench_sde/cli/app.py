@@ -7,9 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from robustbench_sde.cli.attack import attack_command
+from robustbench_sde.cli.audit import audit_command
+from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
+from robustbench_sde.cli.import_ import import_command
 from robustbench_sde.cli.listing import list_command, show_command
 from robustbench_sde.cli.preview import preview_command
+from robustbench_sde.cli.report import report_command
+from robustbench_sde.cli.run import run_command
 from robustbench_sde.cli.train import train_command
 from robustbench_sde.errors import BenchError, ExitCode
 from robustbench_sde.version import __version__
@@ -28,7 +33,13 @@ app = typer.Typer(
 app.command("train")(train_command)
 app.command("attack")(attack_command)
 app.command("corrupt")(corrupt_command)
+app.command("run")(run_command)
+app.command("audit")(audit_command)
+app.command("compare")(compare_command)
+app.add_typer(baseline_app, name="baseline")
 app.command("preview")(preview_command)
+app.command("report")(report_command)
+app.command("import")(import_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 

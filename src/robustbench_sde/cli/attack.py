@@ -36,8 +36,12 @@ def attack_command(
         ),
     ] = None,
     eot_draws: Annotated[
-        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
-    ] = 8,
+        str,
+        typer.Option(
+            help="Fresh draws averaged in every gradient; auto: as many as each image needs.",
+            rich_help_panel=_ATTACK,
+        ),
+    ] = "8",
     restarts: Annotated[
         int | None,
         typer.Option(
@@ -96,14 +100,14 @@ def attack_command(
     from robustbench_sde.models.device import resolve_device
     from robustbench_sde.perturbations.attacks.planning import plan_attacks
     from robustbench_sde.reporting.figures import accuracy_against_eps
-    from robustbench_sde.reporting.progress import progress_bar
+    from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, attack_cells
     from robustbench_sde.suite.local import run_cells
 
     shared = {
-        "eot_draws": eot_draws,
+        "eot_draws": _draws(eot_draws),
         "restarts": restarts,
         "steps": steps,
         "passes": budget,
@@ -116,11 +120,11 @@ def attack_command(
     where = resolve_device(device)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     paths = o.find_checkpoints(checkpoints, data.name)
-    sources = [Source.of(path, sigma=sigma, noise=noise) for path in paths]
+    sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in paths]
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
-    with progress_bar(quiet=quiet) as progress:
-        run = run_cells(cells, data, folder, device=where, progress=progress)
+    with progress_bars(quiet=quiet) as bars:
+        run = run_cells(cells, data, folder, device=where, bars=bars)
     accuracy_against_eps(run.summary, folder)
     if json:
         print_json(run.summary)
@@ -128,6 +132,12 @@ def attack_command(
         print_summary(run.summary, folder=str(folder.path), reused=run.reused)
     if (run.summary["status"] != "ok").any():
         raise typer.Exit(ExitCode.INVALID)
+
+
+def _draws(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise BenchError(f"--eot-draws is {text!r}; it must be a whole number or auto")
+    return text if text == "auto" else int(text)
 
 
 def _own_parameters(texts: list[str]) -> dict[str, dict[str, Any]]:

@@ -64,7 +64,7 @@ def corrupt_command(
     from robustbench_sde.models.device import resolve_device
     from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
-    from robustbench_sde.reporting.progress import progress_bar
+    from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, corruption_cells
@@ -90,13 +90,13 @@ def corrupt_command(
     if base is not None and base.resolve() not in [path.resolve() for path in paths]:
         paths = [base, *paths]
     check_names(paths)
-    sources = [Source.of(path, sigma=sigma, noise=noise) for path in paths]
+    sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in paths]
     cells = [cell for source in sources for cell in corruption_cells(source, made, settings)]
     folder = RunFolder(
         out or Path("reports") / f"corrupt-{run_name(data.name, [c.key(data) for c in cells])}"
     )
-    with progress_bar(quiet=quiet) as progress:
-        run = run_cells(cells, data, folder, device=where, progress=progress)
+    with progress_bars(quiet=quiet) as bars:
+        run = run_cells(cells, data, folder, device=where, bars=bars)
     table = write_corruptions(run, cells, data, base)
     corruption_figure(table, folder)
     if json:

@@ -11,7 +11,7 @@ from robustbench_sde.errors import BenchError, unknown_name
 
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="checkpoints, datasets, attacks, corruptions, presets or rules.")
+        str, typer.Argument(help="checkpoints, datasets, attacks, corruptions, suites, presets or rules.")
     ],
     json: o.Json = False,
 ) -> None:
@@ -28,6 +28,7 @@ def list_command(
         "datasets": _datasets,
         "presets": _presets,
         "rules": _rules,
+        "suites": _suites,
     }
     if kind not in listings:
         raise unknown_name("kind", kind, listings)
@@ -35,27 +36,37 @@ def list_command(
 
 
 def show_command(
-    path: Annotated[Path, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    thing: Annotated[
+        str, typer.Argument(metavar="PATH", help="A checkpoint, the folder of a run, or a suite.")
+    ],
     json: o.Json = False,
 ) -> None:
-    """Say what is in a checkpoint or a run.
+    """Say what is in a checkpoint, a run or a suite.
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """
     from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.suite.suite import Suite, shipped_suites
 
+    path = Path(thing)
     if path.is_dir():
-        summary = RunFolder(path).read_summary()
+        folder = RunFolder(path)
+        summary, manifest = folder.read_summary(), folder.read_manifest()
         if json:
             print_json(summary)
-        else:
-            print_summary(summary, folder=str(path))
+            return
+        print_summary(summary, folder=thing)
+        whole = "complete" if manifest["complete"] else "stopped before its end"
+        print(f"run: {whole}, by {manifest['command']}")
+    elif path.suffix in (".yaml", ".yml") or (thing in shipped_suites() and not path.exists()):
+        suite = Suite.read(thing)
+        print_entries(suite.spec.model_dump(mode="json"), as_json=json)
     elif path.exists():
         print_entries(read_header(path).model_dump(mode="json"), as_json=json)
     else:
-        raise BenchError(f"{path} does not exist; give a checkpoint or the folder of a run")
+        raise BenchError(f"{path} does not exist; give a checkpoint, the folder of a run, or a suite")
 
 
 def _attacks() -> dict[str, str]:
@@ -72,10 +83,8 @@ def _checkpoints() -> dict[str, str]:
     for path in o.checkpoints_here():
         header = read_header(path)
         accuracy = header.training.get("test_accuracy", [float("nan")])[0]
-        noise = header.model.noise
-        entries[str(path)] = (
-            f"{header.dataset.name}, {noise.kind} sigma {noise.sigma:g}, clean {accuracy:.1%}"
-        )
+        noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
+        entries[str(path)] = f"{header.dataset.name}, {noise}, clean {accuracy:.1%}"
     return entries
 
 
@@ -111,6 +120,12 @@ def _rules() -> dict[str, str]:
         "vote": "the class that most score draws give",
         "single": "argmax of one draw",
     }
+
+
+def _suites() -> dict[str, str]:
+    from robustbench_sde.suite.suite import Suite, shipped_suites
+
+    return {name: Suite.read(name).spec.description for name in shipped_suites()}
 
 
 def _first_line(thing: object) -> str:

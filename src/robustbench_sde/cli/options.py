@@ -1,6 +1,5 @@
 """Options that several commands share, spelled and explained alike, and what their text means."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,18 +102,9 @@ def parse_eps(text: str) -> list[float]:
     Raises:
         BenchError: something is not a number.
     """
-    return [_number(part) for part in text.split(",")]
+    from robustbench_sde.perturbations.norms import parse_budget
 
-
-def _number(text: str) -> float:
-    over, _, under = text.strip().partition("/")
-    try:
-        value = float(over) / (float(under) if under else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise BenchError(f"eps {text.strip()!r} is not a number; write 0.03 or 8/255") from None
-    if not math.isfinite(value):
-        raise BenchError(f"eps {text.strip()!r} is not finite; write 0.03 or 8/255")
-    return value
+    return [parse_budget(part) for part in text.split(",")]
 
 
 def names(text: str) -> list[str]:
