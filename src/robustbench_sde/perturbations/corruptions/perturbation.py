@@ -18,8 +18,24 @@ from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find
 from robustbench_sde.perturbations.corruptions.severities import choose_family
 
 
+class _Graded(Perturbation):
+    """What tables say of a corruption, whoever made it."""
+
+    corruption: str
+    #: 1 to 5; None where there are none
+    severity: int | None
+
+    @property
+    def label(self) -> str:
+        return self.corruption
+
+    def describe(self) -> dict[str, str | float]:
+        severity = math.nan if self.severity is None else float(self.severity)
+        return super().describe() | {"severity": severity}
+
+
 @dataclass(frozen=True)
-class Corrupted(Perturbation):
+class Corrupted(_Graded):
     """Images under one corruption at one severity.
 
     Published corruptions are stored as uint8, so images are corrupted as uint8 and truncated. Plain
@@ -44,13 +60,6 @@ class Corrupted(Perturbation):
             raise BenchError(f"severity is {self.severity}; it must be a whole number from 1 to 5")
         choose_family(self.family, 1)
 
-    @property
-    def label(self) -> str:
-        return self.corruption
-
-    def describe(self) -> dict[str, str | float]:
-        return super().describe() | {"severity": _column(self.severity)}
-
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         published = self.corruption in CORRUPTIONS
         images = (batch.images * 255).round().to(torch.uint8) if published else batch.images
@@ -67,7 +76,7 @@ class Corrupted(Perturbation):
 
 
 @dataclass(frozen=True)
-class Stored(Perturbation):
+class Stored(_Graded):
     """Images that a published set holds for one corruption and severity; read batch by batch."""
 
     name = "stored"
@@ -80,13 +89,6 @@ class Stored(Perturbation):
     #: of the images that are used, so that another copy of the set is other work
     fingerprint: str
     source: OfficialSet = field(repr=False, compare=False)
-
-    @property
-    def label(self) -> str:
-        return self.corruption
-
-    def describe(self) -> dict[str, str | float]:
-        return super().describe() | {"severity": _column(self.severity)}
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         images = self.source.images(self.corruption, self.severity, batch.ids)
@@ -136,7 +138,3 @@ def stored_corruptions(
             mark = source.fingerprint(name, severity, data.ids)
             made.append(Stored(source.name, name, severity, mark, source))
     return made
-
-
-def _column(severity: int | None) -> float:
-    return math.nan if severity is None else float(severity)
