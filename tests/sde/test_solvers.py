@@ -13,7 +13,7 @@ from torchdiffeq import odeint
 from robustbench_sde.errors import BenchError
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Additive, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
-from robustbench_sde.sde.integrate import solve
+from robustbench_sde.sde.integrate import Equation, solve
 from robustbench_sde.sde.solvers import SOLVERS, check_solver
 
 MU, SIGMA, T, X0 = 0.5, 0.8, 1.0, 1.0
@@ -295,3 +295,17 @@ def test_every_solver_takes_what_it_says():
         check_solver(name, ())
         for kind in solver.noise_orders:
             check_solver(name, (kind,))
+
+
+def test_the_steps_of_an_equation_are_its_solution():
+    """Walking step by step, wherever one starts, ends where `solve` does, bit for bit."""
+    paths = BrownianPaths(Draws(0, Stream.SCORE, range(2)), range(3), (5,), steps=4)
+    equation = Equation(
+        lambda t, h: torch.tanh(h) + t, [(Multiplicative(0.9), paths)], 2.0, 4, SOLVERS["heun"]
+    )
+    h = h0 = torch.linspace(-1, 1, 15).view(1, 3, 5)
+    steps = [*equation.walk(0, 1), *equation.walk(1)]
+    for step in steps:
+        h = step(h)
+    assert [step.t for step in steps] == [0.0, 0.5, 1.0, 1.5]
+    assert torch.equal(h, equation.solve(h0))

@@ -16,7 +16,7 @@ from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged,
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
-from robustbench_sde.sde.integrate import solve
+from robustbench_sde.sde.integrate import Equation
 from robustbench_sde.sde.solvers import SOLVERS
 
 
@@ -119,51 +119,54 @@ class Classifier(nn.Module):
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
-        h = self.stem((images - self.mean) / self.std).unsqueeze(0)
+        ends = []
+        for start, equations in self.chains(images, image_ids, draws):
+            h = start
+            for equation in equations:
+                h = equation.solve(h, recompute=self.recompute)
+            ends.append(h)
+        h = ends[0]
         if self.spec.architecture == "liu2020":
-            h = self._solve_scales(h, image_ids, draws)
-        else:
-            for flow in range(len(self.flows)):
-                h = self._solve(flow, h, image_ids, draws)
+            sized = [enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]) for end in ends]
+            h = torch.stack(sized).sum(0)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
         return logits.expand(len(draws), -1, -1)
 
-    def _solve_scales(self, h: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        """The sum of flows side by side: flow k starts from h(0), (1, images, ...), pooled by 2^k."""
-        ends = []
-        for flow in range(len(self.flows)):
-            end = self._solve(flow, pooled(h[0], 2**flow).unsqueeze(0), image_ids, draws)
-            ends.append(enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]))
-        return torch.stack(ends).sum(0)
+    def chains(
+        self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
+    ) -> list[tuple[Tensor, list[Equation]]]:
+        """What a forward pass solves: h(0), (1, images, C, H, W), and the equations it then goes through.
 
-    def _solve(self, flow: int, h: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        """h(T) of a flow, (draws, images, ...), from h(0), (draws or 1, images, ...)."""
+        One chain, or as many side by side as there are scales: chain k of liu2020 has h(0) pooled by 2^k.
+        """
+        h = self.stem((images - self.mean) / self.std)
+        flows = range(len(self.flows))
+        if self.spec.architecture == "liu2020":
+            starts = [pooled(h, 2**flow).unsqueeze(0) for flow in flows]
+            return [(starts[flow], [self._equation(flow, starts[flow], image_ids, draws)]) for flow in flows]
+        h = h.unsqueeze(0)
+        return [(h, [self._equation(flow, h, image_ids, draws) for flow in flows])]
+
+    def _equation(self, flow: int, like: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Equation:
+        """The equation of a flow of states (..., C, H, W) such as `like`."""
         spec = self.spec
         noise = []
         for index, term in enumerate(spec.noise):
             if term.active:
                 sigma = self.learned[term.kind][flow] if term.learned else term.sigma
                 build = partial(Jump, rate=term.rate) if term.kind == "jump" else DIFFUSIONS[term.kind]
-                equation = build(sigma, growth=term.growth, horizon=spec.horizon)
+                diffusion = build(sigma, growth=term.growth, horizon=spec.horizon)
                 path = BrownianPaths(
                     draws,
                     image_ids,
-                    _shape_of_noise(term.shape, h.shape[2:]),
+                    _shape_of_noise(term.shape, like.shape[2:]),
                     steps=spec.steps,
                     site=term_site(flow, index),
-                    law=equation.law,
-                    device=h.device,
+                    law=diffusion.law,
+                    device=like.device,
                 )
-                noise.append((equation, path))
-        return solve(
-            self.flows[flow],
-            h,
-            noise,
-            horizon=spec.horizon,
-            steps=spec.steps,
-            solver=SOLVERS[spec.solver],
-            recompute=self.recompute,
-        )
+                noise.append((diffusion, path))
+        return Equation(self.flows[flow], noise, spec.horizon, spec.steps, SOLVERS[spec.solver])
 
     def with_noise(self, *, sigma: float | None = None, enabled: bool = True) -> Self:
         """The same weights with another noise at test time.

@@ -1,7 +1,8 @@
 """Integration of dh = f(h, t) dt + sum of G(h, t) dB over image-shaped states, and its gradients."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from robustbench_sde.sde.diffusion import NoiseTerm
-from robustbench_sde.sde.solvers import SOLVERS, Drift, Solver
+from robustbench_sde.sde.solvers import SOLVERS, Drift, Solver, StepNoise
 
 
 class Path(Protocol):
@@ -22,6 +23,78 @@ class Path(Protocol):
     def __getitem__(self, steps: slice, /) -> Iterable[Tensor]: ...
 
 
+@dataclass(frozen=True, eq=False)
+class Equation:
+    """dh = f(h, t) dt + sum of G(h, t) dB from 0 to `horizon`, with its random numbers and its solver."""
+
+    #: f(t, h) on a folded batch, (rows, ...) to (rows, ...)
+    drift: Drift
+    #: each term with its random numbers; none for an ODE
+    noise: Sequence[tuple[NoiseTerm, Path]]
+    #: T > 0
+    horizon: float
+    #: N >= 1; the time of step i is i * T / N, never an accumulated float
+    steps: int
+    #: one that takes this noise (`check_solver`)
+    solver: Solver
+
+    @property
+    def dt(self) -> float:
+        """T / N."""
+        return self.horizon / self.steps
+
+    def f(self, t: float, h: Tensor) -> Tensor:
+        """The drift of states (draws, images, ...)."""
+        return self.drift(t, h.flatten(0, 1)).view_as(h)
+
+    def walk(self, start: int = 0, stop: int | None = None) -> Iterator["Step"]:
+        """Its steps in order, or those of a range: each a map from h(t) to h(t + dt)."""
+        stop = self.steps if stop is None else stop
+        terms = [term for term, _ in self.noise]
+        paths = [path[start:stop] for _, path in self.noise]
+        numbers = zip(*paths, strict=True) if paths else [()] * (stop - start)
+        for step, z in zip(range(start, stop), numbers, strict=True):
+            yield Step(self, step * self.horizon / self.steps, list(zip(terms, z, strict=True)))
+
+    def solve(self, h0: Tensor, *, recompute: bool = False) -> Tensor:
+        """h(T): (draws, images, ...), or the shape of `h0` for an ODE.
+
+        Args:
+            h0: (draws or 1, images, ...). Where it starts with one draw, that one is shared: its first drift
+                is computed once per image and the paths part with the first noise.
+            recompute: keep the state at every sqrt(N)-th step only and compute the rest again, noise
+                included, for the gradient: memory grows like sqrt(N), time by one forward pass, no
+                gradient changes.
+        """
+
+        def advance(h: Tensor, start: int, stop: int) -> Tensor:
+            for step in self.walk(start, stop):
+                h = step(h)
+            return h
+
+        if not (recompute and torch.is_grad_enabled()):
+            return advance(h0, 0, self.steps)
+        h, length = h0, math.isqrt(self.steps - 1) + 1
+        for start in range(0, self.steps, length):
+            stop = min(start + length, self.steps)
+            h = checkpoint(advance, h, start, stop, use_reentrant=False, preserve_rng_state=False)
+        return h
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step of an equation: h(t) to h(t + dt), a function with its random numbers in it."""
+
+    equation: Equation
+    t: float
+    #: each term with its numbers, (draws, images, ...), with ones where entries share a number
+    noise: StepNoise
+
+    def __call__(self, h: Tensor) -> Tensor:
+        equation = self.equation
+        return equation.solver.step(equation.f, self.t, h, equation.dt, self.noise)
+
+
 def solve(
     drift: Drift,
     h0: Tensor,
@@ -32,40 +105,5 @@ def solve(
     solver: Solver = SOLVERS["euler"],
     recompute: bool = False,
 ) -> Tensor:
-    """Integrate from 0 to `horizon` in `steps` equal steps.
-
-    Args:
-        drift: f(t, h) on a folded batch, (rows, ...) to (rows, ...).
-        h0: (draws or 1, images, ...). Where it starts with one draw, that one is shared: its first drift
-            is computed once per image and the paths part with the first noise.
-        noise: each term with its random numbers; none for an ODE.
-        horizon: T > 0.
-        steps: N >= 1; the time of step i is i * T / N, never an accumulated float.
-        solver: one that takes this noise (`check_solver`).
-        recompute: keep the state at every sqrt(N)-th step only and compute the rest again, noise included,
-            for the gradient: memory grows like sqrt(N), time by one forward pass, no gradient changes.
-
-    Returns:
-        h(T): (draws, images, ...), or the shape of `h0` for an ODE.
-    """
-    dt = horizon / steps
-
-    def f(t: float, h: Tensor) -> Tensor:
-        return drift(t, h.flatten(0, 1)).view_as(h)
-
-    def advance(h: Tensor, start: int, stop: int) -> Tensor:
-        paths = [path[start:stop] for _, path in noise]
-        terms = [term for term, _ in noise]
-        numbers = zip(*paths, strict=True) if paths else [()] * (stop - start)
-        for step, z in zip(range(start, stop), numbers, strict=True):
-            h = solver.step(f, step * horizon / steps, h, dt, list(zip(terms, z, strict=True)))
-        return h
-
-    if not (recompute and torch.is_grad_enabled()):
-        return advance(h0, 0, steps)
-    h, length = h0, math.isqrt(steps - 1) + 1
-    for start in range(0, steps, length):
-        h = checkpoint(
-            advance, h, start, min(start + length, steps), use_reentrant=False, preserve_rng_state=False
-        )
-    return h
+    """`Equation.solve` in one call."""
+    return Equation(drift, noise, horizon, steps, solver).solve(h0, recompute=recompute)
