@@ -1,11 +1,13 @@
 """Training: resumable to the same weights, interruptible, and honest about failure."""
 
+import json
+
 import pytest
 import torch
 from builders import make_data
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.models.checkpoint import load_checkpoint, read_header, read_tensors, write_tensors
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate, parse_config
 from robustbench_sde.training.loop import train
@@ -34,16 +36,29 @@ def weights(path):
     return load_checkpoint(path).state_dict()
 
 
-@pytest.mark.parametrize("batches", [0, 2, 3, 4, 8])
-def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, batches):
+BASELINES = [
+    {},
+    {"augment_noise": 0.25},
+    {"adversarial": "pgd", "adversarial_eps": 0.1, "adversarial_steps": 2},
+    {"adversarial": "trades", "adversarial_norm": "l2", "adversarial_eps": 0.5, "adversarial_steps": 2},
+]
+
+
+@pytest.mark.parametrize(
+    ("batches", "baseline"),
+    [(0, BASELINES[0]), (2, BASELINES[0]), (3, BASELINES[0]), (4, BASELINES[0])]
+    + [(8, baseline) for baseline in BASELINES],
+)
+def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, batches, baseline):
     """Stopped anywhere, --resume ends in the same bits as an undisturbed training."""
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
-    train(CONFIG, DATA, whole)
+    config = CONFIG.model_copy(update=baseline)
+    train(config, DATA, whole)
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, DATA, stopped, progress=StopAfter(batches))
+        train(config, DATA, stopped, progress=StopAfter(batches))
     assert load_checkpoint(stopped).stochastic
     assert "interrupted" in read_header(stopped).training
-    header = train(CONFIG, DATA, stopped, resume=True)
+    header = train(config, DATA, stopped, resume=True)
     assert header.training["epochs_done"] == 3
     first, second = weights(whole), weights(stopped)
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -62,6 +77,18 @@ def test_resume_refuses_another_training_and_nothing(tmp_path):
     train(CONFIG, DATA, path, resume=True)
     with pytest.raises(BenchError, match="complete"):
         train(CONFIG, DATA, path, resume=True)
+
+
+def test_a_state_of_an_older_version_lacks_options_and_resumes(tmp_path):
+    """Options that are younger than a state have their defaults in it."""
+    path, state = tmp_path / "m.safetensors", tmp_path / "m.state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, DATA, path, progress=StopAfter(4))
+    tensors, metadata = read_tensors(state)
+    options, fingerprint = json.loads(metadata["identity"])
+    del options["adversarial"], options["augment_noise"]
+    write_tensors(state, tensors, metadata | {"identity": json.dumps([options, fingerprint])})
+    assert train(CONFIG, DATA, path, resume=True).training["epochs_done"] == 3
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
@@ -115,10 +142,12 @@ def test_noise_and_solver_that_do_not_fit_stop_before_training(tmp_path):
         ({"noise": "none", "preset": "resnet"}, "random-resnet-seed0"),
         ({"noise": "multiplicative", "preset": "liu2020"}, "random-liu2020-multiplicative-0.3-seed0"),
         ({"noise": "none", "preset": "liu2020"}, "random-liu2020-ode-seed0"),
+        ({"noise": "none", "adversarial": "trades"}, "random-ode-trades-0.0314-seed0"),
+        ({"noise": "none", "augment_noise": 0.25}, "random-ode-gaussian-0.25-seed0"),
     ],
 )
 def test_default_names_say_what_was_trained(changes, name):
-    """Data, preset where it is not of the usual two, every term with its sigma, and the seed."""
+    """Data, preset where it is not of the usual two, every term with its sigma, baseline and seed."""
     assert CONFIG.model_copy(update=changes).default_name(DATA) == name
 
 
@@ -170,6 +199,12 @@ def test_every_crop_is_a_window_of_the_padded_image():
         ({"sigma": 0, "noise": "additive"}, "sigma 0"),
         ({"schedule": "cosine"}, "schedule"),
         ({"lr": "fast"}, "lr"),
+        ({"adversarial": "trade"}, "did you mean 'trades'"),
+        ({"adversarial": "pgd", "adversarial_eps": "8/0"}, "eps '8/0' is not a number"),
+        ({"adversarial": "pgd", "adversarial_eps": 0}, "adversarial_eps"),
+        ({"adversarial_steps": 3}, "adversarial_steps has no effect without adversarial pgd"),
+        ({"adversarial": "pgd", "trades_beta": 1}, "trades_beta has no effect without adversarial trades"),
+        ({"adversarial": "pgd", "augment_noise": 0.1}, "no baseline"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, message):

@@ -11,6 +11,7 @@ from robustbench_sde.errors import BenchError
 
 _TRAINING = "Training"
 _MODEL = "Model"
+_BASELINES = "Robust training"
 
 
 def train_command(
@@ -79,6 +80,27 @@ def train_command(
         bool | None,
         typer.Option("--flip/--no-flip", help="Mirror; default: by data set.", rich_help_panel=_TRAINING),
     ] = None,
+    augment_noise: Annotated[
+        float,
+        typer.Option(help="Deviation of Gaussian noise added to the images.", rich_help_panel=_BASELINES),
+    ] = 0.0,
+    adversarial: Annotated[
+        str,
+        typer.Option(help="none, pgd (Madry et al.) or trades (Zhang et al.).", rich_help_panel=_BASELINES),
+    ] = "none",
+    adversarial_norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_BASELINES)] = "linf",
+    adversarial_eps: Annotated[
+        str, typer.Option(help="Budget, for images in [0, 1].", rich_help_panel=_BASELINES)
+    ] = "8/255",
+    adversarial_steps: Annotated[
+        int, typer.Option(help="Gradient steps for each image.", rich_help_panel=_BASELINES)
+    ] = 10,
+    adversarial_step_size: Annotated[
+        str | None, typer.Option(help="Default: 2.5 eps / steps.", rich_help_panel=_BASELINES)
+    ] = None,
+    trades_beta: Annotated[
+        float, typer.Option(help="Weight of robustness in TRADES.", rich_help_panel=_BASELINES)
+    ] = 6.0,
     seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRAINING)] = 0,
     device: o.Device = "auto",
     config: Annotated[

@@ -2,16 +2,30 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, NoiseSpec, Spec, first_problem, parse_noise
+from robustbench_sde.perturbations.norms import parse_budget
 
 Schedule = Literal["one-cycle", "step"]
+#: pgd: on adversarial images (Madry et al. 2018); trades: Zhang et al. 2019
+Adversarial = Literal["none", "pgd", "trades"]
+
+
+def _budget(value: object) -> object:
+    """``8/255``, which YAML and the command line take for text, as a number."""
+    try:
+        return parse_budget(value) if isinstance(value, str) else value
+    except BenchError as error:
+        raise ValueError(str(error)) from error
+
+
+Budget = Annotated[float, BeforeValidator(_budget), Field(gt=0, le=1e4)]
 
 #: (crop padding, horizontal flip) by data set; anything else is padded by an eighth of its side and flipped
 AUGMENTATION: dict[str, tuple[int, bool]] = {
@@ -54,6 +68,17 @@ class TrainConfig(Spec):
     #: None takes the data set's usual one (`AUGMENTATION`)
     crop_padding: int | None = Field(default=None, ge=0)
     flip: bool | None = None
+    #: deviation of Gaussian noise on the images, which may leave [0, 1] by it (Cohen et al. 2019)
+    augment_noise: float = Field(default=0.0, ge=0, le=10)
+    adversarial: Adversarial = "none"
+    adversarial_norm: Literal["linf", "l2"] = "linf"
+    #: budget, in units of images in [0, 1]
+    adversarial_eps: Budget = 8 / 255
+    adversarial_steps: int = Field(default=10, ge=1, le=1000)
+    #: None is 2.5 eps / steps
+    adversarial_step_size: Budget | None = None
+    #: weight of the divergence
+    trades_beta: float = Field(default=6.0, gt=0, le=1e3)
     seed: int = 0
 
     @model_validator(mode="after")
@@ -66,6 +91,19 @@ class TrainConfig(Spec):
             raise ValueError("sigma 0 with a noise term is an ODE: choose noise none, or a sigma above 0")
         if self.keep is not None and all(term.kind != "dropout" for term in terms):
             raise ValueError("keep is the share that dropout keeps: choose noise dropout, or leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _baselines_make_sense(self) -> Self:
+        if self.adversarial != "none" and self.augment_noise:
+            raise ValueError("choose adversarial training or augment_noise: their combination is no baseline")
+        needed = {"trades_beta": "trades"} | {
+            name: "pgd" for name in type(self).model_fields if name.startswith("adversarial_")
+        }
+        for name, kind in needed.items():
+            changed = getattr(self, name) != type(self).model_fields[name].default
+            if changed and self.adversarial not in (kind, "trades"):
+                raise ValueError(f"{name} has no effect without adversarial {kind}")
         return self
 
     def noise_terms(self) -> tuple[NoiseSpec, ...]:
@@ -81,11 +119,14 @@ class TrainConfig(Spec):
         )
 
     def default_name(self, data: ImageDataset) -> str:
-        """Name of a checkpoint that does not say where it goes: data, preset, noise and seed."""
+        """Name of a checkpoint that does not say where it goes: data, preset, noise, baseline and seed."""
         terms = [f"{term.kind}-{term.sigma:g}" for term in self.noise_terms() if term.kind != "none"]
         preset = "" if self.preset in ("digits", "cifar") else self.preset
         noise = "+".join(terms) or ("" if "resnet" in preset else "ode")
-        parts = (data.name.replace(":", "-"), preset, noise, f"seed{self.seed}")
+        baseline = "" if self.adversarial == "none" else f"{self.adversarial}-{self.adversarial_eps:.3g}"
+        if self.augment_noise:
+            baseline = f"gaussian-{self.augment_noise:g}"
+        parts = (data.name.replace(":", "-"), preset, noise, baseline, f"seed{self.seed}")
         return "-".join(part for part in parts if part)
 
     def augmentation(self, data: ImageDataset) -> tuple[int, bool]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
@@ -24,9 +23,10 @@ from robustbench_sde.models.checkpoint import (
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
+from robustbench_sde.training.objective import objective
 
 #: Draws that score the finished model on its test images.
 _TEST_DRAWS = 8
@@ -41,6 +41,25 @@ class _State:
     epoch: int = 0
     seconds: float = 0.0
     loss: float = math.nan
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """What a state belongs to."""
+
+    config: TrainConfig
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return json.dumps([self.config.model_dump(), self.fingerprint], sort_keys=True)
+
+    def is_that_of(self, text: str) -> bool:
+        """Whether `text` names the same training; options that are younger than it have their defaults."""
+        try:
+            options, fingerprint = json.loads(text)
+            return (TrainConfig.model_validate(options), fingerprint) == (self.config, self.fingerprint)
+        except (ValueError, TypeError):  # the former also of pydantic
+            return False
 
 
 def train(
@@ -74,7 +93,7 @@ def train(
     """
     spec = config.model_spec(data)
     state_path = path.with_name(f"{path.stem}.state.safetensors")
-    identity = json.dumps([config.model_dump(), data.fingerprint], sort_keys=True)
+    identity = _Identity(config, data.fingerprint)
     state = _State(Classifier.initialised(spec, config.seed).state_dict())
     if resume and state_path.exists():
         state = _read_state(state_path, identity)
@@ -120,7 +139,6 @@ def _epoch(
         if name in state.momenta:
             optimiser.state[parameter]["momentum_buffer"] = state.momenta[name].to(parameter.device)
     padding, flip = config.augmentation(data)
-    draws = Draws(config.seed, Stream.TRAIN, range(state.epoch, state.epoch + 1))
     order = KeyedRandom(config.seed, Stream.TRAIN, "order").permutation(len(data), draw=state.epoch)
     batches = order.split(config.batch_size)
     losses, right, seen = [], 0, 0
@@ -133,8 +151,7 @@ def _epoch(
             data.images[batch], ids, padding=padding, flip=flip, seed=config.seed, epoch=state.epoch
         )
         labels = data.labels[batch].to(model.device)
-        logits = model.logits(to_float(images).to(model.device), ids, draws)[0]
-        loss = F.cross_entropy(logits, labels)
+        loss, logits = objective(model, config, to_float(images).to(model.device), labels, ids, state.epoch)
         if not loss.isfinite():
             raise BenchError(
                 f"the loss is {loss.item()} in epoch {state.epoch + 1}, batch {index + 1}: "
@@ -185,17 +202,17 @@ def _header(
     return CheckpointHeader(model=spec, dataset=dataset, training=training)
 
 
-def _write_state(path: Path, state: _State, identity: str) -> None:
+def _write_state(path: Path, state: _State, identity: _Identity) -> None:
     tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
     tensors |= {f"momenta.{name}": tensor for name, tensor in state.momenta.items()}
-    metadata = {"identity": identity, "epoch": state.epoch, "seconds": state.seconds, "loss": state.loss}
+    metadata = {"identity": str(identity), "epoch": state.epoch, "seconds": state.seconds, "loss": state.loss}
     cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, cpu, {name: str(value) for name, value in metadata.items()})
 
 
-def _read_state(path: Path, identity: str) -> _State:
+def _read_state(path: Path, identity: _Identity) -> _State:
     tensors, metadata = read_tensors(path)
-    if metadata.get("identity") != identity:
+    if not identity.is_that_of(metadata.get("identity", "")):
         raise BenchError(
             f"{path} is of another training (options or data differ); "
             "give the same ones, or start anew without --resume"
