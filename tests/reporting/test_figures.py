@@ -3,10 +3,12 @@
 import re
 from itertools import product
 
+import pandas as pd
 import pytest
 from PIL import Image
 
 from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     accuracy_against_draws,
@@ -19,6 +21,7 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.heatmap import corruption_heatmaps
 from robustbench_sde.reporting.parameters import told_apart
+from robustbench_sde.results.schema import DISTANCES, table
 
 
 def names(drawn):
@@ -51,6 +54,20 @@ def test_a_curve_per_attack_with_two_budgets_or_more(sample, tmp_path):
     assert "eps × 255" in shown
     with Image.open(tmp_path / "figures" / "accuracy-eps-linf-pgd.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_minimal_norm_attacks_have_a_curve_and_a_table(sample, tmp_path):
+    """`cw` alone has no budget: a line per checkpoint, and every point of them in `distances.csv`."""
+    run = sample.write(tmp_path)
+    drawn = accuracy_against_distance(run.read_summary(), run, run)
+    assert names(drawn) == ["accuracy-distance-l2-cw"]
+    assert "_plain|ode" in [text.strip() for text in texts(run, drawn[0].name)]
+    curves = table(pd.read_csv(tmp_path / "distances.csv"), DISTANCES)
+    assert set(curves["checkpoint"]) == set(run.read_summary()["checkpoint"])
+    sample.rows = [row for row in sample.rows if row["perturbation"] != "cw"]
+    without = sample.write(tmp_path / "without")
+    assert accuracy_against_distance(without.read_summary(), without, without) == []
+    assert not (without.path / "distances.csv").exists()
 
 
 def test_a_checkpoint_with_one_budget_gets_no_line(sample, tmp_path):

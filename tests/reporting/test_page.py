@@ -105,10 +105,10 @@ def test_ids_are_unique_and_links_lead_somewhere(parsed):
 def test_all_sections_are_there(parsed):
     """And each figure is described to those who cannot see it."""
     assert parsed.texts["h2"] == [
-        "At a glance", "Accuracy against budget", "Corruptions", "Accuracy against score draws", "Examples",
-        "Attack cost", "Audit", "All cells", "Provenance",
+        "At a glance", "Accuracy against budget", "Accuracy against distance", "Corruptions",
+        "Accuracy against score draws", "Examples", "Attack cost", "Audit", "All cells", "Provenance",
     ]  # fmt: skip
-    assert len(parsed.attributes("svg")) == 3
+    assert len(parsed.attributes("svg")) == 4
     assert all(a["role"] == "img" and a["aria-label"] for a in parsed.attributes("svg"))
     assert all(a["alt"] for a in parsed.attributes("img"))
 

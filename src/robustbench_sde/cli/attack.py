@@ -99,6 +99,7 @@ def attack_command(
     from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.device import resolve_device
     from robustbench_sde.perturbations.attacks.planning import plan_attacks
+    from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
@@ -126,6 +127,7 @@ def attack_command(
     with progress_bars(quiet=quiet) as bars:
         run = run_cells(cells, data, folder, device=where, bars=bars)
     accuracy_against_eps(run.summary, folder)
+    accuracy_against_distance(run.summary, folder, folder)
     if json:
         print_json(run.summary)
     else:

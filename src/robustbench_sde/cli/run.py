@@ -51,6 +51,7 @@ def run_command(
     from robustbench_sde.data import load_dataset
     from robustbench_sde.models.device import resolve_device
     from robustbench_sde.reporting.corruptions import corruption_figure
+    from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
@@ -89,6 +90,7 @@ def run_command(
         run = run_cells(cells, data, folder, device=where, bars=bars, cache=cache, about=chosen.about())
     folder.write_text("suite.yaml", chosen.document.text)
     accuracy_against_eps(run.summary, folder)
+    accuracy_against_distance(run.summary, folder, folder)
     if chosen.has_corruptions:
         corruption_figure(write_corruptions(run, cells, data), folder)
     if json:

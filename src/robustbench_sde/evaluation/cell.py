@@ -10,6 +10,7 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
+from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
@@ -125,9 +126,8 @@ def blank_row(
 
 
 def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
-    """Quartiles of the distance at which images are fooled; one that stands is infinitely far."""
-    distances = np.where(records["correct"], math.inf, records[norm])
-    q25, median, q75 = np.quantile(distances, (0.25, 0.5, 0.75), method="higher")
+    """Quartiles of the distance at which images are fooled."""
+    q25, median, q75 = np.quantile(fooled_distances(records, norm), (0.25, 0.5, 0.75), method="higher")
     return {"distance_q25": float(q25), "distance_median": float(median), "distance_q75": float(q75)}
 
 

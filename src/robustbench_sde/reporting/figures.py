@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Told apart without colours, too.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_ACCURACY = "accuracy, %"
+#: what their vertical axes say
+ACCURACY = "accuracy, %"
 _DASHES = ("-", "--", ":", "-.")
 
 _STYLE: dict[Any, Any] = {
@@ -90,6 +91,11 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
+def legend_text(name: str) -> str:
+    """A name as a label; matplotlib hides labels like _this."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def file_name(*parts: str) -> str:
     """A name that any file system takes."""
     return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", part).strip("-.") for part in parts)[:120]
@@ -131,7 +137,7 @@ def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn
         start = clean[names[clean.index].isin(names[graded.index])]
         with styled() as figure:
             axes = figure.add_subplot(
-                xlabel=f"eps ({norm}, images in [0, 1])", ylabel=_ACCURACY, ylim=(-2, 102)
+                xlabel=f"eps ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102)
             )
             draw_lines(axes, _by_series(pd.concat([start, graded]), names), "eps")
             if norm == "linf":
@@ -184,7 +190,7 @@ def _against(
         if graded.empty or len(drawn) == MOST_FIGURES:
             continue
         with styled() as figure:
-            axes = figure.add_subplot(xlabel=label, ylabel=_ACCURACY)
+            axes = figure.add_subplot(xlabel=label, ylabel=ACCURACY)
             draw_lines(axes, _by_series(graded, names), setting, over=over)
             ticks(axes, sorted(graded[setting].unique()))
             name = file_name(f"accuracy-{setting.removeprefix('score_')}", str(text))
@@ -207,8 +213,7 @@ def draw_lines(
     """
     for index, (name, rows) in enumerate(lines):
         line = rows.sort_values(x)
-        shown = f" {name}" if name.startswith("_") else name  # matplotlib hides labels like _this
-        axes.plot(line[x], 100 * line["accuracy"], label=shown, **look(index))
+        axes.plot(line[x], 100 * line["accuracy"], label=legend_text(name), **look(index))
         low, high = 100 * line[f"{over}_low"], 100 * line[f"{over}_high"]
         axes.fill_between(line[x], low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
     axes.legend()

@@ -109,6 +109,18 @@ CORRUPTIONS = (
     Column("status", "str", "ok, or why a cell is invalid or has failed: the row has no numbers"),
 )
 
+#: Minimal-norm attacks, one row per point of a curve: `distances.csv`.
+DISTANCES = (
+    Column("checkpoint", "str", "its name; with its noise and scoring where a run has several of these"),
+    Column("perturbation", "str", "name of the attack"),
+    Column("norm", "str", "linf or l2"),
+    Column("images", "int64", "number of images"),
+    Column("distance", "float64", "how far every image may be moved; 0: clean images"),
+    Column("accuracy", "float64", "share of images that stand at this distance; constant up to the next row"),
+    Column("accuracy_low", "float64", "95 % interval over images (Wilson), lower end"),
+    Column("accuracy_high", "float64", "upper end"),
+)
+
 
 def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, ...]) -> pd.DataFrame:
     """A frame with exactly these columns, in this order, with these types.
@@ -141,6 +153,7 @@ def documentation() -> str:
         ("Summary: one row per cell", SUMMARY),
         ("Records: one row per image of a cell", RECORDS),
         ("Corruptions: one row per checkpoint, corruption and severity (`corruptions.csv`)", CORRUPTIONS),
+        ("Distances: the curves of minimal-norm attacks (`distances.csv`)", DISTANCES),
     ):
         rows = [f"| `{column.name}` | {column.dtype} | {column.meaning} |" for column in columns]
         parts.append("\n".join([f"## {title}\n", "| column | type | meaning |", "|---|---|---|", *rows, ""]))

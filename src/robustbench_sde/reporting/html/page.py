@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     Drawn,
@@ -69,6 +70,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     corruptions = run.read_corruptions()
     audits = read_audits(run.path)
     curves = accuracy_against_eps(summary, out)
+    distances = accuracy_against_distance(summary, run, out)
     draws = accuracy_against_draws(summary, out)
     sigmas = accuracy_against_sigma(summary, out)
     means = [] if corruptions is None else corruption_figure(corruptions, out)
@@ -76,6 +78,12 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     cost = costs(summary)
     sections = [
         Section("attacks", "Accuracy against budget", figures=_inlined(out, curves)),
+        Section(
+            "distances",
+            "Accuracy against distance",
+            "Minimal-norm attacks: the smallest change of each image that fools the expected decision.",
+            figures=_inlined(out, distances),
+        ),
         Section(
             "corruptions",
             "Corruptions",
@@ -132,10 +140,11 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*curves, *means, *maps, *draws, *sigmas)
+        for drawn in (*curves, *distances, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
-    return [out.path / name for name in (*pictures, "summary.md", "summary.tex", "index.html")]
+    tables = ["distances.csv"] if distances else []
+    return [out.path / name for name in (*pictures, *tables, "summary.md", "summary.tex", "index.html")]
 
 
 def render(**parts: Any) -> str:

@@ -1,0 +1,78 @@
+"""Accuracy against distance: what minimal-norm attacks leave, as a table and as figures."""
+
+import pandas as pd
+
+from robustbench_sde.evaluation.distances import accuracy_by_distance
+from robustbench_sde.reporting.figures import (
+    ACCURACY,
+    Drawn,
+    file_name,
+    legend_text,
+    look,
+    most_draws,
+    save,
+    series,
+    styled,
+)
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.schema import DISTANCES, table
+
+FILE = "distances.csv"
+
+
+def accuracy_against_distance(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[Drawn]:
+    """Write `distances.csv` and `figures/accuracy-distance-<norm>-<attack>`, where a run has such attacks.
+
+    Args:
+        summary: of the run.
+        run: where its records are.
+        out: where to write.
+
+    Raises:
+        BenchError: records are damaged.
+    """
+    sound = most_draws(summary[summary["status"] == "ok"])
+    minimal = sound[(sound["norm"] != "") & sound["eps"].isna()]
+    if minimal.empty:
+        return []
+    minimal = minimal.assign(checkpoint=series(summary)[minimal.index])
+    parts = []
+    for row in minimal.to_dict("records"):
+        curve = accuracy_by_distance(run.read_records(row["cell"]), row["norm"])
+        about = {name: row[name] for name in ("checkpoint", "perturbation", "norm", "images")}
+        parts.append(curve.assign(**about))
+    curves = table(pd.concat(parts), DISTANCES)
+    out.write_text(FILE, curves.to_csv(index=False))
+    drawn = []
+    for (norm, attack), rows in curves.groupby(["norm", "perturbation"], sort=False):
+        name = file_name("accuracy-distance", str(norm), str(attack))
+        _draw(rows, str(norm), out, name)
+        caption = (
+            f"{attack}, {norm}: accuracy left when every image may be moved so far. Bands: 95 % over images."
+        )
+        drawn.append(Drawn(name, caption))
+    return drawn
+
+
+def _draw(curves: pd.DataFrame, norm: str, out: RunFolder, name: str) -> None:
+    furthest = 1.05 * curves["distance"].max()
+    with styled() as figure:
+        axes = figure.add_subplot(
+            xlabel=f"distance ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102)
+        )
+        for index, (label, rows) in enumerate(curves.groupby("checkpoint", sort=False)):
+            steps = pd.concat([rows, rows.tail(1).assign(distance=furthest)])  # it goes on where it ended
+            style = look(index) | {"marker": ""}
+            x, percent = steps["distance"], 100 * steps[["accuracy", "accuracy_low", "accuracy_high"]]
+            axes.step(x, percent["accuracy"], where="post", label=legend_text(str(label)), **style)
+            axes.fill_between(
+                x,
+                percent["accuracy_low"],
+                percent["accuracy_high"],
+                step="post",
+                color=style["color"],
+                alpha=0.13,
+                linewidth=0,
+            )
+        axes.legend()
+        save(figure, out, name)
