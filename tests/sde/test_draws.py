@@ -3,6 +3,7 @@
 import random
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream
 IDS = st.lists(st.integers(0, 2**40), min_size=1, max_size=5, unique=True)
 
 
-def paths(seed, indices, ids, shape=(2, 3, 3), steps=3, stream=Stream.SCORE, site=0):
-    return torch.stack(list(BrownianPaths(Draws(seed, stream, indices), ids, shape, steps=steps, site=site)))
+def paths(seed, indices, ids, shape=(2, 3, 3), steps=3, stream=Stream.SCORE, site=0, backend="host"):
+    draws = Draws(seed, stream, indices)
+    return torch.stack(list(BrownianPaths(draws, ids, shape, steps=steps, site=site, backend=backend)))
 
 
 @given(seed=st.integers(), ids=IDS, first=st.integers(0, 2**40), data=st.data())
@@ -41,6 +43,13 @@ def test_noise_does_not_depend_on_how_many_steps_are_made_at_once(shape, steps):
     finally:
         draws_module._CHUNK = default
     assert torch.equal(whole, pieces)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (5, 1, 1), (4, 8, 8)])
+def test_noise_does_not_depend_on_the_backend(shape):
+    """The host and the device generate the same bits."""
+    host, device = (paths(3, range(2, 5), [7, 2**40], shape, backend=name) for name in ("host", "device"))
+    assert torch.equal(host, device)
 
 
 def test_large_batches_have_the_bits_of_small_ones():

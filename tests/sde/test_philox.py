@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from robustbench_sde.sde import philox
+from robustbench_sde.sde import philox, philox_device
 
 _MASK = 2**64 - 1
 
@@ -54,6 +57,23 @@ def test_words_follow_the_written_definition():
             assert words[row, 8 * (block - 5) : 8 * (block - 4)].tolist() == expected
 
 
+@given(
+    seed=st.integers(),
+    rows=st.lists(st.tuples(*[st.integers(0, 2**63 - 1)] * 2), min_size=1, max_size=4),
+    blocks=st.integers(1, 5),
+    first=st.integers(0, 2**62),
+    site=st.integers(0, 2**40),
+)
+@settings(max_examples=60, deadline=None)
+def test_words_of_the_device_are_those_of_the_host(seed, rows, blocks, first, site):
+    """Torch integer operations give the words of numpy, bit for bit, whatever the key and counter."""
+    key = philox.key(seed, "score", "path")
+    host = philox.words(key, rows, blocks, first_block=first, site=site)
+    draws, images = torch.tensor(rows).unbind(1)
+    device = philox_device.words(key, draws, images, blocks, first_block=first, site=site)
+    assert torch.equal(device, philox.signed(host))
+
+
 def test_keys_differ_beyond_32_bits():
     """Seeds 5 and 5 + 2**32, streams and purposes have different keys."""
     keys = {
@@ -67,7 +87,8 @@ def test_keys_differ_beyond_32_bits():
 
 def test_extreme_words_give_finite_numbers():
     """The smallest and largest words give uniforms in [0, 1) and finite normals."""
-    words = np.array([[0, 2**32 - 1, 2**31, 2**31 - 1, 0, 2**32 - 1, 2**31, 1]], dtype=np.uint32)
+    raw = np.array([[0, 2**32 - 1, 2**31, 2**31 - 1, 0, 2**32 - 1, 2**31, 1]], dtype=np.uint32)
+    words = philox.signed(raw)
     uniforms, normals = philox.to_uniforms(words), philox.to_normals(words)
     assert uniforms.min() == 0
     assert uniforms.max() == 1 - 2**-24

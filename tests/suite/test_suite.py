@@ -6,6 +6,7 @@ import pytest
 from builders import make_data, save_digits_model
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.results.run_folder import RunFolder
@@ -211,11 +212,11 @@ def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits
         list(digits_models.values()), digits.subset(10)
     )
     pgd = [cell for cell in cells if cell.perturbation.describe()["perturbation"] == "pgd"]
-    models = [cell.source.load("cpu") for cell in pgd]
+    models = [cell.source.load(Compute()) for cell in pgd]
     assert [passes(cell, model) for cell, model in zip(pgd, models, strict=True)] == [10 * 8 * 2.5, 10 * 2.5]
     assert passes(cells[0], models[0]) == 0
     assert estimate_seconds([], digits, "cpu") == 0
-    plan = Plan.of(cells, digits.subset(10), RunFolder(tmp_path / "run"), device="cpu", cache=True)
+    plan = Plan.of(cells, digits.subset(10), RunFolder(tmp_path / "run"), compute=Compute(), cache=True)
     assert str(plan).startswith("6 cells: 6 to run, about ")
     assert not (tmp_path / "run").exists()
     assert [row["state"] for row in plan.rows()] == ["to run"] * 6

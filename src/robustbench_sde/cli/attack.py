@@ -81,6 +81,8 @@ def attack_command(
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    noise_backend: o.NoiseBackend = "host",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -97,7 +99,7 @@ def attack_command(
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """
     from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.attacks.planning import plan_attacks
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
@@ -118,14 +120,14 @@ def attack_command(
     budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
     attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    where = resolve_device(device)
+    compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     paths = o.find_checkpoints(checkpoints, data.name)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in paths]
+    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, device=where, bars=bars)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars)
     accuracy_against_eps(run.summary, folder)
     accuracy_against_distance(run.summary, folder, folder)
     if json:

@@ -33,6 +33,8 @@ def audit_command(
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    noise_backend: o.NoiseBackend = "host",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -51,7 +53,7 @@ def audit_command(
     from robustbench_sde.evaluation.audit.audit import audit
     from robustbench_sde.evaluation.audit.lab import AuditSettings
     from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
@@ -61,13 +63,13 @@ def audit_command(
     budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
     score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     settings = AuditSettings(norm, budget, steps, eot_draws, score)
-    where = resolve_device(device)
+    compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     (path,) = o.find_checkpoints([checkpoint], data.name)
-    source = Source.of(path, data, sigma=sigma, noise=noise)
+    source = Source.of(path, data, sigma=sigma, noise=noise, precision=precision)
     folder = out or Path("reports") / f"audit-{path.stem}"
     with progress_bars(quiet=quiet) as bars:
-        report = audit(source.load(where), data, settings, sha256=source.sha256, bars=bars)
+        report = audit(source.load(compute), data, settings, sha256=source.sha256, bars=bars)
     written = write_audit(folder, report)
     if json:
         print(report.to_json())

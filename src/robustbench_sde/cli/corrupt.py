@@ -45,6 +45,8 @@ def corrupt_command(
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    noise_backend: o.NoiseBackend = "host",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -61,7 +63,7 @@ def corrupt_command(
     """
     from robustbench_sde.data.official import OFFICIAL, open_official
     from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
@@ -73,7 +75,7 @@ def corrupt_command(
 
     severities = o.parse_severities(severity)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    where = resolve_device(device)
+    compute = Compute.of(device, noise_backend=noise_backend)
     published = None if official is None else open_official(official)
     if published is None:
         made = make_corruptions(corruptions, severities, family=family, frost_dir=frost_dir)
@@ -90,13 +92,13 @@ def corrupt_command(
     if base is not None and base.resolve() not in [path.resolve() for path in paths]:
         paths = [base, *paths]
     check_names(paths)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in paths]
+    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
     cells = [cell for source in sources for cell in corruption_cells(source, made, settings)]
     folder = RunFolder(
         out or Path("reports") / f"corrupt-{run_name(data.name, [c.key(data) for c in cells])}"
     )
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, device=where, bars=bars)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars)
     table = write_corruptions(run, cells, data, base)
     corruption_figure(table, folder)
     if json:

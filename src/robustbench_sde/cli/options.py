@@ -32,6 +32,16 @@ Images = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_SCORING)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+Precision = Annotated[
+    str,
+    typer.Option(help="fp32, or bf16: faster on GPUs, other numbers.", rich_help_panel=_MODEL),
+]
+NoiseBackend = Annotated[
+    str,
+    typer.Option(
+        help="What generates the noise, bit for bit the same: host or device.", rich_help_panel=_MODEL
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

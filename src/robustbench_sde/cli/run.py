@@ -35,6 +35,8 @@ def run_command(
         int | None, typer.Option(help="How many test images; default: the suite's.", rich_help_panel="Data")
     ] = None,
     device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    noise_backend: o.NoiseBackend = "host",
     batch_size: o.BatchSize = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -49,7 +51,7 @@ def run_command(
     import pandas as pd
 
     from robustbench_sde.data import load_dataset
-    from robustbench_sde.models.device import resolve_device
+    from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
@@ -64,7 +66,7 @@ def run_command(
     chosen = Suite.read(suite)
     spec = chosen.spec
     folder = RunFolder(Path("reports") / run_folder_name(name or chosen.name))
-    where = resolve_device(device)
+    compute = Compute.of(device, noise_backend=noise_backend)
     with chosen.document.blame("dataset"):
         data = load_dataset(
             spec.dataset,
@@ -76,8 +78,8 @@ def run_command(
         )
     paths = o.find_checkpoints(checkpoints or chosen.checkpoints(), data.name)
     check_names(paths)
-    cells = chosen.cells(paths, data, rows=batch_size)
-    plan = Plan.of(cells, data, folder, device=where, cache=cache)
+    cells = chosen.cells(paths, data, rows=batch_size, precision=precision)
+    plan = Plan.of(cells, data, folder, compute=compute, cache=cache)
     if dry_run:
         if json:
             print_json(pd.DataFrame(plan.rows()))
@@ -87,7 +89,7 @@ def run_command(
     if not quiet:
         typer.echo(str(plan), err=True)
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, device=where, bars=bars, cache=cache, about=chosen.about())
+        run = run_cells(cells, data, folder, compute=compute, bars=bars, cache=cache, about=chosen.about())
     folder.write_text("suite.yaml", chosen.document.text)
     accuracy_against_eps(run.summary, folder)
     accuracy_against_distance(run.summary, folder, folder)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.spec import ModelSpec, Spec, first_problem
 from robustbench_sde.results.files import atomic_write
 from robustbench_sde.results.provenance import versions
@@ -61,7 +62,8 @@ def load_checkpoint(
     noise: bool = True,
     solver: str | None = None,
     steps: int | None = None,
-    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    device: torch.device | str | Compute = "cpu",
 ) -> Classifier:
     """A classifier ready to be evaluated: parameters frozen, in eval mode.
 
@@ -71,18 +73,21 @@ def load_checkpoint(
         noise: False switches the noise off at test time.
         solver: another scheme at test time (`SOLVERS`); None keeps the one trained with.
         steps: another number of steps at test time.
-        device: where to put it.
+        precision: `fp32`, or `bf16` for convolutions and linear maps in bfloat16.
+        device: where to put it; a `Compute` says as well how to compute it.
 
     Raises:
-        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; or noise
-            and solver do not fit together.
+        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; noise
+            and solver do not fit together; or there is no such precision.
     """
     header, tensors = read_checkpoint(Path(path))
     check_tensors(Path(path), tensors, Classifier.weight_shapes(header.model))
     model = Classifier.from_weights(header.model, tensors)
     model.name = Path(path).stem
-    model = model.to(device).requires_grad_(False).eval().with_noise(sigma=sigma, enabled=noise)
-    return model.with_solver(solver=solver, steps=steps)
+    compute = device if isinstance(device, Compute) else Compute(str(device))
+    model = model.to(compute.device).requires_grad_(False).eval()
+    model = model.with_precision(check_precision(precision)).with_compute(compute)
+    return model.with_noise(sigma=sigma, enabled=noise).with_solver(solver=solver, steps=steps)
 
 
 def read_header(path: Path) -> CheckpointHeader:

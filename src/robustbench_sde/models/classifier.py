@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.compute import Compute, Precision
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
 from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
@@ -33,6 +34,10 @@ class Classifier(nn.Module):
         self.name = spec.preset
         #: whether gradients compute states again (`with_recomputation`)
         self.recompute = False
+        #: of convolutions and linear maps (`with_precision`)
+        self.precision: Precision = "fp32"
+        #: how it is computed (`with_compute`); the weights are where they are
+        self.compute = Compute()
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
@@ -119,6 +124,12 @@ class Classifier(nn.Module):
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            logits = self._logits(images, image_ids, draws)
+        return logits.to(images.dtype).expand(len(draws), -1, -1)
+
+    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """(draws, images, classes), or (1, images, classes) of an ODE."""
         ends = []
         for start, equations in self.chains(images, image_ids, draws):
             h = start
@@ -130,7 +141,7 @@ class Classifier(nn.Module):
             sized = [enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]) for end in ends]
             h = torch.stack(sized).sum(0)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
-        return logits.expand(len(draws), -1, -1)
+        return logits
 
     def chains(
         self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
@@ -140,6 +151,7 @@ class Classifier(nn.Module):
         One chain, or as many side by side as there are scales: chain k of liu2020 has h(0) pooled by 2^k.
         """
         h = self.stem((images - self.mean) / self.std)
+        h = h.to(images.dtype)  # under bf16 as well: what a solver adds up stays in fp32
         flows = range(len(self.flows))
         if self.spec.architecture == "liu2020":
             starts = [pooled(h, 2**flow).unsqueeze(0) for flow in flows]
@@ -164,6 +176,7 @@ class Classifier(nn.Module):
                     site=term_site(flow, index),
                     law=diffusion.law,
                     device=like.device,
+                    backend=self.compute.noise_backend,
                 )
                 noise.append((diffusion, path))
         return Equation(self.flows[flow], noise, spec.horizon, spec.steps, SOLVERS[spec.solver])
@@ -203,6 +216,18 @@ class Classifier(nn.Module):
         """
         twin = self._twin()
         twin.recompute = enabled
+        return twin
+
+    def with_precision(self, precision: Precision) -> Self:
+        """The same weights, with convolutions and linear maps in another precision: other numbers."""
+        twin = self._twin()
+        twin.precision = precision
+        return twin
+
+    def with_compute(self, compute: Compute) -> Self:
+        """The same weights, where they are, and the same numbers up to float rounding."""
+        twin = self._twin()
+        twin.compute = compute
         return twin
 
     def _twin(self, **changes: object) -> Self:

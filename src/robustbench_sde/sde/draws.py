@@ -8,11 +8,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from robustbench_sde.sde import philox
+from robustbench_sde.sde import philox, philox_device
+
+#: what generates words: numpy on the host, or torch where the state is; the words are the same
+NoiseBackend = Literal["host", "device"]
 
 #: Normals held in memory at once by `BrownianPaths` (64 MiB of float32).
 _CHUNK = 2**24
@@ -87,7 +91,7 @@ class KeyedRandom:
         size = math.prod(shape)
         rows = [(draw, int(image)) for image in image_ids]
         words = philox.words(self._key, rows, -(-size // philox.WORDS_PER_BLOCK))
-        return convert(words)[:, :size].reshape(len(rows), *shape)
+        return convert(philox.signed(words))[:, :size].reshape(len(rows), *shape)
 
 
 class BrownianPaths:
@@ -108,10 +112,12 @@ class BrownianPaths:
         site: int = 0,
         law: philox.Law = philox.to_normals,
         device: torch.device | str = "cpu",
+        backend: NoiseBackend = "host",
     ) -> None:
         self._key = philox.key(draws.seed, draws.stream, "path")
         images = [int(image) for image in image_ids]
         self._rows = [(draw, image) for draw in draws.indices for image in images]
+        self._counters = torch.tensor(self._rows, device=device) if backend == "device" else None
         self._shape = (len(draws), len(images), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
@@ -130,17 +136,20 @@ class BrownianPaths:
         chunk = max(1, _CHUNK // per_step)
         for start in range(steps.start, steps.stop, chunk):
             count = min(chunk, steps.stop - start)
-            words = philox.words(
-                self._key,
-                self._rows,
-                count * self._blocks,
-                first_block=start * self._blocks,
-                site=self._site,
-            )
-            numbers = self._law(words.reshape(len(self._rows), count, -1))
+            words = self._words(count * self._blocks, start * self._blocks)
+            numbers = self._law(words.view(len(self._rows), count, -1))
             numbers = numbers[..., : self._size].to(self._device, non_blocking=True)
             for step in numbers.unbind(1):
                 yield step.reshape(self._shape)
+
+    def _words(self, blocks: int, first_block: int) -> Tensor:
+        if self._counters is not None:
+            draws, images = self._counters.unbind(1)
+            return philox_device.words(
+                self._key, draws, images, blocks, first_block=first_block, site=self._site
+            )
+        raw = philox.words(self._key, self._rows, blocks, first_block=first_block, site=self._site)
+        return philox.signed(raw)
 
 
 def term_site(flow: int, term: int) -> int:

@@ -2,8 +2,8 @@
 
 Salmon, Moraes, Dror, Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3" (SC 2011). A block is a pure
 function of a 128-bit key and a 256-bit counter, so any part of any stream can be computed alone, in any
-order, on any machine. numpy computes it here; `tests/sde/test_philox.py` holds it to a second
-implementation written from the paper and to its published known answers.
+order, on any machine. numpy computes it here, torch in `philox_device`; `tests/sde/test_philox.py` holds both
+to another implementation written from the paper and to its published known answers.
 
 The written definition
 ----------------------
@@ -36,8 +36,8 @@ from torch import Tensor
 Key = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint32]
 
-#: turns words into numbers of one distribution, (..., 8 n) to (..., 8 n) float32
-Law = Callable[[Words], Tensor]
+#: turns words, as int32, into numbers of one distribution: (..., 8 n) to (..., 8 n) float32
+Law = Callable[[Tensor], Tensor]
 
 WORDS_PER_BLOCK = 8
 
@@ -65,18 +65,23 @@ def words(
     return out.view("<u4")
 
 
-def to_uniforms(raw: Words) -> Tensor:
+def signed(raw: Words) -> Tensor:
+    """The same bits as int32, which torch computes with."""
+    return torch.from_numpy(raw.view(np.int32))
+
+
+def to_uniforms(raw: Tensor) -> Tensor:
     """Floats in [0, 1) with 24 random bits, float32, same shape."""
-    return torch.from_numpy(raw.view(np.int32)).bitwise_right_shift(8).bitwise_and_(0xFFFFFF) * 2.0**-24
+    return raw.bitwise_right_shift(8).bitwise_and_(0xFFFFFF) * 2.0**-24
 
 
-def to_normals(raw: Words) -> Tensor:
+def to_normals(raw: Tensor) -> Tensor:
     """Standard normals by Box-Muller over the last axis, float32, same shape; |z| is at most 6.67."""
-    radius_words, angle_words = torch.from_numpy(raw.view(np.int32)).unflatten(-1, (2, -1)).unbind(-2)
+    radius_words, angle_words = raw.unflatten(-1, (2, -1)).unbind(-2)
     radius = radius_words.bitwise_and(0x7FFFFFFF).to(torch.float32)
     radius.add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
     angle = angle_words.to(torch.float32).mul_(math.pi * 2.0**-31)
-    normals = torch.empty(raw.shape)
+    normals = torch.empty(raw.shape, device=raw.device)
     cosine, sine = normals.unflatten(-1, (2, -1)).unbind(-2)
     torch.cos(angle, out=cosine).mul_(radius)
     torch.sin(angle, out=sine).mul_(radius)

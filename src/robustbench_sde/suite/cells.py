@@ -12,6 +12,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.results.provenance import file_sha256
@@ -22,22 +23,29 @@ NUMERIC_VERSION = 3
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint file and the noise it is to be evaluated with."""
+    """A checkpoint file, and the noise and precision it is to be evaluated with."""
 
     path: Path
     #: of the file's bytes
     sha256: str
     sigma: float | None = None
     noise: bool = True
+    precision: str = "fp32"
     #: whether its forward pass is random
     stochastic: bool = field(default=True, compare=False)
 
     @classmethod
     def of(
-        cls, path: Path, data: ImageDataset, *, sigma: float | None = None, noise: bool = True
+        cls,
+        path: Path,
+        data: ImageDataset,
+        *,
+        sigma: float | None = None,
+        noise: bool = True,
+        precision: str = "fp32",
     ) -> "Source":
         """Reads and hashes the file once. Raises BenchError unless it is sound and fits `data`."""
-        trained = load_checkpoint(path, noise=noise)
+        trained = load_checkpoint(path, noise=noise, precision=precision)
         model = trained.with_noise(sigma=sigma, enabled=noise)
         if model.image_shape != data.image_shape:
             takes, given = ("x".join(map(str, shape)) for shape in (model.image_shape, data.image_shape))
@@ -46,13 +54,15 @@ class Source:
                 f"those of {data.name} are {given}"
             )
         own = model.sigma == trained.sigma  # then it is the same work, however it was asked for
-        return cls(path, file_sha256(path), None if own else sigma, noise, model.stochastic)
+        return cls(path, file_sha256(path), None if own else sigma, noise, precision, model.stochastic)
 
-    def load(self, device: str) -> Classifier:
+    def load(self, compute: Compute) -> Classifier:
         """The model, ready to be evaluated. Raises BenchError if the file is no longer the same."""
         if not self.path.exists() or file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")
-        return load_checkpoint(self.path, sigma=self.sigma, noise=self.noise, device=device)
+        return load_checkpoint(
+            self.path, sigma=self.sigma, noise=self.noise, precision=self.precision, device=compute
+        )
 
 
 @dataclass(frozen=True)
@@ -64,11 +74,12 @@ class Cell:
     settings: ScoreSettings
 
     def key(self, data: ImageDataset) -> str:
-        """Hash of all that decides the numbers; batch sizes and devices do not."""
+        """Hash of all that decides the numbers; batch sizes and `Compute` do not."""
         parts = {
             "numeric_version": NUMERIC_VERSION,
             "checkpoint": self.source.sha256,
             "noise": [self.source.sigma, self.source.noise],
+            **({} if self.source.precision == "fp32" else {"precision": self.source.precision}),
             "data": [data.fingerprint, data.ids.tolist()],
             "perturbation": repr(self.perturbation),
             "scoring": [self.settings.draws, self.settings.rule, self.settings.seed],

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.suite.cells import Cell, Source
@@ -13,14 +14,14 @@ from robustbench_sde.suite.cells import Cell, Source
 _GRADIENT = 2.5
 
 
-def estimate_seconds(cells: Iterable[Cell], data: ImageDataset, device: str) -> float:
+def estimate_seconds(cells: Iterable[Cell], data: ImageDataset, compute: Compute) -> float:
     """An estimate, on the low side: attacks may look at more than their steps, corruptions count as free."""
     by_source: dict[Source, list[Cell]] = {}
     for cell in cells:
         by_source.setdefault(cell.source, []).append(cell)
     total = 0.0
     for source, own in by_source.items():
-        model = source.load(device)
+        model = source.load(compute)
         images = {(cell.perturbation, cell.settings.seed): passes(cell, model) for cell in own}
         scoring = sum(cell.settings.draws if model.stochastic else 1 for cell in own)
         rows = own[0].settings.rows

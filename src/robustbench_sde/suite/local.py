@@ -11,6 +11,7 @@ import pandas as pd
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import check_control
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
@@ -37,7 +38,7 @@ def run_cells(
     data: ImageDataset,
     folder: RunFolder,
     *,
-    device: str = "cpu",
+    compute: Compute | None = None,
     bars: Bars | None = None,
     cache: bool = False,
     about: Mapping[str, Any] | None = None,
@@ -52,7 +53,7 @@ def run_cells(
         cells: what to run; equal ones are run once.
         data: the images.
         folder: where everything is written; no other process may run in it.
-        device: where the models are put.
+        compute: where and how the models are computed; None: on the CPU.
         bars: told of cells and images.
         cache: whether cells that runs in folders beside `folder` have stored are taken from there.
         about: more for the manifest.
@@ -60,13 +61,13 @@ def run_cells(
     Raises:
         BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
     """
-    bars = bars or Bars()
+    bars, compute = bars or Bars(), compute or Compute()
     with locked(folder.path):
         folder.remove_leftovers()
         stored = StoredCells.find(cells, data, folder, cache=cache)
         rows = stored.own | stored.adopt(data, folder)
         reused = len(rows)
-        worker = Worker(data, device, bars.images)
+        worker = Worker(data, compute, bars.images)
         wanted = dict.fromkeys(cells)
         bars.cells.start("cells", len(wanted))
         bars.cells.advance(reused)
@@ -81,7 +82,7 @@ def run_cells(
             if done:
                 _check_controls(done, data, folder)
                 summary = folder.write_summary(list(done.values()))
-                manifest = _manifest(list(wanted), done, data, device) | _batch_size(cells, worker)
+                manifest = _manifest(list(wanted), done, data, compute) | _batch_size(cells, worker)
                 folder.write_manifest(manifest | dict(about or {}))
     return Run(folder, summary, reused)
 
@@ -131,7 +132,7 @@ def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder
 
 
 def _manifest(
-    cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]], data: ImageDataset, device: str
+    cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]], data: ImageDataset, compute: Compute
 ) -> dict[str, Any]:
     return {
         "format": 1,
@@ -139,7 +140,7 @@ def _manifest(
         "complete": len(rows) == len(cells),
         "versions": versions(),
         "git_revision": git_revision(),
-        "device": device,
+        **compute.describe(),
         "dataset": {
             "name": data.name,
             "split": data.split,
@@ -152,6 +153,7 @@ def _manifest(
             {
                 "cell": cell.key(data),
                 "checkpoint": cell.source.path.stem,
+                "precision": cell.source.precision,
                 "perturbation": repr(cell.perturbation),
                 "scoring": {
                     "draws": cell.settings.draws,

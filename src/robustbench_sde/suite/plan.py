@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.estimate import estimate_seconds
@@ -18,13 +19,13 @@ class Plan:
 
     cells: tuple[Cell, ...]
     stored: StoredCells
-    device: str
+    compute: Compute
     #: estimated for the cells that are to be run
     seconds: float
 
     @classmethod
     def of(
-        cls, cells: Sequence[Cell], data: ImageDataset, folder: RunFolder, *, device: str, cache: bool
+        cls, cells: Sequence[Cell], data: ImageDataset, folder: RunFolder, *, compute: Compute, cache: bool
     ) -> "Plan":
         """Look at what is stored and time a batch of every checkpoint that is to be run.
 
@@ -33,7 +34,7 @@ class Plan:
         """
         stored = StoredCells.find(cells, data, folder, cache=cache)
         missing = [cell for cell in cells if cell not in stored.own and cell not in stored.elsewhere]
-        return cls(tuple(cells), stored, device, estimate_seconds(missing, data, device))
+        return cls(tuple(cells), stored, compute, estimate_seconds(missing, data, compute))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per cell, for scripts; no number where there is none."""
@@ -61,7 +62,7 @@ class Plan:
         ]
         left = states.count("to run")
         if left:
-            parts.append(f"{left} to run, about {duration(self.seconds)} on {self.device} (estimate)")
+            parts.append(f"{left} to run, about {duration(self.seconds)} on {self.compute.device} (estimate)")
         return f"{len(self.cells)} cells: {', '.join(parts)}"
 
     def _state(self, cell: Cell) -> str:

@@ -82,7 +82,9 @@ class Suite:
             paths += found
         return list(dict.fromkeys(paths))
 
-    def cells(self, paths: Sequence[Path], data: ImageDataset, *, rows: int = 256) -> list[Cell]:
+    def cells(
+        self, paths: Sequence[Path], data: ImageDataset, *, rows: int = 256, precision: str = "fp32"
+    ) -> list[Cell]:
         """All cells, each checkpoint's together; those that differ only in scoring follow each other.
 
         Every checkpoint gets a clean cell for each way of scoring, and a control if it is attacked.
@@ -91,6 +93,7 @@ class Suite:
             paths: of the checkpoints.
             data: the images.
             rows: folded rows in one pass.
+            precision: of the networks.
 
         Raises:
             BenchError: a value in the suite, a checkpoint or published images are wrong.
@@ -98,7 +101,7 @@ class Suite:
         grid = [(entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)]
         cells: dict[Cell, None] = {}
         for path in paths:
-            for source, sigmas in self._sources(path, data).items():
+            for source, sigmas in self._sources(path, data, precision).items():
                 chosen = [(e, made) for e, made in grid if sigmas & set(e.sigma or self.spec.sigma)]
                 draws = {id(entry): self._draws(source, entry) for entry, _ in chosen}
                 every = tuple(dict.fromkeys(count for counts in draws.values() for count in counts))
@@ -127,11 +130,11 @@ class Suite:
         digest = hashlib.sha256(self.document.text.encode()).hexdigest()
         return {"suite": {"name": self.name, "sha256": f"sha256:{digest}"}}
 
-    def _sources(self, path: Path, data: ImageDataset) -> dict[Source, set[float | None]]:
+    def _sources(self, path: Path, data: ImageDataset, precision: str) -> dict[Source, set[float | None]]:
         """A checkpoint with every noise that is asked for, and what the suite calls that noise."""
         sources: dict[Source, set[float | None]] = {}
         for sigma in dict.fromkeys(sigma for e in self.entries for sigma in e.sigma or self.spec.sigma):
-            source = Source.of(path, data, sigma=sigma, noise=self.spec.noise)
+            source = Source.of(path, data, sigma=sigma, noise=self.spec.noise, precision=precision)
             sources.setdefault(source, set()).add(sigma)
         return sources
 

@@ -9,6 +9,7 @@ import torch
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.cell import CellResult, Made, blank_row, judge, perturb
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.results.examples import EXAMPLES, Examples
@@ -25,9 +26,9 @@ class Worker:
     not suffice, the batch is halved, for perturbing and scoring each, and stays so.
     """
 
-    def __init__(self, data: ImageDataset, device: str, images: Progress = SILENT) -> None:
+    def __init__(self, data: ImageDataset, compute: Compute, images: Progress = SILENT) -> None:
         self._data = data
-        self._device = device
+        self._compute = compute
         self._images = images
         self._model: tuple[Source, Classifier] | None = None
         self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
@@ -66,7 +67,7 @@ class Worker:
     def _load(self, source: Source) -> Classifier:
         if self._model is None or self._model[0] != source:
             self._model = self._made = None  # before the next is loaded: they need not fit together
-            self._model = source, source.load(self._device)
+            self._model = source, source.load(self._compute)
         return self._model[1]
 
     def _perturb(self, cell: Cell, model: Classifier) -> Made:

@@ -1,0 +1,53 @@
+"""How networks are computed: what changes numbers, and what must not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from builders import make_data, make_model
+
+import robustbench_sde as rb
+from robustbench_sde.data import to_float
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.probabilities import log_mean, log_probabilities
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.suite.cells import Cell, Source
+
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+
+
+def test_the_noise_backend_changes_no_bit():
+    """Logits with noise from the device are those with noise from the host."""
+    model, data = make_model(), make_data()
+    logits = [
+        twin.logits(to_float(data.images), data.ids, Draws(0, Stream.SCORE, range(3)))
+        for twin in (model, model.with_compute(Compute(noise_backend="device")))
+    ]
+    assert torch.equal(*logits)
+
+
+def test_precision_is_part_of_a_cells_key(digits):
+    """bf16 has other numbers, so it is another cell; fp32 is the default."""
+    path = CHECKPOINTS / "digits-ode.safetensors"
+    keys = [
+        Cell(Source.of(path, digits, **given), Clean(), ScoreSettings()).key(digits)
+        for given in ({}, {"precision": "fp32"}, {"precision": "bf16"})
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize("name", ["ode", "additive", "multiplicative", "dropout"])
+def test_bf16_decides_as_fp32(digits, name):
+    """On 100 clean digits and 8 draws every decision of every shipped checkpoint is the same."""
+    data = digits.subset(100)
+    draws = Draws(0, Stream.SCORE, range(8))
+    decisions = [
+        log_mean(log_probabilities(model, to_float(data.images), data.ids, draws, rows=256)).argmax(1)
+        for model in (
+            rb.load_checkpoint(CHECKPOINTS / f"digits-{name}.safetensors", precision=precision)
+            for precision in ("fp32", "bf16")
+        )
+    ]
+    assert torch.equal(*decisions)
