@@ -1,4 +1,4 @@
-"""Exit codes and the one exception that users see as a sentence."""
+"""Exit codes, and what users see as a sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -36,6 +36,10 @@ class InvalidEvaluationError(BenchError):
     """A control, verification or audit failed: the numbers must not be used."""
 
     exit_code = ExitCode.INVALID
+
+
+class BenchWarning(UserWarning):
+    """Something that the user should know and that stops nothing; the program prints it as one line."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:

@@ -8,7 +8,7 @@ from robustbench_sde.errors import BenchError
 
 def test_names():
     """The data sets that the documentation promises."""
-    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder cifar10.1"
+    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder npz cifar10.1"
     assert list(DATASETS) == expected.split()
 
 
@@ -28,6 +28,7 @@ def test_images_takes_the_fixed_subset():
         ("", {}, "known: cifar10,"),
         ("image-folder", {}, "needs a path; write image-folder:PATH"),
         ("image-folder:", {}, "needs a path"),
+        ("npz", {}, "needs a path; write npz:PATH"),
         ("digits", {"split": "tests"}, "unknown split 'tests'; did you mean 'test'?"),
         ("digits", {"images": 0}, "images must be at least 1, not 0"),
         ("digits", {"images": 361}, "361 images asked for; dataset 'digits' has 360 in test"),

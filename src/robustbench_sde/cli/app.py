@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.report import report_command
 from robustbench_sde.cli.run import run_command
 from robustbench_sde.cli.train import train_command
-from robustbench_sde.errors import BenchError, ExitCode
+from robustbench_sde.errors import BenchError, BenchWarning, ExitCode
 from robustbench_sde.version import __version__
 
 #: What Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
@@ -58,6 +59,7 @@ def _root(
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _show_warning
     try:
         code = app(prog_name="sde-bench", standalone_mode=False)
     except BenchError as error:
@@ -71,6 +73,17 @@ def main() -> None:
     if code == ExitCode.INTERRUPTED:
         _fail("interrupted; the same command goes on where this one stopped", ExitCode.INTERRUPTED)
     raise SystemExit(int(code or ExitCode.OK))
+
+
+_show_foreign = warnings.showwarning
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Ours as one line; others as Python shows them."""
+    if issubclass(category, BenchWarning):
+        print(f"sde-bench: {message}", file=sys.stderr)
+    else:
+        _show_foreign(message, category, *where, **more)
 
 
 def _interrupt(*_: Any) -> None:

@@ -34,7 +34,7 @@ def corrupt_command(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set by name, or image-folder:PATH; default: digits, or what --official corrupts.",
+            help="As everywhere; default: digits, or what --official corrupts.",
             rich_help_panel="Data",
         ),
     ] = None,

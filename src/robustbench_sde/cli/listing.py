@@ -1,12 +1,17 @@
 """`sde-bench list` and `sde-bench show`."""
 
+import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.plugins import Plugins, provider
+
+_T = TypeVar("_T")
 
 
 def list_command(
@@ -15,7 +20,7 @@ def list_command(
     ],
     json: o.Json = False,
 ) -> None:
-    """Say what exists.
+    """Say what exists, plug-ins included. One that cannot be used gets a line on stderr.
 
     [bold]Example:[/bold] sde-bench list attacks
     """
@@ -26,6 +31,7 @@ def list_command(
         "checkpoints": _checkpoints,
         "corruptions": _corruptions,
         "datasets": _datasets,
+        "models": _models,
         "presets": _presets,
         "rules": _rules,
         "suites": _suites,
@@ -70,10 +76,15 @@ def show_command(
 
 
 def _attacks() -> dict[str, str]:
-    from robustbench_sde.perturbations.attacks import ATTACKS
+    from robustbench_sde.perturbations.attacks import ATTACK_PLUGINS, ATTACKS
+    from robustbench_sde.perturbations.attacks.base import Attack
 
-    ours = {name: _first_line(attack) + f" ({', '.join(attack.norms)})" for name, attack in ATTACKS.items()}
-    return ours | {"foolbox:NAME": "An attack of foolbox by its class name, LinfPGD say, scored by us."}
+    def line(attack: type[Attack]) -> str:
+        return f"{_first_line(attack)} ({', '.join(attack.norms)})"
+
+    ours = {name: line(attack) for name, attack in ATTACKS.items()}
+    foolbox = {"foolbox:NAME": "An attack of foolbox by its class name, LinfPGD say, scored by us."}
+    return ours | foolbox | _plugins(ATTACK_PLUGINS, ATTACKS, line)
 
 
 def _checkpoints() -> dict[str, str]:
@@ -89,23 +100,35 @@ def _checkpoints() -> dict[str, str]:
 
 
 def _corruptions() -> dict[str, str]:
-    from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, PLAIN
+    from robustbench_sde.perturbations.corruptions.registry import (
+        CORRUPTION_PLUGINS,
+        CORRUPTIONS,
+        PLAIN,
+        Corruption,
+    )
 
-    graded = {
-        name: f"{corruption.group}{', extra' * (not corruption.benchmark)}: {_first_line(corruption.recipe)}"
-        for name, corruption in CORRUPTIONS.items()
-    }
+    def line(corruption: Corruption) -> str:
+        return f"{corruption.group}{', extra' * (not corruption.benchmark)}: {_first_line(corruption.recipe)}"
+
+    graded = {name: line(corruption) for name, corruption in CORRUPTIONS.items()}
     plain = {
         f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
         for name, perturbation in PLAIN.items()
     }
-    return graded | plain
+    return graded | plain | _plugins(CORRUPTION_PLUGINS, CORRUPTIONS, line)
 
 
 def _datasets() -> dict[str, str]:
-    from robustbench_sde.data import DATASETS
+    from robustbench_sde.data.registry import DATASET_PLUGINS, DATASETS
 
-    return {name: entry.summary for name, entry in DATASETS.items()}
+    ours = {name: entry.summary for name, entry in DATASETS.items()}
+    return ours | _plugins(DATASET_PLUGINS, DATASETS, lambda entry: entry.summary)
+
+
+def _models() -> dict[str, str]:
+    from robustbench_sde.models.plugins import MODEL_PLUGINS
+
+    return _plugins(MODEL_PLUGINS, (), _first_line)
 
 
 def _presets() -> dict[str, str]:
@@ -128,5 +151,13 @@ def _suites() -> dict[str, str]:
     return {name: Suite.read(name).spec.description for name in shipped_suites()}
 
 
+def _plugins(plugins: Plugins[_T], built_in: Collection[str], line: Callable[[_T], str]) -> dict[str, str]:
+    """What plug-ins add, each with its package; those that cannot be used are told on stderr."""
+    entries, problems = plugins.all(built_in)
+    for problem in problems:
+        print(f"sde-bench: {problem}", file=sys.stderr)
+    return {name: f"{line(entry)} [{provider(plugins.kind, name)}]" for name, entry in entries.items()}
+
+
 def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().splitlines()[0]
+    return next(iter((thing.__doc__ or "").strip().splitlines()), "")

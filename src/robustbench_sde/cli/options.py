@@ -18,7 +18,10 @@ _SCORING = "Scoring"
 _OUTPUT = "Output"
 CORRUPTION = "Corruption"
 
-Dataset = Annotated[str, typer.Option(help="Data set by name, or image-folder:PATH.", rich_help_panel=_DATA)]
+Dataset = Annotated[
+    str,
+    typer.Option(help="Data set by name, image-folder:PATH or npz:FILE.", rich_help_panel=_DATA),
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the files of the data sets are.", rich_help_panel=_DATA)
 ]

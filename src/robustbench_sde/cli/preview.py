@@ -12,7 +12,9 @@ _ATTACK = "Attack"
 
 
 def preview_command(
-    dataset: Annotated[str, typer.Argument(help="Data set by name, or image-folder:PATH.")] = "digits",
+    dataset: Annotated[
+        str, typer.Argument(help="Data set by name, image-folder:PATH or npz:FILE.")
+    ] = "digits",
     corruption: Annotated[
         str | None,
         typer.Option(

@@ -20,6 +20,14 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32) / 255
 
 
+def allocate(count: int, channels: int, height: int, width: int) -> Tensor:
+    """An empty (count, channels, height, width) uint8. Raises BenchError where memory cannot hold it."""
+    try:
+        return torch.empty((count, channels, height, width), dtype=torch.uint8)
+    except RuntimeError:
+        raise BenchError(f"{count} images of {height}x{width} do not fit into memory") from None
+
+
 def keyed_ranks(count: int, key: int) -> npt.NDArray[np.uint64]:
     """`count` fixed 64-bit numbers; the first k are the same for every count.
 
@@ -133,7 +141,7 @@ def fingerprint_of(images: Tensor, labels: Tensor) -> str:
     for tensor, dtype in ((images, "|u1"), (labels, "<i8")):
         values = np.ascontiguousarray(tensor.numpy()).astype(dtype, copy=False)
         digest.update(f"{dtype}{list(values.shape)}".encode())
-        digest.update(values.tobytes())
+        digest.update(values.data)
     return f"sha256:{digest.hexdigest()}"
 
 

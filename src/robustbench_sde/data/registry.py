@@ -1,4 +1,7 @@
-"""Data sets by name. A new one is a function that returns an `ImageDataset` and an entry in `DATASETS`."""
+"""Data sets by name. A new one is a function that returns an `ImageDataset` and an entry in `DATASETS`.
+
+A plug-in's is a function of a `Request`, under the entry point group ``robustbench_sde.datasets``.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -9,18 +12,21 @@ from pathlib import Path
 from robustbench_sde.data.dataset import ImageDataset
 from robustbench_sde.data.digits import load_digits
 from robustbench_sde.data.image_folder import load_image_folder
+from robustbench_sde.data.npz import load_npz
 from robustbench_sde.data.official import OFFICIAL, load_cifar10_1
 from robustbench_sde.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.plugins import Plugins
 
 SPLITS = ("train", "test")
 #: environment variable that names the folder of downloaded data sets
 DATA_DIR_VARIABLE = "SDE_BENCH_DATA"
 DEFAULT_DATA_DIR = Path("~/.cache/sde-bench-data")
 IMAGE_FOLDER = "image-folder"
+NPZ = "npz"
 CIFAR10_1 = "cifar10.1"
-#: data sets that are named with the folder they are in
-_IN_FOLDERS = (IMAGE_FOLDER, CIFAR10_1)
+#: data sets that are named with the folder or file they are in
+_BY_PATH = (IMAGE_FOLDER, NPZ, CIFAR10_1)
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Request:
     data_dir: Path
     #: whether to fetch missing files
     download: bool
-    #: what follows ``image-folder:`` or ``cifar10.1:``
-    folder: Path
+    #: what follows the colon of ``image-folder:PATH``; None without one
+    path: Path | None
     #: (H, W) to resize to
     image_size: tuple[int, int] | None
 
@@ -62,13 +68,49 @@ DATASETS: Mapping[str, Entry] = {
     },
     IMAGE_FOLDER: Entry(
         "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
-        lambda request: load_image_folder(request.folder, request.split, request.image_size),
+        lambda request: load_image_folder(_path(request), request.split, request.image_size),
+    ),
+    NPZ: Entry(
+        "npz:FILE with arrays x and y, or x_train, y_train, x_test and y_test",
+        lambda request: load_npz(_path(request), request.split),
     ),
     CIFAR10_1: Entry(
         "cifar10.1:PATH with the .npy files of CIFAR-10.1 (v6, else v4); test images only",
-        lambda request: load_cifar10_1(request.folder, request.split),
+        lambda request: load_cifar10_1(_path(request), request.split),
     ),
 }
+
+
+def _path(request: Request) -> Path:
+    assert request.path is not None  # `load_dataset` has seen to it
+    return request.path
+
+
+def _from_plugin(name: str, load: object) -> Entry:
+    if not callable(load):
+        raise BenchError(f"it is {load!r}; it must be a function of a Request that returns an ImageDataset")
+    summary = next(iter((load.__doc__ or "").strip().splitlines()), "")
+
+    def checked(request: Request) -> ImageDataset:
+        try:
+            data = load(request)
+        except BenchError:
+            raise
+        except Exception as error:
+            raise BenchError(
+                f"dataset {name!r} failed in its plug-in: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(data, ImageDataset) or data.name.partition(":")[0] != name:
+            given = f"one called {data.name!r}" if isinstance(data, ImageDataset) else type(data).__name__
+            raise BenchError(
+                f"dataset {name!r}: its plug-in returned {given}, not an ImageDataset of that name"
+            )
+        return data
+
+    return Entry(summary, checked)
+
+
+DATASET_PLUGINS = Plugins("datasets", _from_plugin)
 
 
 def load_dataset(
@@ -83,7 +125,7 @@ def load_dataset(
     """A data set by name, as `sde-bench --dataset` takes it.
 
     Args:
-        name: a key of `DATASETS`; an image folder as ``image-folder:PATH``.
+        name: a key of `DATASETS`, or a plug-in's; files of your own as ``image-folder:PATH`` or ``npz:FILE``.
         split: ``train`` or ``test``.
         images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
         data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
@@ -96,24 +138,26 @@ def load_dataset(
     kind, colon, path = name.partition(":")
     if kind in OFFICIAL:
         raise BenchError(f"dataset {kind!r} holds corrupted images; use sde-bench corrupt --official {name}")
-    if kind not in DATASETS or (colon and kind not in _IN_FOLDERS):
-        raise unknown_name("dataset", name, DATASETS)
+    plugin = None if kind in DATASETS else DATASET_PLUGINS.find(kind)
+    entry = DATASETS.get(kind) or plugin
+    if entry is None or (colon and kind in DATASETS and kind not in _BY_PATH):
+        raise unknown_name("dataset", name, [*DATASETS, *DATASET_PLUGINS.names()])
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     if images is not None and images < 1:
         raise BenchError(f"images must be at least 1, not {images}")
-    if kind in _IN_FOLDERS and not path:
+    if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
-    if kind != IMAGE_FOLDER and image_size is not None:
+    if kind != IMAGE_FOLDER and plugin is None and image_size is not None:
         raise BenchError(f"--image-size resizes an image folder only; dataset {name!r} has one size")
     request = Request(
         split=split,
         data_dir=_data_dir(data_dir),
         download=download,
-        folder=Path(path).expanduser(),
+        path=Path(path).expanduser() if path else None,
         image_size=_height_and_width(image_size),
     )
-    data = DATASETS[kind].load(request)
+    data = entry.load(request)
     return data if images is None else data.subset(images)
 
 

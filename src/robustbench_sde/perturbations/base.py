@@ -133,6 +133,11 @@ class Perturbation(ABC):
         """The ball that every perturbed image must be in; None where there is none."""
         return None
 
+    @property
+    def provider(self) -> str:
+        """Package and version of the plug-in that it comes from; empty for ours."""
+        return ""
+
     def _batches(self, count: int, rows: int, stochastic: bool) -> Iterator[slice]:
         size = max(1, rows // self.draws_per_pass(stochastic))
         return (slice(start, start + size) for start in range(0, count, size))

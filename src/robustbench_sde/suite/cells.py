@@ -84,6 +84,8 @@ class Cell:
             "perturbation": repr(self.perturbation),
             "scoring": [self.settings.draws, self.settings.rule, self.settings.seed],
         }
+        if self.perturbation.provider:  # another version of a plug-in is other work
+            parts["plugin"] = self.perturbation.provider
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property

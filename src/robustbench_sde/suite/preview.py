@@ -12,7 +12,8 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.perturbations.corruptions import CORRUPTIONS, corrupt, select
+from robustbench_sde.perturbations.corruptions import corrupt, select
+from robustbench_sde.perturbations.corruptions.registry import has_severities
 from robustbench_sde.progress import SILENT, Progress
 
 
@@ -51,7 +52,7 @@ def corrupted(
         return list(corrupt(data.images[which], name, severity, image_ids=ids, seed=seed, **options))  # type: ignore[arg-type]
 
     def levels(name: str) -> Sequence[int]:
-        return severities if name in CORRUPTIONS else severities[:1]
+        return severities if has_severities(name) else severities[:1]
 
     whole, clean = slice(None), list(data.images)
     headings = ["clean", *(f"severity {severity}" for severity in severities)]
@@ -59,7 +60,7 @@ def corrupted(
         (name,) = chosen
         columns = [clean, *(images(name, severity, whole) for severity in levels(name))]
         labels = [data.class_names[label] for label in data.labels.tolist()]
-        if name not in CORRUPTIONS:
+        if not has_severities(name):
             headings = ["clean", name]
         return Sheet(labels, headings, [list(row) for row in zip(*columns, strict=True)])
     if len(severities) == 1:

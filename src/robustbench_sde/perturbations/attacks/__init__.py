@@ -1,4 +1,7 @@
-"""Attacks by name. A new one is one file here and one line in `ATTACKS`."""
+"""Attacks by name. A new one is one file here and one line in `ATTACKS`.
+
+A plug-in's is a class under the entry point group ``robustbench_sde.attacks``.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,6 +20,7 @@ from robustbench_sde.perturbations.attacks.noise import Noise
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 from robustbench_sde.perturbations.attacks.transfer import Transfer
+from robustbench_sde.plugins import Plugins
 
 ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
     {
@@ -39,17 +43,31 @@ ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
 )
 
 
+def _from_plugin(name: str, kind: object) -> type[Attack]:
+    if not (isinstance(kind, type) and issubclass(kind, Attack)):
+        raise BenchError(f"it is {kind!r}; it must be a subclass of Attack")
+    if getattr(kind, "name", None) != name:
+        raise BenchError(
+            f"the name of its class is {getattr(kind, 'name', None)!r}; it must be that of the entry"
+        )
+    return kind
+
+
+ATTACK_PLUGINS = Plugins("attacks", _from_plugin)
+
+
 def attack_kind(name: str) -> type[Attack]:
-    """The class of the attack called `name`, one of `ATTACKS` or ``foolbox:<class name>``.
+    """The class of the attack called `name`: one of `ATTACKS`, ``foolbox:<class name>``, or a plug-in's.
 
     Raises:
-        BenchError: there is no such attack, or foolbox's cannot be run here.
+        BenchError: there is no such attack, or foolbox's or the plug-in's cannot be used.
     """
     if name.startswith(PREFIX):
         return foolbox_kind(name.removeprefix(PREFIX))
-    if name not in ATTACKS:
-        raise unknown_name("attack", name, ATTACKS)
-    return ATTACKS[name]
+    kind = ATTACKS.get(name) or ATTACK_PLUGINS.find(name)
+    if kind is None:
+        raise unknown_name("attack", name, [*ATTACKS, *ATTACK_PLUGINS.names()])
+    return kind
 
 
 def make_attack(name: str, **parameters: Any) -> Attack:

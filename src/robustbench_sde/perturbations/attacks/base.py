@@ -17,6 +17,7 @@ from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm, per_image
+from robustbench_sde.plugins import provider
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 
@@ -81,6 +82,10 @@ class Attack(Perturbation):
     @property
     def budget(self) -> Ball | None:
         return None if self.eps is None else Ball(get_norm(self.norm), self.eps)
+
+    @property
+    def provider(self) -> str:
+        return "" if type(self).__module__.startswith("robustbench_sde.") else provider("attacks", self.name)
 
     def draws_per_pass(self, stochastic: bool) -> int:
         return self.eot_draws if stochastic else 1
@@ -206,6 +211,10 @@ class Control(Perturbation):
     @property
     def budget(self) -> Ball | None:
         return Ball(get_norm(self.attack.norm), 0.0)
+
+    @property
+    def provider(self) -> str:
+        return self.attack.provider
 
     def draws_per_pass(self, stochastic: bool) -> int:
         return self.attack.draws_per_pass(stochastic)

@@ -29,7 +29,7 @@ def corrupt(
 
     Args:
         images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device.
-        name: one of `CORRUPTIONS`, or a plain perturbation with its parameter, as `gaussian:0.1`.
+        name: one of `CORRUPTIONS`, a plain perturbation with its parameter as `gaussian:0.1`, or a plug-in's.
         severity: 1 to 5, or 0 for the images as they are. Plain perturbations ignore it.
         image_ids: (B,) keys of the random numbers; 0 .. B - 1 if not given.
         seed: any integer.
@@ -62,7 +62,7 @@ def corrupt(
         return images.clone()
 
     if isinstance(perturbation, Corruption):
-        parameters = chosen.parameters(name, severity)
+        parameters = perturbation.parameters(chosen, severity)
     else:
         assert parameter is not None
         severity, parameters = 0, (parameter,)

@@ -14,8 +14,9 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.corruptions.apply import corrupt
 from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
-from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, select
+from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, has_severities, select
 from robustbench_sde.perturbations.corruptions.severities import choose_family
+from robustbench_sde.plugins import provider
 
 
 class _Graded(Perturbation):
@@ -38,8 +39,8 @@ class _Graded(Perturbation):
 class Corrupted(_Graded):
     """Images under one corruption at one severity.
 
-    Published corruptions are stored as uint8, so images are corrupted as uint8 and truncated. Plain
-    perturbations (`gaussian:0.1`), which are there to be compared with theory, stay floats.
+    Published corruptions are stored as uint8, so images are corrupted as uint8 and truncated, as are those of
+    plug-ins. Plain perturbations (`gaussian:0.1`), which are there to be compared with theory, stay floats.
     """
 
     name = "corruption"
@@ -60,9 +61,14 @@ class Corrupted(_Graded):
             raise BenchError(f"severity is {self.severity}; it must be a whole number from 1 to 5")
         choose_family(self.family, 1)
 
+    @property
+    def provider(self) -> str:
+        ours = self.corruption in CORRUPTIONS or self.severity is None
+        return "" if ours else provider("corruptions", self.corruption)
+
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        published = self.corruption in CORRUPTIONS
-        images = (batch.images * 255).round().to(torch.uint8) if published else batch.images
+        graded = has_severities(self.corruption)
+        images = (batch.images * 255).round().to(torch.uint8) if graded else batch.images
         corrupted = corrupt(
             images,
             self.corruption,
@@ -72,7 +78,7 @@ class Corrupted(_Graded):
             family=self.family,
             frost_dir=self.frost_dir,
         )
-        return Perturbed.free(to_float(corrupted) if published else corrupted)
+        return Perturbed.free(to_float(corrupted) if graded else corrupted)
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def make_corruptions(
         raise BenchError(f"{frost_dir} lacks frost photographs; it needs {', '.join(PHOTOGRAPHS)}")
     made: list[Perturbation] = []
     for name in select(names):
-        if name in CORRUPTIONS:
+        if has_severities(name):
             photographs = frost_dir if name == "frost" else None  # which no other one needs
             made += [Corrupted(name, severity, family, photographs) for severity in severities]
         else:

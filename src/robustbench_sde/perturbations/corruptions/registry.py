@@ -1,4 +1,8 @@
-"""Every corruption by name: a new one is a recipe, a line here and its parameters in severities.py."""
+"""Every corruption by name: a new one is a recipe, a line here and its parameters in severities.py.
+
+A plug-in's is a `Corruption` with parameters of its own, under the entry point group
+``robustbench_sde.corruptions``.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -7,6 +11,8 @@ from types import MappingProxyType
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.perturbations.corruptions import blur, digital, noise, plain, weather
 from robustbench_sde.perturbations.corruptions.colour import Recipe
+from robustbench_sde.perturbations.corruptions.severities import Family, Parameters
+from robustbench_sde.plugins import Plugins
 
 #: The groups of the benchmark, in its order.
 GROUPS = ("noise", "blur", "weather", "digital")
@@ -14,14 +20,22 @@ GROUPS = ("noise", "blur", "weather", "digital")
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption with published severities."""
+    """A corruption with severities 1 to 5."""
 
     name: str
     #: noise, blur, weather or digital
     group: str
     recipe: Recipe = field(repr=False)
-    #: one of the 15 of the benchmark; otherwise one of the 4 extra ones
+    #: one of the 15 of the benchmark
     benchmark: bool = True
+    #: parameters of the recipe at severities 1 to 5; None: those of the family (severities.py)
+    severities: tuple[Parameters, ...] | None = None
+
+    def parameters(self, family: Family, severity: int) -> Parameters:
+        """What the recipe takes at `severity` 1 to 5."""
+        if self.severities is None:
+            return family.parameters(self.name, severity)
+        return self.severities[severity - 1]
 
 
 _ALL = (
@@ -74,10 +88,24 @@ PLAIN = MappingProxyType(
 )
 
 
+def _from_plugin(name: str, corruption: object) -> Corruption:
+    if not isinstance(corruption, Corruption):
+        raise BenchError(f"it is {corruption!r}; it must be a Corruption")
+    if corruption.name != name:
+        raise BenchError(f"its name is {corruption.name!r}; it must be that of the entry")
+    if corruption.benchmark or corruption.severities is None or len(corruption.severities) != 5:
+        raise BenchError("it must have benchmark=False and severities of 5 tuples of parameters")
+    return corruption
+
+
+CORRUPTION_PLUGINS = Plugins("corruptions", _from_plugin)
+
+
 def select(text: str) -> list[str]:
     """The names that `text` stands for: "all", "benchmark", groups, names and comma lists of these.
 
     Plain perturbations go by name and parameter (`rotation:15`). A name is given once, where it comes first.
+    Plug-ins go by name only: what is installed does not change what "all" or a group means.
 
     Raises:
         BenchError: a word is none of these.
@@ -87,12 +115,19 @@ def select(text: str) -> list[str]:
 
 
 def find(name: str) -> tuple[Corruption | PlainPerturbation, float | None]:
-    """The perturbation called `name`, with its parameter if it is a plain one."""
+    """The perturbation called `name`, with its parameter if it is a plain one.
+
+    Raises:
+        BenchError: there is none, its parameter is no number, or the plug-in cannot be used.
+    """
     if name in CORRUPTIONS:
         return CORRUPTIONS[name], None
     kind, _, value = name.partition(":")
     if kind not in PLAIN:
-        raise unknown_name("corruption", name, [*CORRUPTIONS, *_plain_names()])
+        plugin = CORRUPTION_PLUGINS.find(name)
+        if plugin is None:
+            raise unknown_name("corruption", name, _names())
+        return plugin, None
     perturbation = PLAIN[kind]
     try:
         parameter = float(value)
@@ -104,6 +139,11 @@ def find(name: str) -> tuple[Corruption | PlainPerturbation, float | None]:
     return perturbation, parameter
 
 
+def has_severities(name: str) -> bool:
+    """Whether the perturbation called `name` is a `Corruption`. Raises as `find`."""
+    return isinstance(find(name)[0], Corruption)
+
+
 def _expand(word: str) -> list[str]:
     if word == "all":
         return list(CORRUPTIONS)
@@ -111,11 +151,12 @@ def _expand(word: str) -> list[str]:
         return [name for name, corruption in CORRUPTIONS.items() if corruption.benchmark]
     if word in GROUPS:
         return [name for name, corruption in CORRUPTIONS.items() if corruption.group == word]
-    if word in CORRUPTIONS or word.partition(":")[0] in PLAIN:
+    if word in _names() or word.partition(":")[0] in PLAIN:
         find(word)
         return [word]
-    raise unknown_name("corruption", word, ["all", "benchmark", *GROUPS, *CORRUPTIONS, *_plain_names()])
+    raise unknown_name("corruption", word, ["all", "benchmark", *GROUPS, *_names()])
 
 
-def _plain_names() -> list[str]:
-    return [f"{name}:{perturbation.parameter}" for name, perturbation in PLAIN.items()]
+def _names() -> list[str]:
+    plain = [f"{name}:{perturbation.parameter}" for name, perturbation in PLAIN.items()]
+    return [*CORRUPTIONS, *CORRUPTION_PLUGINS.names(), *plain]

@@ -1,0 +1,89 @@
+"""Plug-ins: what other installed packages add to the registries of this one, by name (docs/your-data.md).
+
+A package declares entry points in the groups ``robustbench_sde.datasets``, ``robustbench_sde.models``,
+``robustbench_sde.attacks`` and ``robustbench_sde.corruptions``. Its code is imported only when somebody asks
+for a name that is not built in, or for a listing.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar
+
+from robustbench_sde.errors import BenchError
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Plugins(Generic[_T]):
+    """The plug-ins of one registry."""
+
+    #: ``datasets``, ``models``, ``attacks`` or ``corruptions``
+    kind: str
+    #: turns (name, what the entry point refers to) into an entry; raises BenchError where it cannot be one
+    accept: Callable[[str, object], _T]
+
+    def names(self) -> list[str]:
+        """All names on offer, whether or not they can be loaded."""
+        return sorted({point.name for point in _installed(self.kind)})
+
+    def find(self, name: str) -> _T | None:
+        """The entry called `name`; None where no package offers it. Imports the package.
+
+        Raises:
+            BenchError: the package cannot be imported, offers something else, or two packages offer the name.
+        """
+        points = [point for point in _installed(self.kind) if point.name == name]
+        if not points:
+            return None
+        packages = sorted(_package(point) for point in points)
+        if len(points) > 1:
+            raise BenchError(
+                f"plug-in {name!r} ({self.kind}) is offered by {' and '.join(packages)}; keep one"
+            )
+        try:
+            return self.accept(name, points[0].load())
+        except BenchError as error:
+            reason = str(error)
+        except (Exception, SystemExit) as error:  # whatever its import may raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+        raise BenchError(f"plug-in {name!r} ({self.kind}) of {packages[0]} cannot be used: {reason}")
+
+    def all(self, built_in: Collection[str] = ()) -> tuple[dict[str, _T], list[str]]:
+        """Every entry that can be used, by name, and a sentence about each of the others.
+
+        Args:
+            built_in: names that no plug-in can take.
+        """
+        entries: dict[str, _T] = {}
+        problems: list[str] = []
+        for name in self.names():
+            if name in built_in:
+                package = provider(self.kind, name)
+                problems.append(
+                    f"plug-in {name!r} ({self.kind}) of {package} is ignored: the name is built in"
+                )
+                continue
+            try:
+                found = self.find(name)
+            except BenchError as error:
+                problems.append(str(error))
+            else:
+                entries |= {} if found is None else {name: found}
+        return entries, problems
+
+
+def provider(kind: str, name: str) -> str:
+    """Package and version that offer `name`; empty where none does."""
+    return next((_package(point) for point in _installed(kind) if point.name == name), "")
+
+
+@cache
+def _installed(kind: str) -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=f"robustbench_sde.{kind}"))
+
+
+def _package(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
