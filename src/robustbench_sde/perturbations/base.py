@@ -5,8 +5,10 @@ A subclass writes `_perturb` for one batch and can skip none of it (a template m
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from pathlib import Path
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -137,6 +139,14 @@ class Perturbation(ABC):
     def provider(self) -> str:
         """Package and version of the plug-in that it comes from; empty for ours."""
         return ""
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads while it runs."""
+        return ()
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        """The same, reading each of its `files` at another place."""
+        return self
 
     def images_per_batch(self, rows: int, stochastic: bool) -> int:
         """Images in a batch of at most `rows` folded rows."""

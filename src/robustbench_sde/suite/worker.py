@@ -4,7 +4,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from robustbench_sde.results.examples import EXAMPLES, Examples
 from robustbench_sde.suite.cells import Cell, Source
 
 Phase = Literal["perturbing", "scoring"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 _T = TypeVar("_T")
 
 
@@ -63,9 +64,9 @@ class Worker:
         try:
             result = self._evaluate(cell)
         except InvalidEvaluationError as error:
-            return Outcome(cell, self._row_without_numbers(cell, f"invalid: {error}"))
+            return self._nothing(cell, f"invalid: {error}")
         except Exception as error:  # whatever it is, the other cells are worth their hours
-            return Outcome(cell, self._row_without_numbers(cell, f"failed: {_reason(error)}"))
+            return self._nothing(cell, f"failed: {reason(error)}")
         return Outcome(cell, result.row, result.records, self._examples(result))
 
     def _evaluate(self, cell: Cell) -> CellResult:
@@ -88,11 +89,10 @@ class Worker:
             result.images[:EXAMPLES].numpy(),
         )
 
-    def _row_without_numbers(self, cell: Cell, status: str) -> dict[str, Any]:
+    def _nothing(self, cell: Cell, status: str) -> Outcome:
         held = self._model
         model = held[1] if held is not None and held[0] == cell.source else None
-        row = blank_row(model, self._data, cell.perturbation, cell.settings)
-        return row | {"checkpoint": cell.source.path.stem, "status": status}
+        return nothing(cell, self._data, status, model)
 
     def _load(self, source: Source) -> Classifier:
         if self._model is None or self._model[0] != source:
@@ -141,7 +141,13 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _reason(error: Exception) -> str:
+def nothing(cell: Cell, data: ImageDataset, status: str, model: Classifier | None = None) -> Outcome:
+    """The outcome of a cell that has come to nothing; `model` where it could be loaded."""
+    row = blank_row(model, data, cell.perturbation, cell.settings)
+    return Outcome(cell, row | {"checkpoint": cell.source.path.stem, "status": status})
+
+
+def reason(error: Exception) -> str:
     """One line; of an error that nobody has foreseen also its kind and place."""
     text = " ".join(str(error).split())
     if isinstance(error, BenchError):
