@@ -6,11 +6,11 @@ The whole public interface; names are loaded on first use, so that importing the
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from robustbench_sde.errors import BenchError, ExitCode, InvalidEvaluationError
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.version import __version__
 
 if TYPE_CHECKING:
-    from robustbench_sde.api import Result, attack, score
+    from robustbench_sde.api import Result, as_classifier, as_module, attack, score
     from robustbench_sde.data import ImageDataset, load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
     from robustbench_sde.perturbations.corruptions.apply import corrupt
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _LAZY = {
     "ImageDataset": "robustbench_sde.data",
     "Result": "robustbench_sde.api",
+    "as_classifier": "robustbench_sde.api",
+    "as_module": "robustbench_sde.api",
     "attack": "robustbench_sde.api",
     "corrupt": "robustbench_sde.perturbations.corruptions.apply",
     "load_checkpoint": "robustbench_sde.models.checkpoint",
@@ -27,11 +29,12 @@ _LAZY = {
 
 __all__ = [
     "BenchError",
-    "ExitCode",
     "ImageDataset",
     "InvalidEvaluationError",
     "Result",
     "__version__",
+    "as_classifier",
+    "as_module",
     "attack",
     "corrupt",
     "load_checkpoint",

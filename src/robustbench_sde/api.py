@@ -1,16 +1,22 @@
 """The Python interface: what the commands do, on models and data in memory."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult, check_control, evaluate
 from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.models.adapter import Normalisation
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.examine import examine
+from robustbench_sde.models.plain_module import PlainModule
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
@@ -31,8 +37,47 @@ class Result:
     images: Tensor
 
 
+def as_classifier(
+    module: nn.Module,
+    data: ImageDataset,
+    *,
+    name: str = "",
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> RandomClassifier:
+    """Anybody's network, made ready to be evaluated; what is suspicious about it is a warning.
+
+    Whether it is deterministic, takes its noise as an argument, or has noise of its own is found out on the
+    first images of `data` (docs/your-model.md).
+
+    Args:
+        module: (B, C, H, W) floats to logits (B, classes), where it is; its mode is left alone.
+        data: the images that it is for.
+        name: what tables call it; the name of its class.
+        mean, std: of the normalisation that it expects of images in [0, 1], one number or one a channel.
+
+    Raises:
+        BenchError: it cannot be evaluated as it is; says why.
+    """
+    normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
+    interface, notes = examine(module, data, name=name or type(module).__name__, normalisation=normalisation)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return interface.around(module)
+
+
+def as_module(model: RandomClassifier, draws: int = 16, *, fixed: bool = False, seed: int = 0) -> PlainModule:
+    """A classifier as a plain `nn.Module`, for torchattacks, foolbox, ART or AutoAttack.
+
+    It returns the log of the mean probability over `draws` fresh draws, or always the same where `fixed`.
+    Score the images that an attack has made of it; believe nothing else that a library says about them
+    (`PlainModule`).
+    """
+    return PlainModule(model, draws, fixed=fixed, seed=seed)
+
+
 def attack(
-    model: RandomClassifier,
+    model: RandomClassifier | nn.Module,
     data: ImageDataset,
     attack: str = "pgd",
     *,
@@ -46,7 +91,7 @@ def attack(
     """Attack images and score them on draws that the attack never saw.
 
     Args:
-        model: a classifier, from `load_checkpoint` say.
+        model: a classifier, from `load_checkpoint` say, or a network of your own (`as_classifier`).
         data: what to attack, from `load_dataset`.
         attack: its name.
         score_draws: draws averaged to decide an image's class.
@@ -64,7 +109,7 @@ def attack(
         InvalidEvaluationError: the control differs from clean, or a perturbed image is invalid.
     """
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
-    chosen = make_attack(attack, **parameters)
+    chosen, model = make_attack(attack, **parameters), _ready(model, data)
     clean, control, attacked = (
         evaluate(model, data, perturbation, settings, progress=progress)
         for perturbation in (Clean(), Control(chosen), chosen)
@@ -74,7 +119,7 @@ def attack(
 
 
 def score(
-    model: RandomClassifier,
+    model: RandomClassifier | nn.Module,
     data: ImageDataset,
     images: Tensor | None = None,
     *,
@@ -87,7 +132,7 @@ def score(
     """Score anybody's perturbed images, or the clean ones.
 
     Args:
-        model: a classifier.
+        model: as in `attack`.
         data: labels, ids, and the originals that distances are measured from.
         images: (n, C, H, W) float32 in [0, 1] or uint8, in the order of `data`; None scores the originals.
         score_draws, rule, seed, batch_size, progress: as in `attack`.
@@ -96,13 +141,22 @@ def score(
         BenchError: images and data do not match.
         InvalidEvaluationError: an image is not finite or not in [0, 1].
     """
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    settings, model = ScoreSettings(score_draws, rule, seed, batch_size), _ready(model, data)
     if images is None:
         return _result(evaluate(model, data, Clean(), settings, progress=progress))
     if tuple(images.shape) != tuple(data.images.shape):
         raise BenchError(f"images are {tuple(images.shape)}, the data {tuple(data.images.shape)}")
     floats = to_float(images) if images.dtype == torch.uint8 else images
     return _result(evaluate(model, data, Given(floats, data.ids), settings, progress=progress))
+
+
+def _ready(model: RandomClassifier | nn.Module, data: ImageDataset) -> RandomClassifier:
+    foreign = isinstance(model, nn.Module) and not isinstance(model, Classifier)
+    return as_classifier(model, data) if foreign else model  # type: ignore[arg-type,return-value]
+
+
+def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(values) if isinstance(values, Sequence) else (float(values),)
 
 
 def _result(*cells: CellResult) -> Result:

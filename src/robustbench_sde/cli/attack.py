@@ -73,6 +73,9 @@ def attack_command(
         list[str] | None,
         typer.Option("--set", help="A parameter of one attack: ATTACK.NAME=VALUE.", rich_help_panel=_ATTACK),
     ] = None,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    normalize: o.Normalize = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -106,8 +109,8 @@ def attack_command(
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.cells import Source, attack_cells
-    from robustbench_sde.suite.run import run_cells
+    from robustbench_sde.suite.cells import attack_cells
+    from robustbench_sde.suite.local import run_cells
 
     shared = {
         "eot_draws": _draws(eot_draws),
@@ -122,8 +125,10 @@ def attack_command(
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
-    paths = o.find_checkpoints(checkpoints, data.name)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
+    sources = o.find_sources(
+        checkpoints, model, weights, normalize, data,
+        sigma=sigma, noise=noise, precision=precision, compute=compute,
+    )  # fmt: skip
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bars(quiet=quiet) as bars:

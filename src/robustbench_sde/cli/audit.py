@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import ExitCode
+from robustbench_sde.errors import BenchError, ExitCode
 
 _ATTACK = "Attack"
 
 
 def audit_command(
-    checkpoint: Annotated[Path, typer.Argument(help="A file, or the name of one in checkpoints/.")],
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="A file, or the name of one in checkpoints/; or give --model.")
+    ] = None,
     norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
     eps: Annotated[
         str | None,
@@ -25,6 +27,9 @@ def audit_command(
     eot_draws: Annotated[
         int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
     ] = 8,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    normalize: o.Normalize = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -58,16 +63,20 @@ def audit_command(
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.results.audits import Verdict, write_audit
-    from robustbench_sde.suite.cells import Source
 
     budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
     score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     settings = AuditSettings(norm, budget, steps, eot_draws, score)
     compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
-    (path,) = o.find_checkpoints([checkpoint], data.name)
-    source = Source.of(path, data, sigma=sigma, noise=noise, precision=precision)
-    folder = out or Path("reports") / f"audit-{path.stem}"
+    if (checkpoint is None) == (model is None):
+        raise BenchError("an audit is of one classifier: name a checkpoint or give --model")
+    named = None if checkpoint is None else [checkpoint]
+    (source,) = o.find_sources(
+        named, model, weights, normalize, data,
+        sigma=sigma, noise=noise, precision=precision, compute=compute,
+    )  # fmt: skip
+    folder = out or Path("reports") / f"audit-{source.path.stem}"
     with progress_bars(quiet=quiet) as bars:
         report = audit(source.load(compute), data, settings, sha256=source.sha256, bars=bars)
     written = write_audit(folder, report)

@@ -31,6 +31,9 @@ def corrupt_command(
         Path | None,
         typer.Option(help="A checkpoint whose errors mCE is relative to.", rich_help_panel=o.CORRUPTION),
     ] = None,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    normalize: o.Normalize = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +74,7 @@ def corrupt_command(
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, corruption_cells
     from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.run import run_cells
+    from robustbench_sde.suite.local import run_cells
 
     severities = o.parse_severities(severity)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
@@ -87,12 +90,14 @@ def corrupt_command(
     data = o.test_data(clean, data_dir, download, image_size, images)
     if published is not None:
         made = stored_corruptions(published, data, corruptions, severities)
-    paths = o.find_checkpoints(checkpoints, data.name)
     base = None if reference is None else o.find_checkpoints([reference], data.name)[0]
-    if base is not None and base.resolve() not in [path.resolve() for path in paths]:
-        paths = [base, *paths]
-    check_names(paths)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
+    sources = o.find_sources(
+        checkpoints, model, weights, normalize, data,
+        sigma=sigma, noise=noise, precision=precision, compute=compute,
+    )  # fmt: skip
+    if base is not None and base.resolve() not in [source.path.resolve() for source in sources]:
+        sources = [Source.of(base, data, sigma=sigma, noise=noise, precision=precision), *sources]
+    check_names([source.path for source in sources])
     cells = [cell for source in sources for cell in corruption_cells(source, made, settings)]
     folder = RunFolder(
         out or Path("reports") / f"corrupt-{run_name(data.name, [c.key(data) for c in cells])}"

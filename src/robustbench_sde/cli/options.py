@@ -1,5 +1,6 @@
 """Options that several commands share, spelled and explained alike, and what their text means."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
     from robustbench_sde.data import ImageDataset
+    from robustbench_sde.models.compute import Compute
+    from robustbench_sde.suite.cells import Source
 
 _SEVERITIES = ("1", "2", "3", "4", "5")
 
@@ -58,6 +61,32 @@ Sigma = Annotated[
 Noise = Annotated[
     bool,
     typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=_MODEL),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PKG.MODULE:FUNCTION",
+        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION. Imports and runs "
+        "that code, as no checkpoint ever does.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Its weights: .safetensors, a state dict (.pt, .pth), or a Hugging Face folder; only tensors "
+        "are read.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Normalize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MEAN,STD",
+        help="What it expects of images in [0, 1]: 0.5,0.5, or all means, then all deviations; default: as "
+        "they are.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 ScoreDraws = Annotated[
     int, typer.Option(help="Draws averaged to decide an image's class.", rich_help_panel=_SCORING)
@@ -139,6 +168,52 @@ def test_data(
 def checkpoints_here() -> list[Path]:
     """All checkpoints in ``checkpoints/``; states of unfinished trainings are not among them."""
     return [path for path in sorted(Path("checkpoints").glob("*.safetensors")) if ".state." not in path.name]
+
+
+def find_sources(
+    checkpoints: list[Path] | None,
+    model: str | None,
+    weights: Path | None,
+    normalize: str | None,
+    data: "ImageDataset",
+    *,
+    sigma: float | None,
+    noise: bool,
+    precision: str,
+    compute: "Compute",
+) -> "list[Source]":
+    """The checkpoints named and the module of --model; without either, all in ``checkpoints/``.
+
+    What the owner of the module should know is said on stderr.
+
+    Raises:
+        BenchError: one of them cannot be loaded or evaluated on `data`.
+    """
+    from robustbench_sde.suite.cells import Source
+
+    if model is None and (weights is not None or normalize is not None):
+        raise BenchError("--weights and --normalize belong to --model")
+    paths = [] if model is not None and not checkpoints else find_checkpoints(checkpoints, data.name)
+    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
+    if model is None:
+        return sources
+    from robustbench_sde.models.adapter import Normalisation
+    from robustbench_sde.models.factory import Factory
+    from robustbench_sde.suite.module_source import ModuleSource
+
+    if sigma is not None:
+        raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")
+    source = ModuleSource.made_by(
+        Factory.of(model, weights),
+        data,
+        normalisation=None if normalize is None else Normalisation.parse(normalize),
+        noise=noise,
+        precision=precision,
+        compute=compute,
+    )
+    for note in source.notes:
+        print(f"sde-bench: note: {note}", file=sys.stderr)
+    return [*sources, source]
 
 
 def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:

@@ -1,9 +1,6 @@
 """Checkpoints of other people's code, as ours. Nothing in a foreign file is executed."""
 
-import pickle
 import re
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +14,7 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.liu2020 import TIME_CHANNELS
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import ModelSpec, NoiseSpec, first_problem
+from robustbench_sde.models.weights import differences, read_weights
 from robustbench_sde.results.provenance import file_sha256
 
 #: Presets that there is a foreign format of.
@@ -67,7 +65,7 @@ def import_checkpoint(
     if noise not in _NOISE:
         hint = "; their dropout is a jump process: choose jump" if noise == "dropout" else ""
         raise BenchError(f"{unknown_name('noise', noise, _NOISE)}{hint}")
-    foreign = _read(path)
+    foreign = read_weights(path)
     flows = len({found[1] for name in foreign if (found := _FLOW.match(name))})
     weights = _renamed(path, foreign, flows, noise)
     spec = _spec(path, weights, data, preset, flows, _noise_term(path, foreign, noise, sigma))
@@ -81,20 +79,6 @@ def import_checkpoint(
     return header
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise BenchError(f"{path} does not exist")
-    try:
-        with warnings.catch_warnings(action="ignore"):  # what is wrong with the file is said once, below
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BenchError(f"{path} is not a file of tensors that torch can read safely: {reason}") from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise BenchError(f"{path} is not a state dict; save model.state_dict() and import that")
-    return {str(name): tensor for name, tensor in content.items()}
-
-
 def _renamed(path: Path, foreign: dict[str, Tensor], flows: int, noise: str) -> dict[str, Tensor]:
     """Our names; the weights of conv(t) part into those of the state and those of time."""
     names = dict(_ENDS)
@@ -105,13 +89,9 @@ def _renamed(path: Path, foreign: dict[str, Tensor], flows: int, noise: str) -> 
     expected = ours.keys() | {
         f"multiscale_flows.flows.{flow}.{name}" for flow in range(flows) for name in _NOISE[noise].values()
     }
-    problems = [
-        f"{what}: {', '.join(sorted(found))}"
-        for what, found in (("missing", expected - foreign.keys()), ("unexpected", foreign.keys() - expected))
-        if found
-    ]
-    if problems:
-        raise BenchError(f"{path} is not a liu2020 network with {noise} noise; {'; '.join(problems)}")
+    problem = differences(missing=expected - foreign.keys(), unexpected=foreign.keys() - expected)
+    if problem:
+        raise BenchError(f"{path} is not a liu2020 network with {noise} noise; {problem}")
     for old, new in ours.items():
         dimensions = 1 if "norm" in new or old.endswith("bias") else 2 if "linear" in new else 4
         if foreign[old].ndim != dimensions:

@@ -47,7 +47,7 @@ RECORDS = (
 SUMMARY = (
     Column("checkpoint", "str", "name of the checkpoint file, without its ending"),
     Column("dataset", "str", "name of the data set"),
-    Column("noise", "str", "diffusion term: none, additive, multiplicative, dropout"),
+    Column("noise", "str", "its terms, joined by +; none; of a module that is not ours, keyed or opaque"),
     Column("sigma", "float64", "noise scale at test time"),
     Column("perturbation", "str", "clean, control, or the name of an attack or corruption"),
     Column("norm", "str", "linf, l2, or empty"),

@@ -11,8 +11,8 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.checkpoint import load_checkpoint
-from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.results.provenance import file_sha256
@@ -56,7 +56,7 @@ class Source:
         own = model.sigma == trained.sigma  # then it is the same work, however it was asked for
         return cls(path, file_sha256(path), None if own else sigma, noise, precision, model.stochastic)
 
-    def load(self, compute: Compute) -> Classifier:
+    def load(self, compute: Compute) -> RandomClassifier:
         """The model, ready to be evaluated. Raises BenchError if the file is no longer the same."""
         if not self.path.exists() or file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable
 
 from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.suite.cells import Cell, Source
@@ -29,7 +29,7 @@ def estimate_seconds(cells: Iterable[Cell], data: ImageDataset, compute: Compute
     return total
 
 
-def passes(cell: Cell, model: Classifier) -> float:
+def passes(cell: Cell, model: RandomClassifier) -> float:
     """Passes of one draw that the perturbation of a cell takes for an image, in forward passes."""
     attack = cell.perturbation
     if isinstance(attack, Control):
@@ -45,7 +45,7 @@ def passes(cell: Cell, model: Classifier) -> float:
     return float(steps * capped.restarts)
 
 
-def _seconds_a_pass(model: Classifier, data: ImageDataset, rows: int) -> float:
+def _seconds_a_pass(model: RandomClassifier, data: ImageDataset, rows: int) -> float:
     """Wall time of one forward pass of one image and draw, in the better of two batches."""
     draws = Draws(0, Stream.AUDIT, range(8 if model.stochastic else 1))
     count = min(len(data), max(1, min(rows, 64) // len(draws)))

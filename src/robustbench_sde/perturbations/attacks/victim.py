@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch
@@ -162,7 +163,7 @@ class Victim:
         images = images.detach().requires_grad_()
         log_probs = self._log_probs(images, step, self.eot_draws)
         loss = (self._aim.sign * objective(log_mean(log_probs), self._aim.classes)).sum()
-        (gradient,) = torch.autograd.grad(loss, images)
+        gradient = self._at_images(loss, images)
         self.backward_passes[self._rows] += self.eot_draws
         return self._look(log_probs.detach()), gradient
 
@@ -177,11 +178,22 @@ class Victim:
             images = images.detach().requires_grad_()
             log_probs = self._log_probs(images, step + draw, 1)[0]
             at_class = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
-            parts.append(torch.autograd.grad(at_class.sum(), images)[0])
+            parts.append(self._at_images(at_class.sum(), images))
             weights.append(-cross_entropy(log_probs, self._aim.classes).detach())
             self.backward_passes[self._rows] += 1
         weight = torch.stack(weights)
         return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
+
+    def _at_images(self, loss: Tensor, images: Tensor) -> Tensor:
+        gradient = None
+        if loss.requires_grad:
+            (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+        if gradient is None:
+            raise BenchError(
+                f"no gradient of {self._model.name} reaches the images (detach, no_grad, rounding): use "
+                "attacks without gradients, square or noise say"
+            )
+        return gradient
 
     def _look(self, log_probs: Tensor) -> Look:
         return Look(*self._aim.margin_and_error(log_probs), log_mean(log_probs))

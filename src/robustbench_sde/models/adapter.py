@@ -1,0 +1,222 @@
+"""Other people's networks as an evaluation sees them: three kinds, by where their randomness comes from."""
+
+import copy
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, ClassVar, Literal, Protocol, Self, final, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.compute import Precision
+from robustbench_sde.models.forked import forked, seeds
+from robustbench_sde.sde.draws import BrownianPaths, Draws
+
+#: Draws of an image that an opaque module makes in one pass. Eight rows cost 1.2 times what they cost in a
+#: large batch, and are what an attack asks for by default.
+DRAWS_PER_PASS = 8
+
+
+@runtime_checkable
+class KeyedNoise(Protocol):
+    """A module that takes its noise as an argument, so that every draw can be keyed (docs/your-model.md)."""
+
+    def noise_shape(self, image_shape: tuple[int, int, int]) -> Sequence[int]:
+        """Shape of the standard normals that one forward pass of one image needs."""
+
+    def forward_with_noise(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Logits (rows, classes) of images (rows, C, H, W) and noise (rows, *noise_shape).
+
+        Row b depends on nothing but image b and noise b.
+        """
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(x - mean) / std, each one number or one per channel, for images in [0, 1]."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        if len(self.mean) != len(self.std) or not all(map(math.isfinite, numbers)) or min(self.std) <= 0:
+            raise BenchError(
+                f"normalize {self}: mean and std must be as many finite numbers, and std above 0"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "Normalisation":
+        """``0.5,0.5``, ``0,1/255``, or the means of all channels and then their deviations.
+
+        Raises:
+            BenchError: it is nothing of that.
+        """
+        try:
+            numbers = [float(Fraction(part.strip())) for part in text.split(",")]
+        except (ValueError, ZeroDivisionError) as error:
+            raise BenchError(f"normalize {text!r}: write mean,std as in 0.5,0.5 or 0,1/255") from error
+        if len(numbers) % 2:
+            raise BenchError(f"normalize {text!r} has {len(numbers)} numbers: as many means as deviations")
+        half = len(numbers) // 2
+        return cls(tuple(numbers[:half]), tuple(numbers[half:]))
+
+    def __str__(self) -> str:
+        return ",".join(f"{number:.6g}" for number in (*self.mean, *self.std))
+
+    def check(self, channels: int) -> None:
+        """Raises BenchError unless it fits images of so many channels."""
+        if len(self.mean) not in (1, channels):
+            raise BenchError(f"normalize {self} has {len(self.mean)} means; images have {channels} channels")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalised images (B, C, H, W)."""
+        mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
+#: Where the randomness of a module comes from, as the column `noise` of a table says it.
+NoiseSource = Literal["none", "keyed", "opaque"]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What is to be known about a module in order to evaluate it; `models.examine.examine` finds it out."""
+
+    #: what tables call it
+    name: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    noise: NoiseSource
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    #: of an opaque module: rows of a pass, all draws of one image; 1 where the rows of a pass share noise
+    draws_per_pass: int = DRAWS_PER_PASS
+    precision: Precision = "fp32"
+
+    def around(self, module: nn.Module) -> "ModuleClassifier":
+        """The module as a `RandomClassifier`."""
+        kinds: dict[str, type[Any]] = {"none": Deterministic, "keyed": Keyed, "opaque": Opaque}
+        made: ModuleClassifier = kinds[self.noise](module, self)
+        return made
+
+
+class ModuleClassifier(ABC):
+    """An `nn.Module` as a `RandomClassifier`. It is evaluated in eval mode and left in the mode it was in."""
+
+    stochastic: ClassVar[bool]
+    #: not ours to know
+    sigma: ClassVar[float] = math.nan
+
+    def __init__(self, module: nn.Module, interface: Interface) -> None:
+        self.module, self.interface = module, interface
+        self.name, self.noise = interface.name, interface.noise
+        self.image_shape, self.classes = interface.image_shape, interface.classes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module is."""
+        return device_of(self.module)
+
+    @final
+    def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]."""
+        bf16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.interface.precision == "bf16")
+        with evaluating(self.module), bf16:
+            return self._logits(self.interface.normalisation(images), image_ids, draws)
+
+    @abstractmethod
+    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """The same of normalised images."""
+
+
+class Deterministic(ModuleClassifier):
+    """Every draw is the same, and computed once."""
+
+    stochastic, sigma = False, 0.0
+
+    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        return logits_of(self.module(images)).expand(len(draws), -1, -1)
+
+
+class Keyed(ModuleClassifier):
+    """The module is handed its noise: all that `RandomClassifier` promises holds, draws are folded."""
+
+    stochastic = True
+    _noise_off = False
+
+    def with_noise(self, *, enabled: bool = True) -> Self:
+        """The same module; False gives it zeros for noise."""
+        twin = copy.copy(self)
+        twin._noise_off = not enabled
+        return twin
+
+    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        assert isinstance(self.module, KeyedNoise)  # found by `examine`
+        shape = tuple(self.module.noise_shape(self.image_shape))
+        (numbers,) = BrownianPaths(draws, image_ids, shape, steps=1, device=images.device)
+        rows = images.repeat(len(draws), 1, 1, 1)
+        noise = numbers.flatten(0, 1)
+        noise = torch.zeros_like(noise) if self._noise_off else noise
+        logits = logits_of(self.module.forward_with_noise(rows, noise))
+        return logits.view(len(draws), len(images), -1)
+
+
+class Opaque(ModuleClassifier):
+    """The module draws from the global generators, which are seeded for each pass and put back.
+
+    A pass has a block of draws of one image, always a whole block, so that what it draws is a function of
+    (seed, stream, image, block): a draw is keyed, whatever the batch and whichever draws are asked for. It is
+    not the same on another device or version of torch, and cannot be switched off.
+    """
+
+    stochastic = True
+
+    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        return torch.stack(
+            [self._one(image, int(id_), draws) for image, id_ in zip(images, image_ids, strict=True)], 1
+        )
+
+    def _one(self, image: Tensor, image_id: int, draws: Draws) -> Tensor:
+        """Logits (draws, classes) of one image."""
+        size, wanted = self.interface.draws_per_pass, draws.indices
+        first = wanted.start // size
+        parts = []
+        for block in range(first, -(-wanted.stop // size)):
+            with forked(seeds(draws.seed, draws.stream, image_id, block), image.device):
+                parts.append(logits_of(self.module(image.repeat(size, 1, 1, 1))))
+        return torch.cat(parts)[wanted.start - first * size :][: len(wanted)]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where its first tensor is; the CPU where it has none."""
+    tensors = (*module.parameters(), *module.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def logits_of(output: object) -> Tensor:
+    """What a module returns as float32 logits; of Hugging Face's outputs the field `logits`."""
+    found = getattr(output, "logits", output)
+    if not isinstance(found, Tensor):
+        raise BenchError(f"the module returns a {type(found).__name__}; it must return a tensor of logits")
+    return found.float()
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode for a module that is in train mode as a whole, and afterwards every part as it was.
+
+    Where the module is in eval mode and parts of it are not, dropout say, that is somebody's will.
+    """
+    switched = [part for part in module.modules() if part.training] if module.training else []
+    for part in switched:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in switched:
+            part.training = True

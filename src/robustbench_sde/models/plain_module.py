@@ -1,0 +1,49 @@
+"""A random classifier as a plain `nn.Module`, for the attacks of other libraries."""
+
+from torch import Tensor, nn
+
+from robustbench_sde.models.adapter import ModuleClassifier
+from robustbench_sde.models.probabilities import log_mean
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.sde.draws import Draws, Stream
+
+
+class PlainModule(nn.Module):
+    """Images (B, C, H, W) in [0, 1] to the log of the mean probability over draws (B, classes).
+
+    Softmax of the output is the mean probability, its gradient that of the loss of the mean: an attack that
+    averages nothing by itself gets expectation over transformation. Draws are of the `attack` stream and
+    belong to the place of an image in its batch.
+
+    Warning: what a library says about the success of its attack is worth nothing on a random classifier. With
+    fresh draws it counts an image as fooled in its luckiest call; with fixed draws it has fooled these draws
+    and no others. Take the images, and score them: `robustbench_sde.score`, or `sde-bench score`.
+    """
+
+    def __init__(
+        self, model: RandomClassifier, draws: int = 16, *, fixed: bool = False, seed: int = 0
+    ) -> None:
+        """See above.
+
+        Args:
+            model: what is attacked.
+            draws: averaged in every call; a deterministic model needs one.
+            fixed: the same draws in every call, instead of the next ones.
+            seed: of the draws.
+        """
+        super().__init__()
+        self.draws, self.fixed, self.seed = draws, fixed, seed
+        self._calls = 0
+        self._model = model
+        inside = model.module if isinstance(model, ModuleClassifier) else model
+        if isinstance(inside, nn.Module):  # libraries look for the device at the parameters
+            self.inside = inside
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, classes)."""
+        first = 0 if self.fixed else self._calls * self.draws
+        self._calls += 1
+        draws = Draws(self.seed, Stream.ATTACK, range(first, first + self.draws))
+        if not self._model.stochastic:
+            draws = next(draws.chunks(1))
+        return log_mean(self._model.logits(images, range(len(images)), draws).log_softmax(-1))

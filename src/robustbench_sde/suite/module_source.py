@@ -1,0 +1,77 @@
+"""Cells of a user's own module."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.adapter import Interface, Keyed, ModuleClassifier, Normalisation
+from robustbench_sde.models.compute import Compute, check_precision
+from robustbench_sde.models.examine import examine
+from robustbench_sde.models.factory import Factory
+from robustbench_sde.suite.cells import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModuleSource(Source):
+    """A factory and what was found out about the module that it makes; loading runs the user's code.
+
+    `sha256` is of all that is known to decide the module's numbers (`Factory.make`), so that a cell is taken
+    for done only where nothing of that has changed.
+    """
+
+    factory: Factory
+    interface: Interface
+    #: what its owner should know
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def made_by(
+        cls,
+        factory: Factory,
+        data: ImageDataset,
+        *,
+        normalisation: Normalisation | None = None,
+        noise: bool = True,
+        precision: str = "fp32",
+        compute: Compute | None = None,
+    ) -> "ModuleSource":
+        """Run the factory and examine what it makes.
+
+        Raises:
+            BenchError: the code fails, the module cannot be evaluated as it is, or its noise is opaque and to
+                be switched off.
+        """
+        module, digest = factory.make()
+        interface, notes = examine(
+            module.to((compute or Compute()).device), data, name=factory.name, normalisation=normalisation
+        )
+        if interface.noise == "opaque" and not noise:
+            raise BenchError(f"the noise of {factory.name} is its own: --no-noise cannot switch it off")
+        return cls(
+            path=factory.path,
+            sha256=_sha256(digest, interface),
+            noise=noise,
+            precision=check_precision(precision),
+            stochastic=interface.noise != "none",
+            factory=factory,
+            interface=interface,
+            notes=notes,
+        )
+
+    def load(self, compute: Compute) -> ModuleClassifier:
+        """The module, ready to be evaluated. Raises BenchError if it is no longer the same."""
+        module, digest = self.factory.make()
+        if _sha256(digest, self.interface) != self.sha256:
+            raise BenchError(
+                f"{self.factory.name} has changed since the run began, or its weights are other ones each "
+                "time it is made: run it again, or give --weights"
+            )
+        interface = replace(self.interface, precision=check_precision(self.precision))
+        model = interface.around(module.to(compute.device).requires_grad_(False))
+        return model if self.noise or not isinstance(model, Keyed) else model.with_noise(enabled=False)
+
+
+def _sha256(digest: str, interface: Interface) -> str:
+    facts = f"{digest} {interface.normalisation} {interface.noise} {interface.draws_per_pass}"
+    return f"sha256:{hashlib.sha256(facts.encode()).hexdigest()}"
