@@ -15,7 +15,7 @@ from robustbench_sde.progress import Bars
 from robustbench_sde.results.lock import locked
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.local import run_cells
+from robustbench_sde.suite.run import run_cells
 
 SETTINGS = ScoreSettings(draws=3)
 

@@ -110,7 +110,7 @@ def attack_command(
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import attack_cells
-    from robustbench_sde.suite.local import run_cells
+    from robustbench_sde.suite.run import run_cells
 
     shared = {
         "eot_draws": _draws(eot_draws),

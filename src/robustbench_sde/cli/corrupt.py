@@ -74,7 +74,7 @@ def corrupt_command(
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, corruption_cells
     from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.local import run_cells
+    from robustbench_sde.suite.run import run_cells
 
     severities = o.parse_severities(severity)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]

@@ -59,8 +59,8 @@ def run_command(
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.local import run_cells
     from robustbench_sde.suite.plan import Plan
+    from robustbench_sde.suite.run import run_cells
     from robustbench_sde.suite.suite import Suite
 
     chosen = Suite.read(suite)

@@ -30,6 +30,21 @@ _CIFAR10_1 = ("cifar10.1_v6", "cifar10.1_v4")
 TRAINED_ON: Mapping[str, str] = {"cifar10.1-v6": "cifar10", "cifar10.1-v4": "cifar10"}
 
 
+@dataclass(frozen=True, eq=False)
+class LoadedImages:
+    """Some images of one corruption and severity, for a machine that has not the files."""
+
+    #: (n,) int64
+    ids: Tensor
+    #: (n, C, H, W) uint8
+    stored: Tensor
+
+    def images(self, corruption: str, severity: int | None, ids: Tensor) -> Tensor:
+        """(len(ids), C, H, W) uint8: the images with these ids, which must be here."""
+        where = (ids[:, None] == self.ids[None]).int().argmax(1)
+        return self.stored[where]
+
+
 @dataclass(frozen=True)
 class OfficialSet(ABC):
     """A folder of corrupted images. Nothing is read before it is asked for."""
@@ -72,6 +87,10 @@ class OfficialSet(ABC):
         shape = tuple(self.images(corruption, severity, data.ids[:1]).shape[1:])
         if shape != data.image_shape:
             raise BenchError(f"{place}: images are {shape}, those of {data.name} {data.image_shape}")
+
+    def loaded(self, corruption: str, severity: int | None, ids: Tensor) -> "LoadedImages":
+        """The images with these ids of one corruption, in memory."""
+        return LoadedImages(ids, self.images(corruption, severity, ids))
 
     def fingerprint(self, corruption: str, severity: int | None, ids: Tensor) -> str:
         """sha256 over the images with these ids."""

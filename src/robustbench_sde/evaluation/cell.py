@@ -92,16 +92,22 @@ def judge(
     records["eot_draws"] = perturbed.eot_draws.numpy()
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
-    row = blank_row(model, data, perturbation, settings) | summarise(records)
-    if row["norm"] and perturbation.budget is None:
-        row |= _distance_quartiles(records, str(row["norm"]))
-    row |= {
+    seconds = made.seconds + time.perf_counter() - started
+    row = blank_row(model, data, perturbation, settings) | numbers(records, perturbation)
+    return CellResult(records, row | {"seconds": seconds}, perturbed.images)
+
+
+def numbers(records: pd.DataFrame, perturbation: Perturbation) -> dict[str, float]:
+    """All columns of the summary that follow from the records of a cell."""
+    found = summarise(records)
+    norm = perturbation.describe()["norm"]
+    if norm and perturbation.budget is None:
+        found |= _distance_quartiles(records, str(norm))
+    return found | {
         "forward_passes": float(records["forward_passes"].mean()),
         "backward_passes": float(records["backward_passes"].mean()),
         "eot_draws": float(records["eot_draws"].mean()),
-        "seconds": made.seconds + time.perf_counter() - started,
     }
-    return CellResult(records, row, perturbed.images)
 
 
 def blank_row(

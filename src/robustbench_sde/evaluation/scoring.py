@@ -47,6 +47,10 @@ class ScoreSettings:
             if value < 1:
                 raise BenchError(f"{name} is {value}; it must be at least 1")
 
+    def images_per_batch(self, stochastic: bool) -> int:
+        """Few images with all their draws in a pass: the stem and the first drift run once per image."""
+        return max(1, self.rows // self.draws) if stochastic else self.rows
+
 
 def score_records(
     model: RandomClassifier,
@@ -68,8 +72,7 @@ def score_records(
     Raises:
         InvalidEvaluationError: logits are not finite; names the first image.
     """
-    # few images with all their draws in a pass: the stem and the first drift run once per image
-    size = max(1, settings.rows // settings.draws) if model.stochastic else settings.rows
+    size = settings.images_per_batch(model.stochastic)
     parts = []
     for start in range(0, len(data), size):
         piece = slice(start, start + size)

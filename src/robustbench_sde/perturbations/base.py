@@ -5,9 +5,10 @@ A subclass writes `_perturb` for one batch and can skip none of it (a template m
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from pathlib import Path
+from typing import ClassVar, Self, final
 
 import torch
 from torch import Tensor
@@ -101,7 +102,8 @@ class Perturbation(ABC):
         """
         _check_arguments(model, images, labels, ids)
         parts = []
-        for piece in self._batches(len(images), rows, model.stochastic):
+        size = self.images_per_batch(rows, model.stochastic)
+        for piece in (slice(start, start + size) for start in range(0, len(images), size)):
             batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
             perturbed = self._perturb(model, batch, seed=seed, rows=rows)
             verify(batch.images, perturbed.images, batch.ids, self.budget)
@@ -138,9 +140,17 @@ class Perturbation(ABC):
         """Package and version of the plug-in that it comes from; empty for ours."""
         return ""
 
-    def _batches(self, count: int, rows: int, stochastic: bool) -> Iterator[slice]:
-        size = max(1, rows // self.draws_per_pass(stochastic))
-        return (slice(start, start + size) for start in range(0, count, size))
+    def files(self) -> tuple[Path, ...]:
+        """The files that it reads while it runs."""
+        return ()
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        """The same, reading each of its `files` at another place."""
+        return self
+
+    def images_per_batch(self, rows: int, stochastic: bool) -> int:
+        """Images in a batch of at most `rows` folded rows."""
+        return max(1, rows // self.draws_per_pass(stochastic))
 
     def draws_per_pass(self, stochastic: bool) -> int:
         """Draws folded into one pass: decides how many images fit into a batch."""

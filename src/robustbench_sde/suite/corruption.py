@@ -13,7 +13,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
 from robustbench_sde.suite.cells import Cell, Source
-from robustbench_sde.suite.local import Run
+from robustbench_sde.suite.run import Run
 
 FILE = "corruptions.csv"
 

@@ -1,12 +1,16 @@
 """Evaluates cells one after the other, and keeps what the next one may need."""
 
+import traceback
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
 
+import pandas as pd
 import torch
 
 from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, Made, blank_row, judge, perturb
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
@@ -15,8 +19,22 @@ from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.results.examples import EXAMPLES, Examples
 from robustbench_sde.suite.cells import Cell, Source
 
-_Phase = Literal["perturbing", "scoring"]
+Phase = Literal["perturbing", "scoring"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a cell, or of a cell on a part of the images."""
+
+    cell: Cell
+    #: its row of the summary; where it has come to nothing without numbers, and `status` says why
+    row: dict[str, Any]
+    #: one row per image (`RECORDS`); None where it has come to nothing
+    records: pd.DataFrame | None = None
+    #: the first images; None as `records`
+    examples: Examples | None = None
 
 
 class Worker:
@@ -26,17 +44,32 @@ class Worker:
     not suffice, the batch is halved, for perturbing and scoring each, and stays so.
     """
 
-    def __init__(self, data: ImageDataset, compute: Compute, images: Progress = SILENT) -> None:
+    def __init__(
+        self,
+        data: ImageDataset,
+        compute: Compute,
+        images: Progress = SILENT,
+        halved: dict[Phase, int] | None = None,
+    ) -> None:
         self._data = data
         self._compute = compute
         self._images = images
         self._model: tuple[Source, RandomClassifier] | None = None
         self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
-        #: rows that fit into memory, where it was found not to suffice
-        self.halved: dict[_Phase, int] = {}
+        #: rows that fit into memory, where it was found not to suffice; kept in the dict that is given
+        self.halved: dict[Phase, int] = {} if halved is None else halved
 
-    def evaluate(self, cell: Cell) -> CellResult:
-        """Records and row of a cell; raises whatever goes wrong in it."""
+    def attempt(self, cell: Cell) -> Outcome:
+        """Evaluate a cell; whatever goes wrong in it is its status."""
+        try:
+            result = self._evaluate(cell)
+        except InvalidEvaluationError as error:
+            return self._nothing(cell, f"invalid: {error}")
+        except Exception as error:  # whatever it is, the other cells are worth their hours
+            return self._nothing(cell, f"failed: {reason(error)}")
+        return Outcome(cell, result.row, result.records, self._examples(result))
+
+    def _evaluate(self, cell: Cell) -> CellResult:
         model = self._load(cell.source)
         made = self._perturb(cell, model)
 
@@ -47,8 +80,7 @@ class Worker:
 
         return self._within_memory("scoring", cell.settings.rows, score)
 
-    def examples(self, result: CellResult) -> Examples:
-        """The first images of a cell."""
+    def _examples(self, result: CellResult) -> Examples:
         data = self._data
         return Examples(
             data.ids[:EXAMPLES].numpy(),
@@ -57,12 +89,10 @@ class Worker:
             result.images[:EXAMPLES].numpy(),
         )
 
-    def row_without_numbers(self, cell: Cell, status: str) -> dict[str, Any]:
-        """The summary row of a cell that has come to nothing."""
+    def _nothing(self, cell: Cell, status: str) -> Outcome:
         held = self._model
         model = held[1] if held is not None and held[0] == cell.source else None
-        row = blank_row(model, self._data, cell.perturbation, cell.settings)
-        return row | {"checkpoint": cell.source.path.stem, "cell": cell.key(self._data), "status": status}
+        return nothing(cell, self._data, status, model)
 
     def _load(self, source: Source) -> RandomClassifier:
         if self._model is None or self._model[0] != source:
@@ -89,7 +119,7 @@ class Worker:
             self._made = wanted, self._within_memory("perturbing", cell.settings.rows, make)
         return self._made[1]
 
-    def _within_memory(self, phase: _Phase, asked: int, work: Callable[[int], _T]) -> _T:
+    def _within_memory(self, phase: Phase, asked: int, work: Callable[[int], _T]) -> _T:
         rows = min(asked, self.halved.get(phase, asked))
         while True:
             try:
@@ -109,3 +139,19 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         word in str(error).lower() for word in words
     )
+
+
+def nothing(cell: Cell, data: ImageDataset, status: str, model: RandomClassifier | None = None) -> Outcome:
+    """The outcome of a cell that has come to nothing; `model` where it could be loaded."""
+    row = blank_row(model, data, cell.perturbation, cell.settings)
+    return Outcome(cell, row | {"checkpoint": cell.source.path.stem, "status": status})
+
+
+def reason(error: Exception) -> str:
+    """One line; of an error that nobody has foreseen also its kind and place."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BenchError):
+        return text
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"{type(error).__name__}: {text[:300]} ({where})"

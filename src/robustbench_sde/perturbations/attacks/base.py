@@ -2,8 +2,9 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -215,6 +216,12 @@ class Control(Perturbation):
     @property
     def provider(self) -> str:
         return self.attack.provider
+
+    def files(self) -> tuple[Path, ...]:
+        return self.attack.files()
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        return replace(self, attack=self.attack.moved(places))
 
     def draws_per_pass(self, stochastic: bool) -> int:
         return self.attack.draws_per_pass(stochastic)

@@ -1,8 +1,10 @@
 """Transfer: made on one network, scored on another."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Self
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import load_checkpoint
@@ -30,6 +32,12 @@ class Transfer(APGDCrossEntropy):
         if self.source is not None:
             load_checkpoint(Path(self.source))  # says what is wrong with the file
             object.__setattr__(self, "source_sha256", file_sha256(Path(self.source)))
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.source is None else (Path(self.source),)
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        return self if self.source is None else replace(self, source=str(places[Path(self.source)]))
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         if self.source is None:

@@ -1,14 +1,16 @@
 """Corruptions as perturbations of a cell: made here, or read from a published set."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.data.official import OfficialSet
+from robustbench_sde.data.official import LoadedImages, OfficialSet
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
@@ -66,6 +68,12 @@ class Corrupted(_Graded):
         ours = self.corruption in CORRUPTIONS or self.severity is None
         return "" if ours else provider("corruptions", self.corruption)
 
+    def files(self) -> tuple[Path, ...]:
+        return () if self.frost_dir is None else tuple(self.frost_dir / name for name in PHOTOGRAPHS)
+
+    def moved(self, places: Mapping[Path, Path]) -> Self:
+        return self if self.frost_dir is None else replace(self, frost_dir=places[self.files()[0]].parent)
+
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         graded = has_severities(self.corruption)
         images = (batch.images * 255).round().to(torch.uint8) if graded else batch.images
@@ -94,7 +102,13 @@ class Stored(_Graded):
     severity: int | None
     #: of the images that are used, so that another copy of the set is other work
     fingerprint: str
-    source: OfficialSet = field(repr=False, compare=False)
+    source: OfficialSet | LoadedImages = field(repr=False, compare=False)
+
+    def loaded(self, ids: Tensor) -> "Stored":
+        """The same with its images of these ids in memory, for a machine that has not the files."""
+        if isinstance(self.source, LoadedImages):
+            return self
+        return replace(self, source=self.source.loaded(self.corruption, self.severity, ids))
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         images = self.source.images(self.corruption, self.severity, batch.ids)

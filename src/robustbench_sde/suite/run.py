@@ -1,15 +1,14 @@
-"""The engine that runs cells in this process."""
+"""A run: cells, whoever does the work, into a run folder that can be gone on with."""
 
-import traceback
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.cell import check_control
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
@@ -19,8 +18,9 @@ from robustbench_sde.results.lock import locked
 from robustbench_sde.results.provenance import command_line, git_revision, versions
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
+from robustbench_sde.suite.engine import Engine, LocalEngine
 from robustbench_sde.suite.stored import StoredCells
-from robustbench_sde.suite.worker import Worker
+from robustbench_sde.suite.worker import Outcome
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,13 @@ def run_cells(
     data: ImageDataset,
     folder: RunFolder,
     *,
+    engine: Engine | None = None,
     compute: Compute | None = None,
     bars: Bars | None = None,
     cache: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Run the cells that are not stored yet, in order, and write the tables of all of them.
+    """Run the cells that are not stored yet, and write the tables of all of them, in the order of `cells`.
 
     Interrupted at any moment, the same call goes on where it stopped. A cell that is invalid or fails does
     not stop the others: the status of its row says why, and it is not stored, so that the next run tries it
@@ -53,6 +54,7 @@ def run_cells(
         cells: what to run; equal ones are run once.
         data: the images.
         folder: where everything is written; no other process may run in it.
+        engine: who does the work; None: this process.
         compute: where and how the models are computed; None: on the CPU.
         bars: told of cells and images.
         cache: whether cells that runs in folders beside `folder` have stored are taken from there.
@@ -61,58 +63,40 @@ def run_cells(
     Raises:
         BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
     """
-    bars, compute = bars or Bars(), compute or Compute()
+    engine, bars, compute = engine or LocalEngine(), bars or Bars(), compute or Compute()
     with locked(folder.path):
         folder.remove_leftovers()
         stored = StoredCells.find(cells, data, folder, cache=cache)
         rows = stored.own | stored.adopt(data, folder)
         reused = len(rows)
-        worker = Worker(data, compute, bars.images)
         wanted = dict.fromkeys(cells)
+        missing = [cell for cell in wanted if cell not in rows]
         bars.cells.start("cells", len(wanted))
         bars.cells.advance(reused)
         try:
-            for cell in wanted:
-                if cell not in rows:
-                    bars.cells.advance(0, note=cell.label)
-                    rows[cell] = _run_cell(worker, cell, data, folder)
+            with contextlib.closing(engine.run(missing, data, compute, bars)) as outcomes:
+                for outcome in outcomes:
+                    rows[outcome.cell] = _store(outcome, data, folder)
                     bars.cells.advance(1)
         finally:
             done = {cell: rows[cell] for cell in wanted if cell in rows}
             if done:
                 _check_controls(done, data, folder)
                 summary = folder.write_summary(list(done.values()))
-                manifest = _manifest(list(wanted), done, data, compute) | _batch_size(cells, worker)
+                manifest = _manifest(list(wanted), done, data, compute, engine)
                 folder.write_manifest(manifest | dict(about or {}))
     return Run(folder, summary, reused)
 
 
-def _run_cell(worker: Worker, cell: Cell, data: ImageDataset, folder: RunFolder) -> dict[str, Any]:
-    try:
-        result = worker.evaluate(cell)
-    except InvalidEvaluationError as error:
-        return worker.row_without_numbers(cell, f"invalid: {error}")
-    except Exception as error:  # whatever it is, the other cells are worth their hours
-        return worker.row_without_numbers(cell, f"failed: {_reason(error)}")
+def _store(outcome: Outcome, data: ImageDataset, folder: RunFolder) -> dict[str, Any]:
+    """Store a cell that has come to something; the row of any."""
+    cell = outcome.cell
     key = cell.key(data)
-    row = result.row | {"cell": key}
-    folder.write_examples(key, worker.examples(result))
-    folder.write_cell(key, cell.label, row, result.records)
+    row = outcome.row | {"cell": key}
+    if outcome.records is not None and outcome.examples is not None:
+        folder.write_examples(key, outcome.examples)
+        folder.write_cell(key, cell.label, row, outcome.records)
     return row
-
-
-def _reason(error: Exception) -> str:
-    """One line; of an error that nobody has foreseen also its kind and place."""
-    text = " ".join(str(error).split())
-    if isinstance(error, BenchError):
-        return text
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"{Path(place.filename).name}, line {place.lineno}"
-    return f"{type(error).__name__}: {text[:300]} ({where})"
-
-
-def _batch_size(cells: Sequence[Cell], worker: Worker) -> dict[str, Any]:
-    return {"batch_size": {"asked": max(cell.settings.rows for cell in cells), **worker.halved}}
 
 
 def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder: RunFolder) -> None:
@@ -132,7 +116,11 @@ def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder
 
 
 def _manifest(
-    cells: Sequence[Cell], rows: dict[Cell, dict[str, Any]], data: ImageDataset, compute: Compute
+    cells: Sequence[Cell],
+    rows: dict[Cell, dict[str, Any]],
+    data: ImageDataset,
+    compute: Compute,
+    engine: Engine,
 ) -> dict[str, Any]:
     return {
         "format": 1,
@@ -141,6 +129,8 @@ def _manifest(
         "versions": versions(),
         "git_revision": git_revision(),
         **compute.describe(),
+        "batch_size": {"asked": max(cell.settings.rows for cell in cells), **engine.halved},
+        **engine.describe(),
         "dataset": {
             "name": data.name,
             "split": data.split,

@@ -1,0 +1,281 @@
+"""The engine that hands cells to a Ray cluster, in shards of images. Nothing else in this package knows Ray.
+
+This process, the driver, keeps all that must not be lost: a shard whose worker has died is run again from
+here, so that it can be counted, and a cell is yielded when all of its shards are there. Workers get what they
+need with their task; no file system is shared.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.progress import Bars
+from robustbench_sde.suite.cells import Cell
+from robustbench_sde.suite.engine import Outcomes
+from robustbench_sde.suite.parcel import PackedImages, Parcel, Report, files_of, loaded
+from robustbench_sde.suite.shards import Job, Shard, groups, pieces
+from robustbench_sde.suite.worker import PHASES, Phase, reason
+from robustbench_sde.version import __version__
+
+#: Images in a shard, before it is rounded up to whole batches (docs/scale.md has the measurements).
+SHARD_IMAGES = 256
+#: How often a shard is run again after its worker or node has gone.
+RETRIES = 3
+#: Shards that Ray knows of at a time: enough to show an autoscaler what there is to do.
+_SUBMITTED = 2000
+#: Seconds between two looks at the cluster.
+_LOOK = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class RayEngine:
+    """Cells in shards of images, each shard a Ray task."""
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        device: str = "auto",
+        cpus_per_task: int = 1,
+        gpus_per_task: float | None = None,
+        shard_images: int = SHARD_IMAGES,
+    ) -> None:
+        """Nothing is started before there is something to run.
+
+        Args:
+            address: of a cluster, `auto` for the one that this machine is part of; None starts one here.
+            device: of the tasks; `auto` takes the GPUs of the cluster if it has any.
+            cpus_per_task: also the threads of a task.
+            gpus_per_task: 0.5 puts two tasks on a GPU; None is 1 where GPUs are used.
+            shard_images: images in a shard, which is rounded up to whole batches.
+
+        Raises:
+            BenchError: Ray is not installed, or a number makes no sense.
+        """
+        _ray()
+        for name, value in (("cpus-per-task", cpus_per_task), ("shard-images", shard_images)):
+            if value < 1:
+                raise BenchError(f"--{name} is {value}; it must be at least 1")
+        if gpus_per_task is not None and not (0 <= gpus_per_task <= 1 or gpus_per_task in range(2, 65)):
+            raise BenchError(f"--gpus-per-task is {gpus_per_task}; it must be a share of one GPU, or whole")
+        self.address, self.device, self.shard_images = address, device.partition(":")[0], shard_images
+        self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
+        self.halved: dict[Phase, int] = {}
+        #: shards run again, by what Ray calls the reason
+        self.lost: Counter[str] = Counter()
+        self._facts: dict[str, Any] = {}
+
+    def describe(self) -> dict[str, Any]:
+        return {"engine": "ray", **self._facts, "shards_run_again": dict(self.lost)}
+
+    def run(self, cells: Sequence[Cell], data: ImageDataset, compute: Compute, bars: Bars) -> Outcomes:
+        if not cells:
+            return
+        bars.images.start("images", len(cells) * len(data))
+        bars.images.advance(0, note="waiting for Ray")
+        jobs = [Job(group, pieces(group, len(data), self.shard_images)) for group in groups(cells)]
+        shards = deque(Shard(job, index) for job in jobs for index in range(len(job.pieces)))
+        with _connected(self.address) as ray:
+            cluster = _Cluster(ray, data, compute, self)
+            if self.address is None and not cluster.workers():
+                raise BenchError(f"this machine has not {cluster.task} for a task; ask for less")
+            self._facts = {"ray": ray.__version__, "device": cluster.compute.device, "shards": len(shards)}
+            yield from self._drive(cluster, shards, data, bars)
+
+    def _drive(self, cluster: "_Cluster", waiting: deque[Shard], data: ImageDataset, bars: Bars) -> Outcomes:
+        running: dict[Any, Shard] = {}
+        try:
+            while waiting or running:
+                while waiting and len(running) < _SUBMITTED:
+                    shard = waiting.popleft()
+                    try:
+                        running[cluster.submit(shard, data, self.halved)] = shard
+                    except BenchError as error:  # a file that cannot be read
+                        yield from shard.come_to_nothing(f"failed: {error}", data)
+                for task in cluster.finished(running):
+                    shard = running.pop(task)
+                    try:
+                        report = cluster.result(task)
+                    except _LostError as error:
+                        if not self._again(shard, error):
+                            yield from shard.come_to_nothing(
+                                f"failed: lost {shard.lost} times: {error}", data
+                            )
+                        else:
+                            waiting.appendleft(shard)
+                        continue
+                    bars.images.advance(shard.images)
+                    self._learn(report.halved)
+                    yield from shard.come_to(report.outcomes, data)
+                bars.images.advance(0, note=self._note(cluster))
+        finally:
+            cluster.cancel(running)
+
+    def _again(self, shard: Shard, error: "_LostError") -> bool:
+        """Count a shard that was lost; whether it is to be run again."""
+        shard.lost += 1
+        self.lost[str(error)] += 1
+        _log.warning("a shard of %s was lost (%s)", shard.label, error)
+        if error.memory:  # the process was killed before it could halve its batch itself
+            self._learn({phase: max(1, rows // 2) for phase, rows in shard.fitting.items()})
+        return shard.lost <= RETRIES
+
+    def _learn(self, halved: Mapping[Phase, int]) -> None:
+        """What did not fit into memory once is not tried again."""
+        for phase, rows in halved.items():
+            self.halved[phase] = min(rows, self.halved.get(phase, rows))
+
+    def _note(self, cluster: "_Cluster") -> str:
+        workers = cluster.workers()
+        self._facts["workers"] = max(workers, self._facts.get("workers", 0))
+        note = f"{workers} worker{'s' * (workers != 1)}" if workers else f"no node has {cluster.task}"
+        again = self.lost.total()
+        return note + (f", {again} shard{'s' * (again != 1)} run again" if again else "")
+
+
+class _LostError(Exception):
+    """A task has gone with its worker, for no fault of its own; the message is what Ray calls it."""
+
+    def __init__(self, error: Exception, *, memory: bool) -> None:
+        super().__init__(type(error).__name__)
+        self.memory = memory
+
+
+class _Cluster:
+    """What is asked of Ray."""
+
+    def __init__(self, ray: Any, data: ImageDataset, compute: Compute, engine: RayEngine) -> None:
+        self._ray, self._exceptions = ray, import_module("ray.exceptions")
+        gpus = engine.gpus_per_task
+        if gpus is None:
+            there = engine.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
+            gpus = float(there or engine.device == "cuda")
+        device = ("cuda" if gpus else "cpu") if engine.device == "auto" else engine.device
+        self.compute = replace(compute, device=device)
+        self._cpus, self._gpus = engine.cpus_per_task, gpus
+        options = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
+        self._run = ray.remote(**options)(Parcel.run)
+        self._data = ray.put(PackedImages.of(data))
+        self._files: dict[Path, Any] = {}
+        self._looked, self._workers = -math.inf, 0
+
+    @property
+    def task(self) -> str:
+        """What a task asks for."""
+        return f"{self._cpus} CPU" + (f" and {self._gpus:g} GPU" if self._gpus else "")
+
+    def workers(self) -> int:
+        """How many tasks can run at the same time, as of a moment ago."""
+        if time.monotonic() - self._looked > _LOOK:
+            self._looked = time.monotonic()
+            have = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            self._workers = sum(self._fitting(node.get("CPU", 0), node.get("GPU", 0)) for node in have)
+        return self._workers
+
+    def _fitting(self, cpus: float, gpus: float) -> int:
+        fitting = math.floor(cpus / self._cpus)
+        return min(fitting, math.floor(gpus / self._gpus + 1e-6)) if self._gpus else fitting
+
+    def submit(self, shard: Shard, data: ImageDataset, halved: Mapping[Phase, int]) -> Any:
+        """Start a task. Raises BenchError if a file that it needs cannot be read."""
+        asked = max(cell.settings.rows for cell in shard.cells)
+        shard.fitting = {phase: halved.get(phase, asked) for phase in PHASES}
+        paths = files_of(shard.cells)
+        for path in paths:
+            if path not in self._files:
+                self._files[path] = self._ray.put(_read(path))
+        cells = tuple(loaded(cell, data.ids[shard.piece]) for cell in shard.cells)
+        parcel = Parcel(cells, shard.piece, paths, self.compute, self._cpus, dict(halved))
+        return self._run.remote(parcel, self._data, *(self._files[path] for path in paths))
+
+    def finished(self, tasks: Iterable[Any]) -> list[Any]:
+        """Those that are over; waits for one, but not for long."""
+        waiting = list(tasks)
+        with self._alive():
+            return list(self._ray.wait(waiting, timeout=_LOOK)[0]) if waiting else []
+
+    def result(self, task: Any) -> Report:
+        """What a task that is over has to report. Raises _LostError if it was not its own end."""
+        ray = self._exceptions
+        try:
+            with self._alive():
+                report: Report = self._ray.get(task)
+                return report
+        except ray.RayTaskError as error:  # cells fail inside a report: this is about the node
+            cause = reason(getattr(error, "cause", error))
+            raise BenchError(
+                f"a node of the cluster cannot run the cells: {cause}; "
+                f"install robustbench-sde {__version__} on all nodes"
+            ) from error
+        except ray.RayError as error:
+            raise _LostError(error, memory=isinstance(error, ray.OutOfMemoryError)) from error
+
+    def cancel(self, tasks: Iterable[Any]) -> None:
+        """Stop what nobody waits for any more."""
+        with contextlib.suppress(self._exceptions.RayError, ConnectionError):
+            for task in tasks:
+                self._ray.cancel(task, force=True)
+
+    @contextlib.contextmanager
+    def _alive(self) -> Iterator[None]:
+        """Turn the end of the cluster into a sentence."""
+        ray = self._exceptions
+        try:
+            yield
+        except (ray.RaySystemError, ray.LocalRayletDiedError, ray.RpcError, ConnectionError) as error:
+            raise BenchError(
+                f"the Ray cluster has gone ({reason(error)}); the same command goes on once it is back"
+            ) from error
+
+
+def _read(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray as the caller has connected it, or connected to `address`, or started here."""
+    ray = _ray()
+    if ray.is_initialized():
+        yield ray
+        return
+    ours = signal.getsignal(signal.SIGTERM)
+    own = {"include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = "here" if address is None else f"at {address}"
+        raise BenchError(f"no Ray {where}: {reason(error)}") from error
+    if signal.getsignal(signal.SIGTERM) is not ours:  # Ray takes it and would exit without our tables
+        signal.signal(signal.SIGTERM, ours)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise BenchError("--engine ray needs Ray: pip install 'robustbench-sde[distributed]'") from error
