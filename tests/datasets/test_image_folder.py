@@ -1,12 +1,14 @@
 """Folders of images: sizes, colours, order, and what is wrong with them."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from robustbench_sde.data import ImageDataset, image_folder, load_dataset
+from robustbench_sde.data import ImageDataset, dataset, decode, load_dataset
 from robustbench_sde.errors import BenchError
 
 
@@ -55,7 +57,7 @@ def test_pixels_are_those_of_the_file(root: Path):
 
 def test_many_files_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Chunks read by different threads land where they belong."""
-    monkeypatch.setattr(image_folder, "_CHUNK", 3)
+    monkeypatch.setattr(decode, "_CHUNK", 3)
     for index in range(40):
         picture(tmp_path / "test" / "ab"[index // 20] / f"{index:02d}.png", value=index)
     assert load(tmp_path).images[:, 0, 0, 0].tolist() == list(range(40))
@@ -105,6 +107,40 @@ def test_other_files_are_ignored(root: Path):
     assert len(load(root)) == 4
 
 
+def test_folders_below_a_class(root: Path):
+    """Images in folders below a class belong to it, as in Tiny-ImageNet; order is by path."""
+    for name in ("ab", "zz"):
+        picture(root / "test" / "a" / name / "0.png", value=30 + len(name) * (name == "zz"))
+    assert load(root).images[:4, 0, 0, 0].tolist() == [1, 3, 30, 32]
+    assert load(root).labels.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_rotation_in_exif_is_not_applied(root: Path):
+    """Pixels are taken as they are stored, as torchvision takes them."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees
+    Image.new("RGB", (5, 4)).save(root / "test" / "a" / "1.jpg", exif=exif)
+    assert load(root).image_shape == (3, 4, 5)
+
+
+def test_colour_of_16_bits_is_read_by_its_high_byte(root: Path):
+    """Pillow reads 16-bit colour as 8 bits."""
+    (root / "test" / "a" / "1.png").write_bytes(colour_16_bit(5, 4, 0x1234))
+    assert load(root).images[0].unique().tolist() == [0x12]
+
+
+def colour_16_bit(width: int, height: int, value: int) -> bytes:
+    """A PNG file with 16 bits a channel, which Pillow cannot write."""
+
+    def part(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    rows = (b"\0" + struct.pack(">H", value) * 3 * width) * height
+    parts = part(b"IHDR", header) + part(b"IDAT", zlib.compress(rows)) + part(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
 def test_different_size_names_the_file(root: Path):
     """Without --image-size, the first file of another size is named."""
     odd = picture(root / "test" / "b" / "2.png", size=(6, 4))
@@ -140,7 +176,7 @@ def test_too_much_for_memory(root: Path, monkeypatch: pytest.MonkeyPatch):
     def no_memory(*_, **__):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(image_folder.torch, "empty", no_memory)
+    monkeypatch.setattr(dataset.torch, "empty", no_memory)
     assert "smaller --image-size" in message(root)
 
 
@@ -148,6 +184,7 @@ def test_missing_split(root: Path):
     """The folder that was expected is named."""
     (root / "train").rename(root / "training")
     assert f"no folder {root / 'train'}" in message(root, split="train")
+    assert f"; {root} has test, training" in message(root, split="train")
     assert len(load(root)) == 4
 
 

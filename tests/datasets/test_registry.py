@@ -8,7 +8,7 @@ from robustbench_sde.errors import BenchError
 
 def test_names():
     """The data sets that the documentation promises."""
-    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder npz cifar10.1"
+    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder huggingface npz cifar10.1"
     assert list(DATASETS) == expected.split()
 
 
@@ -32,7 +32,7 @@ def test_images_takes_the_fixed_subset():
         ("digits", {"split": "tests"}, "unknown split 'tests'; did you mean 'test'?"),
         ("digits", {"images": 0}, "images must be at least 1, not 0"),
         ("digits", {"images": 361}, "361 images asked for; dataset 'digits' has 360 in test"),
-        ("digits", {"image_size": 8}, "image folder only"),
+        ("digits", {"image_size": 8}, "image folders only"),
         ("image-folder:/nowhere", {"image_size": (0, 3)}, "image size must be at least 1, not 0"),
     ],
 )

@@ -23,7 +23,9 @@ CORRUPTION = "Corruption"
 
 Dataset = Annotated[
     str,
-    typer.Option(help="Data set by name, image-folder:PATH or npz:FILE.", rich_help_panel=_DATA),
+    typer.Option(
+        help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.", rich_help_panel=_DATA
+    ),
 ]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the files of the data sets are.", rich_help_panel=_DATA)

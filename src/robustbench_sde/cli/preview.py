@@ -13,7 +13,7 @@ _ATTACK = "Attack"
 
 def preview_command(
     dataset: Annotated[
-        str, typer.Argument(help="Data set by name, image-folder:PATH or npz:FILE.")
+        str, typer.Argument(help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.")
     ] = "digits",
     corruption: Annotated[
         str | None,

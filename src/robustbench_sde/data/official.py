@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.data.dataset import ImageDataset
-from robustbench_sde.data.image_folder import class_folders, decode, image_files
+from robustbench_sde.data.decode import decode
+from robustbench_sde.data.image_folder import class_folders, image_files
 from robustbench_sde.errors import BenchError, unknown_name
 
 #: images that are read and hashed at a time

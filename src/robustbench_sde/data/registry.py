@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robustbench_sde.data.dataset import ImageDataset
 from robustbench_sde.data.digits import load_digits
+from robustbench_sde.data.huggingface import load_huggingface
 from robustbench_sde.data.image_folder import load_image_folder
 from robustbench_sde.data.npz import load_npz
 from robustbench_sde.data.official import OFFICIAL, load_cifar10_1
@@ -23,10 +24,13 @@ SPLITS = ("train", "test")
 DATA_DIR_VARIABLE = "SDE_BENCH_DATA"
 DEFAULT_DATA_DIR = Path("~/.cache/sde-bench-data")
 IMAGE_FOLDER = "image-folder"
+HUGGINGFACE = "huggingface"
 NPZ = "npz"
 CIFAR10_1 = "cifar10.1"
 #: data sets that are named with the folder or file they are in
-_BY_PATH = (IMAGE_FOLDER, NPZ, CIFAR10_1)
+_BY_PATH = (IMAGE_FOLDER, HUGGINGFACE, NPZ, CIFAR10_1)
+#: data sets whose images may be of any size
+_RESIZABLE = (IMAGE_FOLDER, HUGGINGFACE)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ DATASETS: Mapping[str, Entry] = {
     IMAGE_FOLDER: Entry(
         "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
         lambda request: load_image_folder(_path(request), request.split, request.image_size),
+    ),
+    HUGGINGFACE: Entry(
+        "huggingface:PATH as datasets.save_to_disk writes it, or with Parquet files; --image-size resizes",
+        lambda request: load_huggingface(_path(request), request.split, request.image_size),
     ),
     NPZ: Entry(
         "npz:FILE with arrays x and y, or x_train, y_train, x_test and y_test",
@@ -130,7 +138,7 @@ def load_dataset(
         images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
         data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
         download: fetch files that are missing.
-        image_size: S or (H, W) to which an image folder is resized.
+        image_size: S or (H, W) to which images of an image folder or of Hugging Face are resized.
 
     Raises:
         BenchError: unknown name or split, files missing or damaged, bad `images` or `image_size`.
@@ -148,8 +156,8 @@ def load_dataset(
         raise BenchError(f"images must be at least 1, not {images}")
     if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
-    if kind != IMAGE_FOLDER and plugin is None and image_size is not None:
-        raise BenchError(f"--image-size resizes an image folder only; dataset {name!r} has one size")
+    if kind not in _RESIZABLE and plugin is None and image_size is not None:
+        raise BenchError(f"--image-size resizes image folders only; dataset {name!r} has one size")
     request = Request(
         split=split,
         data_dir=_data_dir(data_dir),
