@@ -58,6 +58,20 @@ def mean_interval(values: Floats) -> Interval:
     return Interval(mean, mean - Z95 * error, mean + Z95 * error)
 
 
+def mean_over_draws(values: Floats) -> Interval:
+    """The mean of all, with the normal interval of what fresh draws on the same images would give.
+
+    Images are strata: only the spread of an image's draws counts. NaN limits for a single draw.
+
+    Args:
+        values: (draws, images), independent of each other.
+    """
+    draws, images = values.shape
+    mean = float(values.mean())
+    error = math.sqrt(float(values.var(0, ddof=1).sum()) / draws) / images if draws > 1 else math.nan
+    return Interval(mean, mean - Z95 * error, mean + Z95 * error)
+
+
 def paired(differences: Floats) -> Interval:
     """The mean of per-image differences in [-1, 1], images independent.
 

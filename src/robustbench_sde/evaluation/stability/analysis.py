@@ -1,0 +1,206 @@
+"""The stability of a classifier: exponent, drift constants, condition, and real perturbations."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.evaluation.cell import CellResult, evaluate
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.evaluation.stability.condition import condition_of
+from robustbench_sde.evaluation.stability.distance import distances
+from robustbench_sde.evaluation.stability.exponent import largest_exponent, tangent_growth
+from robustbench_sde.evaluation.stability.lipschitz import drift_constants
+from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.perturbations.base import Clean, Perturbation
+from robustbench_sde.progress import Bars
+from robustbench_sde.results.stability import Course, Estimate, StabilityReport
+from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+from robustbench_sde.sde.integrate import Equation
+
+#: Paths for each image along which the drift's constants are measured: they hardly depend on the path.
+CONSTANT_PATHS = 2
+
+
+@dataclass(frozen=True)
+class StabilitySettings:
+    """How stability is measured."""
+
+    #: Brownian paths for each image; a model without noise has one
+    paths: int = 8
+    #: how accuracies are scored; its seed and rows are those of everything else, too
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+
+    def __post_init__(self) -> None:
+        if self.paths < 1:
+            raise BenchError(f"paths is {self.paths}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class _Flows:
+    """What was measured on flows that follow one another; (..., draws, images) float64, on the CPU."""
+
+    log: Tensor
+    drift: Tensor
+    noise: Tensor
+    largest: Tensor
+    lipschitz: Tensor
+    one_sided: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Flows"]) -> "_Flows":
+        """The same for the images of all parts."""
+        return cls(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(cls)))
+
+
+def stability(
+    model: Classifier,
+    data: ImageDataset,
+    perturbations: Sequence[Perturbation],
+    settings: StabilitySettings | None = None,
+    *,
+    sha256: str = "",
+    bars: Bars | None = None,
+) -> StabilityReport:
+    """Measure how neighbouring states of a classifier drift apart, beside what theory predicts.
+
+    All Brownian paths are of the `audit` stream, which no perturbation has seen. Where flows stand side by
+    side, the exponent with its parts is that of the flow whose mean exponent is the largest, and the
+    constants of the drift are the largest of all.
+
+    Args:
+        model: the classifier.
+        data: the images.
+        perturbations: what to follow through the flow; each is made, verified and scored as in a table.
+        settings: None is the default.
+        sha256: of the model's checkpoint, for the report.
+        bars: told of the parts of the work, and of images.
+
+    Raises:
+        BenchError: the data do not fit the model.
+        InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
+    """
+    settings, bars = settings or StabilitySettings(), bars or Bars()
+    started = time.perf_counter()
+    bars.cells.start("stability", len(perturbations) + 2)
+    cells = []
+    for perturbation in (Clean(), *perturbations):
+        bars.images.start(perturbation.label, len(data))
+        cells.append(evaluate(model, data, perturbation, settings.score, progress=bars.images))
+        bars.cells.advance(1)
+    paths = settings.paths if model.stochastic else 1
+    draws = Draws(settings.score.seed, Stream.AUDIT, range(paths))
+    size = max(1, settings.score.rows // paths)
+    pieces = [slice(start, start + size) for start in range(0, len(data), size)]
+    images = [to_float(data.images), *(cell.images for cell in cells[1:])]
+    bars.images.start("trajectories", len(data))
+    apart, parts = [], []
+    for piece in pieces:
+        here, ids = [made[piece].to(model.device) for made in images], data.ids[piece]
+        with torch.no_grad():
+            apart.append(distances(model, here, ids, draws))
+            chains = model.chains(here[0], ids, draws)
+            parts.append([_along(h0, equations, ids, draws) for h0, equations in chains])
+        bars.images.advance(len(ids))
+    bars.cells.advance(1)
+    norm, *moved = torch.cat([part.cpu() for part in apart], -1)
+    if not norm.isfinite().all():
+        raise InvalidEvaluationError(f"states of {model.name} are not finite; use more steps or less noise")
+    flows = [_Flows.joined(of_images) for of_images in zip(*parts, strict=True)]
+    times = _times(chains[0][1])
+    top = max(flows, key=lambda flow: float(flow.log[-1].mean()))
+    lipschitz = torch.stack([flow.lipschitz for flow in flows]).amax(0)
+    one_sided = torch.stack([flow.one_sided for flow in flows]).amax(0)
+    exponent = _estimate(top.log[-1] / times[-1])
+    return StabilityReport(
+        checkpoint=model.name,
+        sha256=sha256,
+        dataset=data.name,
+        images=len(data),
+        paths=paths,
+        seed=settings.score.seed,
+        noise=model.noise,
+        noise_shape="+".join(term.shape for term in model.spec.active_noise),
+        sigma=model.sigma,
+        solver=model.solver,
+        steps=model.spec.steps,
+        times=times,
+        exponent=exponent,
+        drift_part=_estimate(top.drift),
+        noise_part=_estimate(top.noise),
+        largest=_estimate(top.largest),
+        growth=tuple(map(_estimate, top.log)),
+        lipschitz=_estimate(lipschitz.mean(0)),
+        one_sided=_estimate(one_sided.mean(0)),
+        condition=condition_of(
+            model,
+            exponent,
+            lipschitz=float(lipschitz.max()),
+            one_sided=float(one_sided.max()),
+            state=tuple(chains[0][0].shape[2:]),
+        ),
+        **_accuracy(cells[0]),
+        perturbations=tuple(
+            _course(cell, distance, norm, times[-1]) for cell, distance in zip(cells[1:], moved, strict=True)
+        ),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _along(h0: Tensor, equations: Sequence[Equation], ids: Tensor, draws: Draws) -> _Flows:
+    """What is measured on a chain of flows; random directions are keyed by image and draw, as paths are."""
+    h0 = h0.expand(len(draws), *h0.shape[1:])
+    random = KeyedRandom(draws.seed, Stream.AUDIT, "stability")
+    start = torch.stack([random.normals(ids, h0.shape[2:], draw=draw) for draw in draws.indices]).to(h0)
+    growth = tangent_growth(h0, equations, start)
+    largest = largest_exponent(h0, equations, start)
+    constants = drift_constants(h0, equations, start[:CONSTANT_PATHS])
+    measured = (growth.log, growth.drift, growth.noise, largest, *constants)
+    return _Flows(*(values.cpu() for values in measured))
+
+
+def _times(equations: Sequence[Equation]) -> tuple[float, ...]:
+    """0 and the end of every step of equations that follow one another."""
+    before = [0.0, *accumulate(equation.horizon for equation in equations)]
+    ends = [
+        start + step * equation.horizon / equation.steps
+        for start, equation in zip(before, equations, strict=False)
+        for step in range(1, equation.steps + 1)
+    ]
+    return 0.0, *ends
+
+
+def _course(cell: CellResult, distance: Tensor, norm: Tensor, time: float) -> Course:
+    """One perturbation, from its cell and |h(x + e) - h(x)|, |h(x)|: (steps + 1, draws, images)."""
+    changed = (distance[0] > 0).all(0)
+    distance, norm = distance[..., changed], norm[..., changed]
+    return Course(
+        perturbation=str(cell.row["perturbation"]),
+        norm=str(cell.row["norm"]),
+        eps=float(cell.row["eps"]),  # type: ignore[arg-type]
+        severity=float(cell.row["severity"]),  # type: ignore[arg-type]
+        changed=int(changed.sum()),
+        relative=tuple(_estimate(values) for values in distance / norm),
+        rate=_estimate((distance[-1] / distance[0]).log() / time),
+        **_accuracy(cell),
+    )
+
+
+def _estimate(values: Tensor) -> Estimate:
+    """Of (draws, images) values; NaN where there is none, and limits where there is only one."""
+    if not values.numel():
+        return Estimate(*[math.nan] * 5)
+    numbers = values.numpy()
+    over_images, over_paths = mean_interval(numbers.mean(0)), mean_over_draws(numbers)
+    return Estimate(*over_images, over_paths.low, over_paths.high)
+
+
+def _accuracy(cell: CellResult) -> dict[str, float]:
+    return {name: float(cell.row[name]) for name in ("accuracy", "accuracy_low", "accuracy_high")}  # type: ignore[arg-type]

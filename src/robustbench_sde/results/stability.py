@@ -1,0 +1,174 @@
+"""What a stability analysis has found, as one JSON file: `<folder>/stability/<checkpoint>.json`."""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.results.files import atomic_write
+
+
+def _nan_for_null(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+#: A float; NaN and infinity are null in JSON, and NaN again when it is read.
+Number = Annotated[float, BeforeValidator(_nan_for_null)]
+
+
+class Agreement(StrEnum):
+    """What the measured exponent says of the theorem."""
+
+    #: sigma^2 > 2L, and the exponent is below 0
+    AGREES = "agrees"
+    #: the exponent is above the theorem's bound L - sigma^2 / 2
+    CONTRADICTS = "contradicts"
+    #: sigma^2 > 2L, and the interval of the exponent holds 0
+    UNDECIDED = "undecided"
+    #: sigma^2 <= 2L: the condition is sufficient, not necessary, and predicts nothing
+    SILENT = "silent"
+    #: the theorem is about other noise
+    DOES_NOT_APPLY = "does not apply"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over images and Brownian paths with two 95 % intervals; NaN where unknown."""
+
+    estimate: Number
+    #: over images
+    low: Number
+    high: Number
+    #: over fresh Brownian paths, on the same images
+    noise_low: Number
+    noise_high: Number
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The sufficient condition of Liu et al. for stability, sigma^2 > 2L, and what stands beside it."""
+
+    #: why the theorem does not apply to this noise; empty where it does
+    obstacle: str
+    #: sigma^2 of the multiplicative term, its mean over [0, T], the smallest of all flows; NaN without one
+    variance: Number
+    #: L, the largest Lipschitz constant of the drift met along the trajectories
+    lipschitz: Number
+    #: the one-sided constant, likewise
+    one_sided: Number
+    #: what the multiplicative noise adds to the exponent where the drift mixes all entries, by theory
+    predicted_noise: Number
+    agreement: Agreement
+
+    @property
+    def applies(self) -> bool:
+        """Whether the theorem is about this noise."""
+        return not self.obstacle
+
+    @property
+    def holds(self) -> bool:
+        """Whether sigma^2 > 2L, for a noise to which the theorem applies."""
+        return self.applies and self.variance > 2 * self.lipschitz
+
+    @property
+    def bound(self) -> float:
+        """The theorem's upper bound of the exponent, L - sigma^2 / 2; NaN where it does not apply."""
+        return self.lipschitz - self.variance / 2 if self.applies else math.nan
+
+
+@dataclass(frozen=True)
+class Course:
+    """A perturbation on its way through the flow."""
+
+    perturbation: str
+    norm: str
+    eps: Number
+    severity: Number
+    #: how many images it changed at all; the others have no place in the means
+    changed: int
+    #: |h(x + e) - h(x)| / |h(x)| at each of `StabilityReport.times`
+    relative: tuple[Estimate, ...]
+    #: log(|h(x + e) - h(x)| at T over that at 0) / T: the exponent of a perturbation of this size
+    rate: Estimate
+    #: of the decision rule on its images, with its interval over images
+    accuracy: Number
+    accuracy_low: Number
+    accuracy_high: Number
+
+
+@dataclass(frozen=True)
+class StabilityReport:
+    """All that was measured on a checkpoint."""
+
+    checkpoint: str
+    #: of the checkpoint's bytes; empty for a model that is no file
+    sha256: str
+    dataset: str
+    images: int
+    #: Brownian paths for each image
+    paths: int
+    seed: int
+    noise: str
+    #: of each noise term: independent, channel or scalar; joined by +
+    noise_shape: str
+    sigma: Number
+    solver: str
+    steps: int
+    #: 0 and the end of every step; the last is T
+    times: tuple[float, ...]
+    #: finite-time top Lyapunov exponent over [0, T]
+    exponent: Estimate
+    #: what the drift and the noise give to it, in the limit of small steps
+    drift_part: Estimate
+    noise_part: Estimate
+    #: the exponent of the direction that grows most, chosen for each path
+    largest: Estimate
+    #: log growth of a tangent vector since 0, at each of `times`
+    growth: tuple[Estimate, ...]
+    #: of the drift, the mean along trajectories
+    lipschitz: Estimate
+    one_sided: Estimate
+    condition: Condition
+    #: accuracy on clean images
+    accuracy: Number
+    accuracy_low: Number
+    accuracy_high: Number
+    perturbations: tuple[Course, ...]
+    seconds: float
+
+    def to_json(self) -> str:
+        """Indented JSON that `from_json` reads."""
+        return _REPORT.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "StabilityReport":
+        """What `to_json` has written.
+
+        Raises:
+            BenchError: it is something else.
+        """
+        try:
+            return _REPORT.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BenchError(f"no stability report: {where or 'the text'}: {first['msg']}") from error
+
+
+_REPORT = TypeAdapter(StabilityReport)
+
+
+def write_stability(folder: Path, report: StabilityReport) -> Path:
+    """Write `<folder>/stability/<checkpoint>.json` atomically; an earlier one is replaced.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    path = folder / "stability" / f"{report.checkpoint}.json"
+    with atomic_write(path) as temporary:
+        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
+    return path
