@@ -1,6 +1,7 @@
 """What a stability analysis has found, as one JSON file: `<folder>/stability/<checkpoint>.json`."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -160,6 +161,12 @@ class StabilityReport:
 
 
 _REPORT = TypeAdapter(StabilityReport)
+_REPORTS = TypeAdapter(list[StabilityReport])
+
+
+def to_json(reports: Sequence[StabilityReport]) -> str:
+    """Several reports as an indented JSON list."""
+    return _REPORTS.dump_json(list(reports), indent=2).decode()
 
 
 def write_stability(folder: Path, report: StabilityReport) -> Path:

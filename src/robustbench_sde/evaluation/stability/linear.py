@@ -60,7 +60,8 @@ class Linearised:
 
 def norms(rows: Tensor) -> Tensor:
     """Euclidean norm of each row: (draws, images, ...) to (draws, images) float64."""
-    return torch.linalg.vector_norm(rows.flatten(2).double(), dim=2)
+    lengths: Tensor = torch.linalg.vector_norm(rows.flatten(2).double(), dim=2)
+    return lengths
 
 
 def normalised(rows: Tensor) -> Tensor:

@@ -1,0 +1,188 @@
+"""Stability of checkpoints side by side: two tables, what the theorem says of each, and a figure."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from robustbench_sde.reporting.figures import Drawn, look, save, styled
+from robustbench_sde.reporting.terminal import interval, make_console, perturbation_text
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.stability import Agreement, Course, Estimate, StabilityReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Panels in a row of the figure.
+_COLUMNS = 4
+
+
+def print_stability(reports: Sequence[StabilityReport], *, folder: str) -> None:
+    """The theory's quantities, the perturbations, a sentence for each checkpoint, and where the files are."""
+    console = make_console()
+    console.print(_theory(reports))
+    console.print(_perturbations(reports))
+    for report in reports:
+        style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
+        console.print(sentence(report), style=style, markup=False, soft_wrap=True)
+    console.print(f"reports and figure: {folder}", style="dim", markup=False, soft_wrap=True)
+
+
+def sentence(report: StabilityReport) -> str:
+    """What the theorem of Liu et al. says of this network, and whether the measured exponent agrees."""
+    condition = report.condition
+    if not condition.applies:
+        text = f"{report.checkpoint}: sigma² > 2L says nothing here: {condition.obstacle}"
+        if math.isfinite(condition.predicted_noise):
+            text += (
+                f"; theory for entries that the drift mixes: the noise adds {condition.predicted_noise:+.3f} "
+                f"to the exponent, measured {report.noise_part.estimate:+.3f}"
+            )
+        return text
+    bound = f"the theorem's bound L - sigma²/2 = {condition.bound:.3g}"
+    words = {
+        Agreement.AGREES: "the condition holds along these paths and predicts a negative exponent: it agrees",
+        Agreement.UNDECIDED: "the condition holds along these paths and predicts a negative exponent: "
+        "its interval holds 0, use more images",
+        Agreement.SILENT: f"the condition fails and predicts nothing; the exponent is within {bound}",
+        Agreement.CONTRADICTS: f"the exponent is above {bound}: the steps are too long for the theorem, "
+        "or L is larger elsewhere",
+    }
+    return (
+        f"{report.checkpoint}: sigma² = {condition.variance:.3g}, 2L = {2 * condition.lipschitz:.3g}, "
+        f"exponent {_with_interval(report.exponent)}: {words[condition.agreement]}"
+    )
+
+
+def stability_figure(reports: Sequence[StabilityReport], folder: RunFolder) -> list[Drawn]:
+    """Write `figures/stability`: the relative change of the state over t, a panel for each perturbation.
+
+    The last panel is the log growth of an infinitesimal perturbation, whose slope is the exponent.
+    """
+    count = len(reports[0].perturbations) + 1
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    with styled(2.7 * columns, 2.5 * rows + 0.3) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for index, (panel, course) in enumerate(zip(panels, reports[0].perturbations, strict=False)):
+            panel.set(title=_name(course), xlabel="t", ylabel="|h(x+e) - h(x)| / |h(x)|")
+            _draw(panel, reports, [report.perturbations[index].relative for report in reports])
+            panel.set_ylim(bottom=0)
+        tangent = panels[count - 1]
+        tangent.set(title="infinitesimal, random direction", xlabel="t", ylabel="log growth")
+        _draw(tangent, reports, [report.growth for report in reports])
+        for panel in panels[count:]:
+            panel.remove()
+        handles, labels = tangent.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=4)
+        save(figure, folder, "stability")
+    caption = (
+        "Change of the hidden state over time, on the Brownian path of the clean image. "
+        f"Bands: 95 % over {reports[0].images} images."
+    )
+    return [Drawn("stability", caption)]
+
+
+def _draw(axes: "Axes", reports: Sequence[StabilityReport], courses: Sequence[Sequence[Estimate]]) -> None:
+    for index, (report, course) in enumerate(zip(reports, courses, strict=True)):
+        mean, low, high = np.array([(e.estimate, e.low, e.high) for e in course]).T
+        shown = f" {report.checkpoint}" if report.checkpoint.startswith("_") else report.checkpoint
+        axes.plot(report.times, mean, label=shown, markevery=max(1, len(mean) // 8), **look(index))
+        axes.fill_between(report.times, low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
+
+
+def _theory(reports: Sequence[StabilityReport]) -> Table:
+    first = reports[0]
+    paths = max(report.paths for report in reports)
+    table = Table(
+        title=f"{first.dataset} · {first.images} images · {paths} Brownian paths · seed {first.seed}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column("noise", overflow="fold")
+    for heading in (
+        *("exponent (95 %)", "over paths", "by drift", "by noise", "largest"),
+        *("L (max)", "mu (max)", "sigma² > 2L"),
+    ):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        condition = report.condition
+        table.add_row(
+            report.checkpoint,
+            _noise(report),
+            _with_interval(report.exponent),
+            _span(report.exponent.noise_low, report.exponent.noise_high),
+            _number(report.drift_part.estimate),
+            _number(report.noise_part.estimate),
+            _number(report.largest.estimate),
+            f"{report.lipschitz.estimate:.1f} ({condition.lipschitz:.1f})",
+            f"{report.one_sided.estimate:.1f} ({condition.one_sided:.1f})",
+            ("holds" if condition.holds else "does not hold") if condition.applies else "no claim",
+        )
+    return table
+
+
+def _perturbations(reports: Sequence[StabilityReport]) -> Table:
+    table = Table(
+        title="change of the state, relative to it, on the Brownian path of the clean image",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("checkpoint", overflow="fold")
+    table.add_column("perturbation", overflow="fold")
+    for heading in ("at 0", "at T (95 %)", "over paths", "growth rate (95 %)", "accuracy (95 %)"):
+        table.add_column(heading, justify="right")
+    for number, report in enumerate(reports):
+        if number:
+            table.add_section()
+        accuracy = interval(report.accuracy, report.accuracy_low, report.accuracy_high)
+        table.add_row(report.checkpoint, "clean", "", "", "", "", accuracy)
+        for course in report.perturbations:
+            table.add_row("", *_course(course))
+    return table
+
+
+def _course(course: Course) -> tuple[str, ...]:
+    start, end = course.relative[0], course.relative[-1]
+    return (
+        _name(course),
+        _number(start.estimate, "%"),
+        f"{_number(end.estimate, '%')} {_span(end.low, end.high, '%')}".strip(),
+        _span(end.noise_low, end.noise_high, "%"),
+        _with_interval(course.rate),
+        interval(course.accuracy, course.accuracy_low, course.accuracy_high),
+    )
+
+
+def _name(course: Course) -> str:
+    return perturbation_text(dict(asdict(course).items()))
+
+
+def _noise(report: StabilityReport) -> str:
+    if report.noise == "none":
+        return "none"
+    sigma = "" if math.isnan(report.sigma) else f" {report.sigma:g}"
+    return f"{report.noise}{sigma} {report.noise_shape}"
+
+
+def _with_interval(value: Estimate) -> str:
+    return f"{_number(value.estimate)} {_span(value.low, value.high)}".strip()
+
+
+def _number(value: float, unit: str = "") -> str:
+    """Two decimals, or in percent one; empty for NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{100 * value:.1f}" if unit else f"{value:.2f}"
+
+
+def _span(low: float, high: float, unit: str = "") -> str:
+    """``(0.3 to 0.5)``: ends may be negative."""
+    return "" if math.isnan(low) else f"({_number(low, unit)} to {_number(high, unit)})"
