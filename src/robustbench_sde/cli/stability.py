@@ -95,8 +95,9 @@ def stability_command(
     with progress_bars(quiet=quiet) as bars:
         for source in sources:
             model = source.load(compute)
-            reports.append(stability(model, data, perturbations, settings, sha256=source.sha256, bars=bars))
-            write_stability(folder.path, reports[-1])
+            report = stability(model, data, perturbations, settings, sha256=source.sha256, bars=bars)
+            write_stability(folder.path, report)
+            reports.append(report)
     stability_figure(reports, folder)
     if json:
         print(to_json(reports))

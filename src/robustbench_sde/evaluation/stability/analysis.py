@@ -19,6 +19,7 @@ from robustbench_sde.evaluation.stability.exponent import largest_exponent, tang
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.progress import Bars
 from robustbench_sde.results.stability import Course, Estimate, StabilityReport
@@ -61,7 +62,7 @@ class _Flows:
 
 
 def stability(
-    model: Classifier,
+    model: RandomClassifier,
     data: ImageDataset,
     perturbations: Sequence[Perturbation],
     settings: StabilitySettings | None = None,
@@ -84,9 +85,11 @@ def stability(
         bars: told of the parts of the work, and of images.
 
     Raises:
-        BenchError: the data do not fit the model.
+        BenchError: the data do not fit the model, or it is not one of ours, whose flow can be looked into.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
+    if not isinstance(model, Classifier):
+        raise BenchError(f"{model.name} shows no flow to look into; stability takes checkpoints of `train`")
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
     bars.cells.start("stability", len(perturbations) + 2)
