@@ -37,6 +37,8 @@ TABLE = [
     ("auto", {"norm": "l2", "eps": 0.8, "steps": 3, "restarts": 2}),
     ("transfer", {"norm": "linf", "eps": 0.1, "steps": 5}),
     ("fixed-path", {"norm": "linf", "eps": 0.1, "steps": 5}),
+    ("other-solver", {"norm": "linf", "eps": 0.1, "steps": 5, "on_solver": "heun", "on_steps": 4}),
+    ("liu2020", {"eps": 0.8, "steps": 4}),
     ("hopskipjump", {"norm": "l2", "steps": 1, "queries": 2, "confirm": 1}),
     ("hopskipjump", {"norm": "linf", "eps": 0.4, "steps": 1, "queries": 2, "confirm": 1}),
     ("foolbox:LinfPGD", {"eps": 0.1, "steps": 3}),
@@ -136,6 +138,10 @@ class Spy:
 
     def with_noise(self, **options):
         self._model = self._model.with_noise(**options)
+        return self
+
+    def with_solver(self, **options):
+        self._model = self._model.with_solver(**options)
         return self
 
     def __getattr__(self, name):

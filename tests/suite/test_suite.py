@@ -61,7 +61,9 @@ REFUSED = [
     ("perturbations:\n  - steps: 3\n", "line 2: a perturbation has one of the keys"),
     ("perturbations:\n  - attack: pgd\n    corruption: fog\n", "line 2: a perturbation has one of the keys"),
     ("images: 3\n", "perturbations: Field required"),
-    ("perturbations: []\n", "line 1: perturbations"),
+    ("solver: [euler, huen]\n" + PGD, "line 1: solver: unknown solver 'huen'; did you mean 'heun'?"),
+    ("solver_steps: [0]\n" + PGD, "line 1: solver_steps"),
+    ("solver_steps: [few]\n" + PGD, "line 1: solver_steps: it must be a whole number"),
     ("images: 0\n" + PGD, "line 1: images"),
     ("images: many\n" + PGD, "line 1: images"),
     ("seeds: [0, 0]\n" + PGD, "line 1: seeds: a value is there twice"),
@@ -186,6 +188,57 @@ def test_an_ode_is_not_run_for_every_noise_and_number_of_draws(tmp_path, digits,
     assert len(suite.cells([digits_models["none"]], digits)) == 2
     noisy = rows(suite.cells([digits_models["additive"]], digits))
     assert [(row[2], row[3]) for row in noisy if row[0] == "clean"] == [(None, 2), (None, 4), (0.0, 2)]
+
+
+def ways(cells):
+    """Solver and steps of every cell, and what it is."""
+    return [
+        (cell.source.path.stem, cell.source.solver, cell.source.solver_steps, str(cell.perturbation.label))
+        for cell in cells
+    ]
+
+
+def test_no_perturbations_are_the_clean_images_alone(tmp_path, digits, digits_models):
+    """With every setting of the suite, and no control."""
+    suite = read(tmp_path, "sigma: [trained, 0]\nperturbations: []\n")
+    assert [row[:3] for row in rows(suite.cells([digits_models["additive"]], digits))] == [
+        ("clean", None, None),
+        ("clean", None, 0.0),
+    ]
+
+
+def test_solvers_are_a_grid_and_those_that_do_not_take_the_noise_are_left_out(
+    tmp_path, digits, digits_models
+):
+    """rk4 solves the ODE only; the trained solver and its steps asked for by name are the same work."""
+    text = "solver: [trained, euler, heun, rk4]\nsolver_steps: [trained, 3, 6]\nperturbations: []\n"
+    suite = read(tmp_path, text)
+    found = ways(suite.cells(list(digits_models.values()), digits))
+    expected = [("additive", solver, steps) for solver in (None, "heun") for steps in (None, 6)]
+    expected += [("none", solver, steps) for solver in (None, "heun", "rk4") for steps in (None, 6)]
+    assert found == [(*way, "clean") for way in expected]
+    models = [cell.source.load("cpu") for cell in suite.cells([digits_models["none"]], digits)]
+    assert [(m.solver, m.steps) for m in models[-2:]] == [("rk4", 3), ("rk4", 6)]
+    with pytest.raises(BenchError, match="line 1: no solver here takes the noise of"):
+        read(tmp_path, "solver: rk4\n" + PGD).cells([digits_models["additive"]], digits)
+
+
+def test_an_attack_on_another_solver_is_made_where_that_takes_the_noise(tmp_path, digits, digits_models):
+    """Rows of the tables tell the solver of the attack by the name, that of the defence by its columns."""
+    suite = read(
+        tmp_path,
+        "solver: [euler, heun]\nperturbations:\n"
+        "  - {attack: other-solver, on_solver: heun, eps: 0.1}\n"
+        "  - {attack: other-solver, on_solver: rk4, on_steps: 6, eps: 0.1, solver: trained}\n",
+    )
+    attacks = [way for way in ways(suite.cells(list(digits_models.values()), digits)) if ":" in way[3]]
+    assert attacks == [
+        ("additive", None, None, "other-solver:heun"),
+        ("additive", "heun", None, "other-solver:heun"),
+        ("none", None, None, "other-solver:heun"),
+        ("none", None, None, "other-solver:rk4/6"),
+        ("none", "heun", None, "other-solver:heun"),
+    ]
 
 
 def test_a_checkpoint_for_other_images_is_refused_before_any_work(tmp_path, digits_models):

@@ -119,6 +119,8 @@ def blank_row(
         "dataset": data.name,
         "noise": model.noise if model else "",
         "sigma": model.sigma if model else math.nan,
+        "solver": getattr(model, "solver", ""),  # a network of somebody else has none
+        "solver_steps": getattr(model, "steps", 0),
         **perturbation.describe(),
         "images": len(data),
         "score_draws": settings.draws if model is None or model.stochastic else 1,

@@ -108,6 +108,11 @@ class Classifier(nn.Module):
         return self.spec.solver
 
     @property
+    def steps(self) -> int:
+        """Steps of the solver."""
+        return self.spec.steps
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self.spec.image_shape

@@ -37,6 +37,16 @@ class FixedPath:
         return self._model.sigma
 
     @property
+    def solver(self) -> str:
+        """That of the model; empty where it has none of ours."""
+        return getattr(self._model, "solver", "")
+
+    @property
+    def steps(self) -> int:
+        """Its steps, or 0."""
+        return getattr(self._model, "steps", 0)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self._model.image_shape

@@ -95,7 +95,7 @@ def _names(cells: Sequence[Facts]) -> list[str]:
 
     def name(facts: Facts) -> str:
         alike = groups[facts.label]
-        fields = ("noise", "sigma", "score_draws", "rule", "seed", "settings")
+        fields = ("noise", "sigma", "solver", "solver_steps", "score_draws", "rule", "seed", "settings")
         told = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
         return " ".join([facts.label, *(f"{field}={getattr(facts, field)}" for field in told)])
 

@@ -32,6 +32,9 @@ class Row(Spec):
     score_draws: int = Field(ge=1, le=65_535)
     rule: Line
     seed: int
+    #: empty and 0 for a network that has no solver of ours
+    solver: Line = ""
+    solver_steps: int = 0
 
 
 class Facts(Row):

@@ -50,6 +50,15 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
 }
 
+#: settings that tell lines of one checkpoint apart, as a legend says them
+_SETTINGS = {
+    "sigma": "sigma {:g}",
+    "solver": "{}",
+    "solver_steps": "{} steps",
+    "rule": "{}",
+    "seed": "seed {}",
+}
+
 #: No more figures along one setting than this: a suite may have hundreds of budgets.
 MOST_FIGURES = 6
 
@@ -104,10 +113,11 @@ def file_name(*parts: str) -> str:
 def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
     """For each row the name of its line: the checkpoint, and the settings that differ between its rows.
 
-    Settings are the noise, the rule and the seed but for the one `along` the axis; draws are not one.
+    Settings are the noise, the solver, the rule and the seed but for the one `along` the axis; draws are not
+    one.
     """
     names = summary["checkpoint"].copy()
-    for column, text in (("sigma", "sigma {:g}"), ("rule", "{}"), ("seed", "seed {}")):
+    for column, text in _SETTINGS.items():
         differs = summary.groupby("checkpoint")[column].transform("nunique") > 1
         if differs.any() and column != along:
             names[differs] += ", " + summary.loc[differs, column].map(text.format)

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.sde.solvers import SOLVERS
+
 #: Width of a pipe, which has none: wide enough for every column.
 _PIPE_WIDTH = 160
 
@@ -23,13 +25,16 @@ def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> Non
 
 
 def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
-    """How many cells were there before, every status that is not ok, and where the files are."""
+    """How many cells were there before, what is wrong with cells and solvers, and where the files are."""
     console = make_console()
     if reused:
         console.print(f"{reused} of {len(summary)} cells were stored already", style="dim")
     for row in summary[summary["status"] != "ok"].to_dict("records"):
         text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
         console.print(text, style="bold red", markup=False)
+    for solver in summary["solver"].unique():
+        if solver in SOLVERS and SOLVERS[solver].warning:
+            console.print(f"{solver}: {SOLVERS[solver].warning}", style="yellow", markup=False)
     for kind in ("invalid", "failed"):
         count = int(summary["status"].str.startswith(f"{kind}:").sum())
         if count:
@@ -90,6 +95,8 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
     ]
     settings = [
         SummaryColumn("sigma", lambda row: f"{row['sigma']:g}", "sigma"),
+        SummaryColumn("solver", lambda row: str(row["solver"]), "solver", numeric=False),
+        SummaryColumn("solver steps", lambda row: str(row["solver_steps"]), "solver_steps"),
         SummaryColumn("score draws", lambda row: str(row["score_draws"]), "score_draws"),
         SummaryColumn("rule", lambda row: str(row["rule"]), "rule", numeric=False),
         SummaryColumn("seed", lambda row: str(row["seed"]), "seed"),

@@ -49,6 +49,8 @@ SUMMARY = (
     Column("dataset", "str", "name of the data set"),
     Column("noise", "str", "its terms, joined by +; none; of a module that is not ours, keyed or opaque"),
     Column("sigma", "float64", "noise scale at test time"),
+    Column("solver", "str", "solver at test time; empty for a network that has none of ours"),
+    Column("solver_steps", "int64", "its steps N, at test time; 0 where there is no solver"),
     Column("perturbation", "str", "clean, control, or the name of an attack or corruption"),
     Column("norm", "str", "linf, l2, or empty"),
     Column("eps", "float64", "budget; NaN where there is none"),

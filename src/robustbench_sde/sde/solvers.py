@@ -165,6 +165,12 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
+def takes(name: str, kinds: Sequence[str]) -> bool:
+    """Whether the solver called `name` takes noise of these kinds, all at once."""
+    solver = SOLVERS[name]
+    return not kinds or (set(kinds) <= solver.noise_orders.keys() and (solver.combines or len(kinds) < 2))
+
+
 def check_solver(name: str, kinds: Sequence[str]) -> None:
     """Whether a solver takes noise of these kinds, all at once.
 
@@ -173,12 +179,8 @@ def check_solver(name: str, kinds: Sequence[str]) -> None:
     """
     if name not in SOLVERS:
         raise unknown_name("solver", name, SOLVERS)
-    fitting = [
-        other
-        for other, solver in SOLVERS.items()
-        if set(kinds) <= solver.noise_orders.keys() and (solver.combines or len(kinds) < 2)
-    ]
-    if kinds and name not in fitting:
+    if not takes(name, kinds):
+        fitting = [other for other in SOLVERS if takes(other, kinds)]
         what = "does not take" if SOLVERS[name].noise_orders else "solves ODEs only and does not take"
         raise BenchError(
             f"solver {name} {what} {'+'.join(kinds)} noise; "

@@ -23,7 +23,7 @@ NUMERIC_VERSION = 3
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint file, and the noise and precision it is to be evaluated with."""
+    """A checkpoint file, and the noise, solver and precision it is to be evaluated with."""
 
     path: Path
     #: of the file's bytes
@@ -31,8 +31,11 @@ class Source:
     sigma: float | None = None
     noise: bool = True
     precision: str = "fp32"
-    #: whether its forward pass is random
-    stochastic: bool = field(default=True, compare=False)
+    #: None: as trained
+    solver: str | None = None
+    solver_steps: int | None = None
+    #: kinds of the noise that acts at test time; none: its forward pass is deterministic
+    kinds: tuple[str, ...] = field(default=("",), compare=False)
 
     @classmethod
     def of(
@@ -43,25 +46,47 @@ class Source:
         sigma: float | None = None,
         noise: bool = True,
         precision: str = "fp32",
+        solver: str | None = None,
+        solver_steps: int | None = None,
     ) -> "Source":
         """Reads and hashes the file once. Raises BenchError unless it is sound and fits `data`."""
         trained = load_checkpoint(path, noise=noise, precision=precision)
         model = trained.with_noise(sigma=sigma, enabled=noise)
+        model = model.with_solver(solver=solver, steps=solver_steps)
         if model.image_shape != data.image_shape:
             takes, given = ("x".join(map(str, shape)) for shape in (model.image_shape, data.image_shape))
             raise BenchError(
                 f"{path} takes images of {takes} (channels x height x width), "
                 f"those of {data.name} are {given}"
             )
-        own = model.sigma == trained.sigma  # then it is the same work, however it was asked for
-        return cls(path, file_sha256(path), None if own else sigma, noise, precision, model.stochastic)
+        return cls(  # what is asked for is None where it is its own: then it is the same work
+            path,
+            file_sha256(path),
+            sigma=None if model.sigma == trained.sigma else sigma,
+            noise=noise,
+            precision=precision,
+            solver=None if model.solver == trained.solver else solver,
+            solver_steps=None if model.steps == trained.steps else solver_steps,
+            kinds=tuple(term.kind for term in model.spec.active_noise),
+        )
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether its forward pass is random."""
+        return bool(self.kinds)
 
     def load(self, compute: Compute) -> RandomClassifier:
         """The model, ready to be evaluated. Raises BenchError if the file is no longer the same."""
         if not self.path.exists() or file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")
         return load_checkpoint(
-            self.path, sigma=self.sigma, noise=self.noise, precision=self.precision, device=compute
+            self.path,
+            sigma=self.sigma,
+            noise=self.noise,
+            precision=self.precision,
+            solver=self.solver,
+            steps=self.solver_steps,
+            device=compute,
         )
 
 
@@ -86,6 +111,9 @@ class Cell:
         }
         if self.perturbation.provider:  # another version of a plug-in is other work
             parts["plugin"] = self.perturbation.provider
+        solver = [self.source.solver, self.source.solver_steps]
+        if any(solver):  # a checkpoint with its own has the key of versions that knew no other
+            parts["solver"] = solver
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @property

@@ -50,7 +50,7 @@ def write_corruptions(
 
 
 def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Clean and corrupted cells by checkpoint and, where they have several, by noise and scoring."""
+    """Clean and corrupted cells by checkpoint and, where they have several, by noise, solver and scoring."""
     groups: dict[tuple[Source, ScoreSettings], list[Cell]] = {}
     for cell in cells:
         if isinstance(cell.perturbation, Clean | Corrupted | Stored):
@@ -61,6 +61,8 @@ def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     facts = {
         key: {
             "sigma": "trained" if source.sigma is None else f"{source.sigma:g}",
+            "solver": source.solver or "trained",
+            "steps": "trained" if source.solver_steps is None else str(source.solver_steps),
             "draws": str(settings.draws),
             "rule": settings.rule,
             "seed": str(settings.seed),

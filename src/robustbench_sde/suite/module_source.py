@@ -53,7 +53,7 @@ class ModuleSource(Source):
             sha256=_sha256(digest, interface),
             noise=noise,
             precision=check_precision(precision),
-            stochastic=interface.noise != "none",
+            kinds=() if interface.noise == "none" else (interface.noise,),
             factory=factory,
             interface=interface,
             notes=notes,

@@ -42,6 +42,8 @@ class Plan:
             {
                 "checkpoint": cell.source.path.stem,
                 "sigma": cell.source.sigma,
+                "solver": cell.source.solver,
+                "solver_steps": cell.source.solver_steps,
                 **{name: _json(value) for name, value in cell.perturbation.describe().items()},
                 "score_draws": cell.settings.draws,
                 "rule": cell.settings.rule,

@@ -144,6 +144,7 @@ def _manifest(
                 "cell": cell.key(data),
                 "checkpoint": cell.source.path.stem,
                 "precision": cell.source.precision,
+                "solver": [cell.source.solver, cell.source.solver_steps],
                 "perturbation": repr(cell.perturbation),
                 "scoring": {
                     "draws": cell.settings.draws,

@@ -6,10 +6,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import Rule
 from robustbench_sde.models.spec import Spec
 from robustbench_sde.perturbations.norms import parse_budget
+from robustbench_sde.sde.solvers import SOLVERS
 
 _RANGE = re.compile(r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*")
 #: values that one key may list
@@ -55,6 +56,14 @@ def _whole(value: object) -> object:
     return value
 
 
+def _solver(value: object) -> object:
+    if value == "trained":
+        return None
+    if value not in SOLVERS:
+        raise ValueError(str(unknown_name("solver", str(value), ["trained", *SOLVERS])))
+    return value
+
+
 def _each(check: Callable[[Any], Any]) -> BeforeValidator:
     return BeforeValidator(lambda value: [check(item) for item in _listed(value)])
 
@@ -70,6 +79,13 @@ Sigmas = Annotated[
     _each(lambda value: None if value == "trained" else _number(value)),
     _Some,
 ]
+#: `trained` is the solver, or its number of steps, that a checkpoint was trained with
+Solvers = Annotated[tuple[str | None, ...], _each(_solver), _Some]
+SolverSteps = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=10_000)] | None, ...],
+    _each(lambda value: None if value == "trained" else _whole(value)),
+    _Some,
+]
 Budgets = Annotated[tuple[float | None, ...], _each(_eps), _Some]
 
 
@@ -77,6 +93,8 @@ class Entry(Spec):
     """What attacks and corruptions have in common: grids that replace those of the suite."""
 
     sigma: Sigmas | None = None
+    solver: Solvers | None = None
+    solver_steps: SolverSteps | None = None
     score_draws: Positive | None = None
 
 
@@ -123,7 +141,10 @@ class SuiteSpec(Spec):
     score_draws: Positive = (32,)
     rules: Rules = ("mean-prob",)
     sigma: Sigmas = (None,)
+    #: solvers at test time; one that does not take the noise of a checkpoint is left out for it
+    solver: Solvers = (None,)
+    solver_steps: SolverSteps = (None,)
     #: False switches the noise off at test time
     noise: bool = True
-    #: one mapping each with the key `attack` or `corruption`
-    perturbations: tuple[dict[str, Any], ...] = _Some
+    #: one mapping each with the key `attack` or `corruption`; none: the clean images alone
+    perturbations: tuple[dict[str, Any], ...]

@@ -4,8 +4,9 @@ import glob
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +19,11 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.spec import Spec, first_problem
 from robustbench_sde.perturbations.attacks import attack_kind
 from robustbench_sde.perturbations.attacks.base import Attack, Control
+from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.planning import plan_attacks
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
+from robustbench_sde.sde.solvers import takes
 from robustbench_sde.suite.cells import Cell, Source
 from robustbench_sde.suite.document import Document, Place
 from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
@@ -28,6 +31,8 @@ from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, Entry, Suit
 _S = TypeVar("_S", bound=Spec)
 #: A cell's place in the tables; two cells in one place could not be told apart.
 _Row = tuple[object, ...]
+#: How a checkpoint is evaluated: sigma, solver and its steps; None is as trained.
+_Setting = tuple[float | None, str | None, int | None]
 
 
 def shipped_suites() -> dict[str, Path]:
@@ -98,11 +103,18 @@ class Suite:
         Raises:
             BenchError: a value in the suite, a checkpoint or published images are wrong.
         """
-        grid = [(entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)]
+        grid: list[tuple[Entry, list[Perturbation]]] = [
+            (entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)
+        ] or [(Entry(), [])]
         cells: dict[Cell, None] = {}
         for path in paths:
-            for source, sigmas in self._sources(path, data, precision).items():
-                chosen = [(e, made) for e, made in grid if sigmas & set(e.sigma or self.spec.sigma)]
+            sources = self._sources(path, data, [entry for entry, _ in grid], precision)
+            for source, settings in sources.items():
+                chosen = [
+                    (entry, [p for p in made if _can_be_made(p, source)])
+                    for entry, made in grid
+                    if not settings.isdisjoint(self._settings(entry))
+                ]
                 draws = {id(entry): self._draws(source, entry) for entry, _ in chosen}
                 every = tuple(dict.fromkeys(count for counts in draws.values() for count in counts))
                 attack = next((p for _, made in chosen for p in made if isinstance(p, Attack)), None)
@@ -130,12 +142,34 @@ class Suite:
         digest = hashlib.sha256(self.document.text.encode()).hexdigest()
         return {"suite": {"name": self.name, "sha256": f"sha256:{digest}"}}
 
-    def _sources(self, path: Path, data: ImageDataset, precision: str) -> dict[Source, set[float | None]]:
-        """A checkpoint with every noise that is asked for, and what the suite calls that noise."""
-        sources: dict[Source, set[float | None]] = {}
-        for sigma in dict.fromkeys(sigma for e in self.entries for sigma in e.sigma or self.spec.sigma):
-            source = Source.of(path, data, sigma=sigma, noise=self.spec.noise, precision=precision)
-            sources.setdefault(source, set()).add(sigma)
+    def _settings(self, entry: Entry) -> list[_Setting]:
+        """Every way in which checkpoints are evaluated for an entry."""
+        spec = self.spec
+        return list(
+            product(
+                entry.sigma or spec.sigma,
+                entry.solver or spec.solver,
+                entry.solver_steps or spec.solver_steps,
+            )
+        )
+
+    def _sources(
+        self, path: Path, data: ImageDataset, entries: Sequence[Entry], precision: str
+    ) -> dict[Source, set[_Setting]]:
+        """A checkpoint in every way that is asked for, and what the suite calls that way.
+
+        Raises:
+            BenchError: the checkpoint is wrong, or no solver of the suite takes its noise.
+        """
+        sources: dict[Source, set[_Setting]] = {}
+        asked = dict.fromkeys(setting for entry in entries for setting in self._settings(entry))
+        source_of = partial(Source.of, path, data, noise=self.spec.noise, precision=precision)
+        for sigma, solver, steps in asked:
+            if solver is None or takes(solver, source_of(sigma=sigma).kinds):
+                source = source_of(sigma=sigma, solver=solver, solver_steps=steps)
+                sources.setdefault(source, set()).add((sigma, solver, steps))
+        if not sources:
+            raise self.document.error(("solver",), f"no solver here takes the noise of {path}")
         return sources
 
     def _draws(self, source: Source, entry: Entry) -> tuple[int, ...]:
@@ -153,12 +187,19 @@ class Suite:
         for cell in cells:
             described = cell.perturbation.describe()
             scoring = (cell.settings.draws, cell.settings.rule, cell.settings.seed)
-            row = (cell.source.path.stem, cell.source.sigma, repr(described), *scoring)
+            source = cell.source
+            way = (source.sigma, source.solver, source.solver_steps)
+            row = (source.path.stem, *way, repr(described), *scoring)
             if row in rows:
                 raise self.document.error(
                     ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"
                 )
             rows[row] = cell
+
+
+def _can_be_made(perturbation: Perturbation, source: Source) -> bool:
+    """Whether the solver that an attack is made on takes the noise of the checkpoint."""
+    return not isinstance(perturbation, OtherSolver) or takes(perturbation.on_solver, source.kinds)
 
 
 def _checked(kind: type[_S], document: Document, place: Place) -> _S:

@@ -16,7 +16,9 @@ from robustbench_sde.perturbations.attacks.fixed_path import FixedPathAttack
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.foolbox_attack import PREFIX, foolbox_kind
 from robustbench_sde.perturbations.attacks.hopskipjump import HopSkipJump
+from robustbench_sde.perturbations.attacks.liu2020 import Liu2020
 from robustbench_sde.perturbations.attacks.noise import Noise
+from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 from robustbench_sde.perturbations.attacks.transfer import Transfer
@@ -37,6 +39,8 @@ ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
             Noise,
             Transfer,
             FixedPathAttack,
+            OtherSolver,
+            Liu2020,
             Auto,
         )
     },

@@ -1,0 +1,40 @@
+"""Made on one solver, scored on another: does a solver protect, or does it hide the gradient?"""
+
+from dataclasses import dataclass
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
+from robustbench_sde.sde.solvers import check_solver
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSolver(APGDCrossEntropy):
+    """apgd-ce on the same weights and noise, solved by `on_solver` in `on_steps` steps.
+
+    Adaptive solvers may mask gradients (Huang et al., PMLR 145), and a change of solver between attack and
+    test changes the outcome (Carrara et al. 2021).
+    """
+
+    name = "other-solver"
+
+    #: solver that the attack differentiates
+    on_solver: str = "euler"
+    #: its steps; None: as many as the model that is scored takes
+    on_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_solver(self.on_solver, ())
+
+    @property
+    def label(self) -> str:
+        steps = "" if self.on_steps is None else f"/{self.on_steps}"
+        return f"{self.name}:{self.on_solver}{steps}"
+
+    def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
+        with_solver = getattr(model, "with_solver", None)
+        if with_solver is None:
+            raise BenchError(f"{model.name} has no solver of ours: {self.name} cannot change it")
+        other: RandomClassifier = with_solver(solver=self.on_solver, steps=self.on_steps)
+        return other
