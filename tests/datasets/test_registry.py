@@ -8,8 +8,8 @@ from robustbench_sde.errors import BenchError
 
 def test_names():
     """The data sets that the documentation promises."""
-    expected = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder huggingface npz cifar10.1"
-    assert list(DATASETS) == expected.split()
+    names = "digits mnist fashion-mnist cifar10 cifar100 svhn stl10 image-folder huggingface npz cifar10.1"
+    assert list(DATASETS) == [*names.split(), "tiny-imagenet"]
 
 
 def test_images_takes_the_fixed_subset():

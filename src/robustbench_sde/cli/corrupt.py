@@ -86,7 +86,7 @@ def corrupt_command(
         raise BenchError("--family and --frost-dir are for making corruptions; --official reads them")
     clean = dataset or ("digits" if published is None else OFFICIAL[published.name])
     if not clean:
-        raise BenchError(f"--official {official} needs --dataset: the clean images, as image-folder:PATH")
+        raise BenchError(f"--official {official} needs --dataset: the clean images, as tiny-imagenet:PATH")
     data = o.test_data(clean, data_dir, download, image_size, images)
     if published is not None:
         made = stored_corruptions(published, data, corruptions, severities)

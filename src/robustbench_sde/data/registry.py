@@ -15,6 +15,8 @@ from robustbench_sde.data.huggingface import load_huggingface
 from robustbench_sde.data.image_folder import load_image_folder
 from robustbench_sde.data.npz import load_npz
 from robustbench_sde.data.official import OFFICIAL, load_cifar10_1
+from robustbench_sde.data.tiny_imagenet import NAME as TINY_IMAGENET
+from robustbench_sde.data.tiny_imagenet import load_tiny_imagenet
 from robustbench_sde.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.plugins import Plugins
@@ -28,7 +30,7 @@ HUGGINGFACE = "huggingface"
 NPZ = "npz"
 CIFAR10_1 = "cifar10.1"
 #: data sets that are named with the folder or file they are in
-_BY_PATH = (IMAGE_FOLDER, HUGGINGFACE, NPZ, CIFAR10_1)
+_BY_PATH = (IMAGE_FOLDER, HUGGINGFACE, NPZ, CIFAR10_1, TINY_IMAGENET)
 #: data sets whose images may be of any size
 _RESIZABLE = (IMAGE_FOLDER, HUGGINGFACE)
 
@@ -85,6 +87,10 @@ DATASETS: Mapping[str, Entry] = {
     CIFAR10_1: Entry(
         "cifar10.1:PATH with the .npy files of CIFAR-10.1 (v6, else v4); test images only",
         lambda request: load_cifar10_1(_path(request), request.split),
+    ),
+    TINY_IMAGENET: Entry(
+        "tiny-imagenet:PATH as published, with wnids.txt, words.txt, train and val (its test split)",
+        lambda request: load_tiny_imagenet(_path(request), request.split),
     ),
 }
 
