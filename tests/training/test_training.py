@@ -142,6 +142,7 @@ def test_noise_and_solver_that_do_not_fit_stop_before_training(tmp_path):
         ({"noise": "none", "preset": "resnet"}, "random-resnet-seed0"),
         ({"noise": "multiplicative", "preset": "liu2020"}, "random-liu2020-multiplicative-0.3-seed0"),
         ({"noise": "none", "preset": "liu2020"}, "random-liu2020-ode-seed0"),
+        ({"noise_shape": "scalar"}, "random-multiplicative-0.3-scalar-seed0"),
         ({"noise": "none", "adversarial": "trades"}, "random-ode-trades-0.0314-seed0"),
         ({"noise": "none", "augment_noise": 0.25}, "random-ode-gaussian-0.25-seed0"),
     ],

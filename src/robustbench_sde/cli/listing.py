@@ -16,7 +16,10 @@ _T = TypeVar("_T")
 
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help="checkpoints, datasets, attacks, corruptions, suites, presets or rules.")
+        str,
+        typer.Argument(
+            help="checkpoints, configs, datasets, attacks, corruptions, suites, studies, presets or rules."
+        ),
     ],
     json: o.Json = False,
 ) -> None:
@@ -29,6 +32,7 @@ def list_command(
     listings = {
         "attacks": _attacks,
         "checkpoints": _checkpoints,
+        "configs": _configs,
         "corruptions": _corruptions,
         "datasets": _datasets,
         "models": _models,
@@ -97,6 +101,12 @@ def _checkpoints() -> dict[str, str]:
         noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
         entries[str(path)] = f"{header.dataset.name}, {noise}, clean {accuracy:.1%}"
     return entries
+
+
+def _configs() -> dict[str, str]:
+    from robustbench_sde.training.named import read_config, shipped_configs
+
+    return {name: str(read_config(name)["description"]) for name in shipped_configs()}
 
 
 def _corruptions() -> dict[str, str]:

@@ -104,9 +104,11 @@ def train_command(
     seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRAINING)] = 0,
     device: o.Device = "auto",
     config: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="YAML with any of these options; the command line wins.", rich_help_panel=_TRAINING
+            help="YAML with any of these options, or a shipped one by its name (sde-bench list configs); "
+            "the command line wins.",
+            rich_help_panel=_TRAINING,
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
@@ -122,18 +124,21 @@ def train_command(
     from robustbench_sde.models.device import resolve_device
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import interval, make_console
-    from robustbench_sde.results.files import read_yaml
     from robustbench_sde.training.config import TrainConfig, parse_config
     from robustbench_sde.training.loop import train
+    from robustbench_sde.training.named import read_config
 
     options = {name: context.params[name] for name in TrainConfig.model_fields}
     if config is not None:
-        file = read_yaml(config)
+        file = read_config(config)
         typed = {name for name in context.params if _is_typed(context, name)}
         if "dataset" in file and "dataset" not in typed:
             dataset = str(file["dataset"])
-        file.pop("dataset", None)
-        options |= {name: value for name, value in file.items() if name not in typed}
+        options |= {
+            name: value
+            for name, value in file.items()
+            if name not in typed and name not in ("dataset", "description")
+        }
     parsed = parse_config(options)
     where = resolve_device(device)
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}

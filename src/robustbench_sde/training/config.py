@@ -120,7 +120,8 @@ class TrainConfig(Spec):
 
     def default_name(self, data: ImageDataset) -> str:
         """Name of a checkpoint that does not say where it goes: data, preset, noise, baseline and seed."""
-        terms = [f"{term.kind}-{term.sigma:g}" for term in self.noise_terms() if term.kind != "none"]
+        shape = "" if self.noise_shape == "independent" else f"-{self.noise_shape}"
+        terms = [f"{term.kind}-{term.sigma:g}{shape}" for term in self.noise_terms() if term.kind != "none"]
         preset = "" if self.preset in ("digits", "cifar") else self.preset
         noise = "+".join(terms) or ("" if "resnet" in preset else "ode")
         baseline = "" if self.adversarial == "none" else f"{self.adversarial}-{self.adversarial_eps:.3g}"

@@ -1,0 +1,49 @@
+"""Configurations in files: anybody's, and those that are installed with the package."""
+
+from importlib import resources
+from pathlib import Path
+
+from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.results.files import read_yaml
+
+_FOLDER = Path(str(resources.files("robustbench_sde"))) / "configs"
+#: files that may build on each other
+_DEEPEST = 8
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that are installed with the package, by name, as ``paper/ode``."""
+    found = {path.relative_to(_FOLDER).with_suffix("").as_posix(): path for path in _FOLDER.rglob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def read_config(name: str) -> dict[str, object]:
+    """What a configuration says: options of `TrainConfig`, and perhaps `dataset` and `description`.
+
+    A file with the key `base` changes another one, which is named as here.
+
+    Args:
+        name: a file, or a shipped configuration by its name, with or without ``.yaml``.
+
+    Raises:
+        BenchError: there is none, it is not readable, or files build on each other in a circle.
+    """
+    options: dict[str, object] = {}
+    for _ in range(_DEEPEST):
+        options = read_yaml(_find(name)) | options
+        base = options.pop("base", None)
+        if base is None:
+            return options
+        name = str(base)
+    raise BenchError(f"configuration {name}: more than {_DEEPEST} files build on each other")
+
+
+def _find(name: str) -> Path:
+    shipped = shipped_configs()
+    path = Path(name)
+    if path.exists():
+        return path
+    known = name.removesuffix(".yaml")
+    if known not in shipped:
+        raise unknown_name("configuration", name, shipped)
+    return shipped[known]
