@@ -15,6 +15,7 @@ from robustbench_sde import attack, corrupt, load_dataset, plugins
 from robustbench_sde.data.registry import DATASETS
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.factory import Factory
 from robustbench_sde.models.plugins import MODEL_PLUGINS
 from robustbench_sde.perturbations.attacks import attack_kind, make_attack
 from robustbench_sde.perturbations.attacks.base import Control
@@ -87,11 +88,18 @@ def test_example_data_set_loads(example: Path, site):
     assert (data.name, len(data), data.image_shape, data.classes) == ("shapes", 50, (1, 16, 16), 2)
 
 
+@pytest.mark.filterwarnings("ignore:.*noise of its own")
 def test_example_model_is_made(example: Path, site):
-    """The example's network is made by name."""
+    """The example's network is made by name, as --model makes it, and is evaluated."""
     site(example)
-    factory = MODEL_PLUGINS.find("noisy-linear")
-    assert factory().eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+    made, _ = Factory.of("noisy-linear").make()
+    made.eval()
+    result = attack(
+        made, load_dataset("digits", images=4), "pgd", eps=0.05, steps=2, eot_draws=2, score_draws=2
+    )
+    assert result.summary["noise"].tolist() == ["opaque"] * 3
+    with pytest.raises(BenchError, match="or a plug-in, noisy-linear"):
+        Factory.of("noisy")
 
 
 def test_the_version_of_a_plugin_is_part_of_the_work(example: Path, site, tmp_path: Path, monkeypatch):

@@ -29,27 +29,27 @@ class Plugins(Generic[_T]):
         """All names on offer, whether or not they can be loaded."""
         return sorted({point.name for point in _installed(self.kind)})
 
+    def target(self, name: str) -> str | None:
+        """``module:attribute`` of the entry called `name`, of which nothing is imported; None without one."""
+        point = self._point(name)
+        return None if point is None else point.value
+
     def find(self, name: str) -> _T | None:
         """The entry called `name`; None where no package offers it. Imports the package.
 
         Raises:
             BenchError: the package cannot be imported, offers something else, or two packages offer the name.
         """
-        points = [point for point in _installed(self.kind) if point.name == name]
-        if not points:
+        point = self._point(name)
+        if point is None:
             return None
-        packages = sorted(_package(point) for point in points)
-        if len(points) > 1:
-            raise BenchError(
-                f"plug-in {name!r} ({self.kind}) is offered by {' and '.join(packages)}; keep one"
-            )
         try:
-            return self.accept(name, points[0].load())
+            return self.accept(name, point.load())
         except BenchError as error:
             reason = str(error)
         except (Exception, SystemExit) as error:  # whatever its import may raise
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-        raise BenchError(f"plug-in {name!r} ({self.kind}) of {packages[0]} cannot be used: {reason}")
+        raise BenchError(f"plug-in {name!r} ({self.kind}) of {_package(point)} cannot be used: {reason}")
 
     def all(self, built_in: Collection[str] = ()) -> tuple[dict[str, _T], list[str]]:
         """Every entry that can be used, by name, and a sentence about each of the others.
@@ -73,6 +73,13 @@ class Plugins(Generic[_T]):
             else:
                 entries |= {} if found is None else {name: found}
         return entries, problems
+
+    def _point(self, name: str) -> EntryPoint | None:
+        points = [point for point in _installed(self.kind) if point.name == name]
+        if len(points) > 1:
+            packages = " and ".join(sorted(map(_package, points)))
+            raise BenchError(f"plug-in {name!r} ({self.kind}) is offered by {packages}; keep one")
+        return points[0] if points else None
 
 
 def provider(kind: str, name: str) -> str:

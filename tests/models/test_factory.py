@@ -118,7 +118,7 @@ def test_weights_that_differ_at_every_call_are_found(code):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("net", "write pkg.module:function or FILE.py:function"),
+        ("net", "write pkg.module:function, FILE.py:function"),
         ("absent.py:make", "absent.py does not exist"),
         ("net.py:mak", "did you mean 'make'"),
         ("net.py:raises", r"fails: RuntimeError: no such GPU \(net.py, line"),

@@ -68,8 +68,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="PKG.MODULE:FUNCTION",
-        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION. Imports and runs "
-        "that code, as no checkpoint ever does.",
+        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, or a plug-in by name. "
+        "Imports and runs that code, as no checkpoint ever does.",
         rich_help_panel=_MODEL,
     ),
 ]

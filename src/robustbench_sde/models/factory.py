@@ -20,6 +20,7 @@ from torch import nn
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.forked import forked
+from robustbench_sde.models.plugins import MODEL_PLUGINS
 from robustbench_sde.models.weights import load_weights
 
 #: Seeds of the generators while a module is made, so that one without --weights is the same every time.
@@ -38,10 +39,18 @@ class Factory:
 
     @classmethod
     def of(cls, text: str, weights: Path | None = None) -> "Factory":
-        """From the words of a command line. Raises BenchError where there is no colon or no such file."""
+        """From the words of a command line, where a plug-in's name stands for its function.
+
+        Raises:
+            BenchError: there is no such plug-in or file.
+        """
+        text = MODEL_PLUGINS.target(text) or text
         place, colon, function = text.rpartition(":")
         if not (colon and place and function.isidentifier()):
-            raise BenchError(f"--model {text!r}: write pkg.module:function or FILE.py:function")
+            names = "".join(f", {name}" for name in MODEL_PLUGINS.names())
+            raise BenchError(
+                f"--model {text!r}: write pkg.module:function, FILE.py:function or a plug-in{names}"
+            )
         if place.endswith(".py"):
             file = Path(place).expanduser().resolve()
             if not file.is_file():
