@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint checkpoints tables clean
+.PHONY: demo test lint docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed  ## the site, in build/docs; broken links are errors
+	$(BIN)/python -m mkdocs build --strict
 
 checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
 	$(BIN)/sde-bench train --force --noise none --out checkpoints/digits-ode.safetensors
