@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
-from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchWarning
 from robustbench_sde.evaluation.cell import CellResult, check_control, evaluate
 from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
 from robustbench_sde.models.adapter import Normalisation
@@ -20,7 +19,8 @@ from robustbench_sde.models.plain_module import PlainModule
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
-from robustbench_sde.perturbations.base import Clean, Given
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.perturbations.given import Given
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.results.schema import SUMMARY, table
 
@@ -62,7 +62,7 @@ def as_classifier(
     normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
     interface, notes = examine(module, data, name=name or type(module).__name__, normalisation=normalisation)
     for note in notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, BenchWarning, stacklevel=2)
     return interface.around(module)
 
 
@@ -123,6 +123,8 @@ def score(
     data: ImageDataset,
     images: Tensor | None = None,
     *,
+    norm: str = "",
+    eps: float | None = None,
     score_draws: int = 32,
     rule: Rule = "mean-prob",
     seed: int = 0,
@@ -134,20 +136,19 @@ def score(
     Args:
         model: as in `attack`.
         data: labels, ids, and the originals that distances are measured from.
-        images: (n, C, H, W) float32 in [0, 1] or uint8, in the order of `data`; None scores the originals.
+        images: (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; None scores the originals.
+        norm, eps: the ball that they are said to stay in, which is verified.
         score_draws, rule, seed, batch_size, progress: as in `attack`.
 
     Raises:
         BenchError: images and data do not match.
-        InvalidEvaluationError: an image is not finite or not in [0, 1].
+        InvalidEvaluationError: an image is not finite, not in [0, 1], or not in the ball.
     """
     settings, model = ScoreSettings(score_draws, rule, seed, batch_size), _ready(model, data)
     if images is None:
         return _result(evaluate(model, data, Clean(), settings, progress=progress))
-    if tuple(images.shape) != tuple(data.images.shape):
-        raise BenchError(f"images are {tuple(images.shape)}, the data {tuple(data.images.shape)}")
-    floats = to_float(images) if images.dtype == torch.uint8 else images
-    return _result(evaluate(model, data, Given(floats, data.ids), settings, progress=progress))
+    given = Given.of(images, data, norm=norm, eps=eps)
+    return _result(evaluate(model, data, given, settings, progress=progress))
 
 
 def _ready(model: RandomClassifier | nn.Module, data: ImageDataset) -> RandomClassifier:

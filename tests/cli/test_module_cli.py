@@ -55,7 +55,7 @@ def test_a_module_is_attacked_and_its_run_resumes(place):
     command = (*ATTACK, "--model", "nets.py:plain", "--weights", "trained.pt", "--out", "run")
     code, out, err = run(place, *command)
     assert code == 0, err
-    assert "sde-bench: note: trained was in train()" in err
+    assert "trained was in train()" in err
     rows = json.loads(out)
     assert [row["perturbation"] for row in rows] == ["clean", "control", "pgd"]
     assert {row["checkpoint"] for row in rows} == {"trained"}

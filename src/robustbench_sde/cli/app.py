@@ -16,6 +16,7 @@ from robustbench_sde.cli.listing import list_command, show_command
 from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.report import report_command
 from robustbench_sde.cli.run import run_command
+from robustbench_sde.cli.score import score_command
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.train import train_command
 from robustbench_sde.errors import BenchError, BenchWarning, ExitCode
@@ -36,6 +37,7 @@ app.command("train")(train_command)
 app.command("attack")(attack_command)
 app.command("corrupt")(corrupt_command)
 app.command("run")(run_command)
+app.command("score")(score_command)
 app.command("audit")(audit_command)
 app.command("stability")(stability_command)
 app.command("compare")(compare_command)

@@ -76,6 +76,14 @@ def attack_command(
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
+    save_images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Write the attacked images to images/ in the run folder: npz or safetensors.",
+            rich_help_panel="Output",
+        ),
+    ] = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -108,6 +116,7 @@ def attack_command(
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
+    from robustbench_sde.results.images import check_image_format
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import attack_cells
     from robustbench_sde.suite.run import run_cells
@@ -122,6 +131,7 @@ def attack_command(
     }
     budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
     attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
+    kind = None if save_images is None else check_image_format(save_images)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
@@ -132,7 +142,7 @@ def attack_command(
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars, save_images=kind)
     accuracy_against_eps(run.summary, folder)
     accuracy_against_distance(run.summary, folder, folder)
     if json:

@@ -50,20 +50,31 @@ def show_command(
         str, typer.Argument(metavar="PATH", help="A checkpoint, the folder of a run, or a suite.")
     ],
     json: o.Json = False,
+    robustbench: Annotated[
+        bool, typer.Option("--robustbench", help="Print a run as entries of RobustBench's model_info (JSON).")
+    ] = False,
 ) -> None:
     """Say what is in a checkpoint, a run or a suite.
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """
+    import json as json_module
+
     from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.suite import Suite, shipped_suites
 
     path = Path(thing)
+    if robustbench and not path.is_dir():
+        raise BenchError(f"--robustbench is about the folder of a run, which {thing} is not")
     if path.is_dir():
         folder = RunFolder(path)
         summary, manifest = folder.read_summary(), folder.read_manifest()
+        if robustbench:
+            print(json_module.dumps(robustbench_entries(summary), indent=2))
+            return
         if json:
             print_json(summary)
             return

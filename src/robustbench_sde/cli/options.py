@@ -1,12 +1,12 @@
 """Options that several commands share, spelled and explained alike, and what their text means."""
 
-import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, BenchWarning
 
 if TYPE_CHECKING:
     from robustbench_sde.data import ImageDataset
@@ -214,7 +214,7 @@ def find_sources(
         compute=compute,
     )
     for note in source.notes:
-        print(f"sde-bench: note: {note}", file=sys.stderr)
+        warnings.warn(note, BenchWarning, stacklevel=2)
     return [*sources, source]
 
 

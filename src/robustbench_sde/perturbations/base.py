@@ -171,22 +171,6 @@ class Clean(Perturbation):
         return Perturbed.free(batch.images, ("",) * len(batch))
 
 
-@dataclass(frozen=True, eq=False)
-class Given(Perturbation):
-    """Images that somebody else has perturbed."""
-
-    name = "given"
-
-    #: (n, C, H, W) in [0, 1]
-    images: Tensor
-    #: (n,) their ids
-    ids: Tensor
-
-    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        where = (batch.ids[:, None] == self.ids[None]).int().argmax(1)
-        return Perturbed.free(self.images[where].to(batch.images.device))
-
-
 def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None) -> None:
     """Raise InvalidEvaluationError unless `perturbed` is what a perturbation of `original` may be.
 

@@ -77,8 +77,7 @@ class RunFolder:
         """Store a cell atomically; `label` makes the name of the file readable."""
         arrow = pa.Table.from_pandas(table(records, RECORDS), preserve_index=False)
         metadata = {**(arrow.schema.metadata or {}), _KEY: json.dumps(row | {"cell": cell})}
-        safe = re.sub(r"[^A-Za-z0-9.=-]+", "_", label)[:80].strip("._")
-        with atomic_write(self.path / "records" / f"{safe}-{cell}.parquet") as temporary:
+        with atomic_write(self.path / "records" / f"{safe_name(label)}-{cell}.parquet") as temporary:
             pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
     def adopt_cell(self, cell: str, other: "RunFolder") -> dict[str, Any] | None:
@@ -198,6 +197,11 @@ def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, 
         return table(arrow.to_pandas(), columns), arrow.schema.metadata or {}
     except (pa.ArrowException, OSError, BenchError) as error:
         raise _damaged(path, error) from error
+
+
+def safe_name(label: str) -> str:
+    """A label as part of a file's name."""
+    return re.sub(r"[^A-Za-z0-9.=-]+", "_", label)[:80].strip("._")
 
 
 def _damaged(path: Path, error: Exception) -> BenchError:

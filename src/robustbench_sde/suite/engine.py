@@ -34,11 +34,12 @@ class Engine(Protocol):
 class LocalEngine:
     """One cell after the other, in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_images: bool = False) -> None:
+        self._keep_images = keep_images
         self.halved: dict[Phase, int] = {}
 
     def run(self, cells: Sequence[Cell], data: ImageDataset, compute: Compute, bars: Bars) -> Outcomes:
-        worker = Worker(data, compute, bars.images, self.halved)
+        worker = Worker(data, compute, bars.images, self.halved, keep_images=self._keep_images)
         for cell in cells:
             bars.cells.advance(0, note=cell.label)
             yield worker.attempt(cell)

@@ -14,11 +14,13 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
+from robustbench_sde.results.images import ImageFormat
 from robustbench_sde.results.lock import locked
 from robustbench_sde.results.provenance import command_line, git_revision, versions
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.engine import Engine, LocalEngine
+from robustbench_sde.suite.saved_images import has_images, write_images
 from robustbench_sde.suite.stored import StoredCells
 from robustbench_sde.suite.worker import Outcome
 
@@ -42,6 +44,7 @@ def run_cells(
     compute: Compute | None = None,
     bars: Bars | None = None,
     cache: bool = False,
+    save_images: ImageFormat | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Run:
     """Run the cells that are not stored yet, and write the tables of all of them, in the order of `cells`.
@@ -58,16 +61,21 @@ def run_cells(
         compute: where and how the models are computed; None: on the CPU.
         bars: told of cells and images.
         cache: whether cells that runs in folders beside `folder` have stored are taken from there.
+        save_images: also write all images that were perturbed; a cell without them counts as not stored. Only
+            this process does that.
         about: more for the manifest.
 
     Raises:
         BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
     """
-    engine, bars, compute = engine or LocalEngine(), bars or Bars(), compute or Compute()
+    engine = engine or LocalEngine(keep_images=save_images is not None)
+    bars, compute = bars or Bars(), compute or Compute()
     with locked(folder.path):
         folder.remove_leftovers()
         stored = StoredCells.find(cells, data, folder, cache=cache)
         rows = stored.own | stored.adopt(data, folder)
+        if save_images is not None:
+            rows = {cell: row for cell, row in rows.items() if has_images(cell, data, folder, save_images)}
         reused = len(rows)
         wanted = dict.fromkeys(cells)
         missing = [cell for cell in wanted if cell not in rows]
@@ -77,6 +85,8 @@ def run_cells(
             with contextlib.closing(engine.run(missing, data, compute, bars)) as outcomes:
                 for outcome in outcomes:
                     rows[outcome.cell] = _store(outcome, data, folder)
+                    if save_images is not None:
+                        write_images(outcome, data, folder, save_images)
                     bars.cells.advance(1)
         finally:
             done = {cell: rows[cell] for cell in wanted if cell in rows}

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
@@ -35,6 +36,8 @@ class Outcome:
     records: pd.DataFrame | None = None
     #: the first images; None as `records`
     examples: Examples | None = None
+    #: (n, C, H, W) all images, where the worker was asked to keep them
+    images: Tensor | None = None
 
 
 class Worker:
@@ -50,10 +53,13 @@ class Worker:
         compute: Compute,
         images: Progress = SILENT,
         halved: dict[Phase, int] | None = None,
+        *,
+        keep_images: bool = False,
     ) -> None:
         self._data = data
         self._compute = compute
         self._images = images
+        self._keep_images = keep_images
         self._model: tuple[Source, RandomClassifier] | None = None
         self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
         #: rows that fit into memory, where it was found not to suffice; kept in the dict that is given
@@ -67,7 +73,8 @@ class Worker:
             return self._nothing(cell, f"invalid: {error}")
         except Exception as error:  # whatever it is, the other cells are worth their hours
             return self._nothing(cell, f"failed: {reason(error)}")
-        return Outcome(cell, result.row, result.records, self._examples(result))
+        images = result.images if self._keep_images else None
+        return Outcome(cell, result.row, result.records, self._examples(result), images)
 
     def _evaluate(self, cell: Cell) -> CellResult:
         model = self._load(cell.source)
