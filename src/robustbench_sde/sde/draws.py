@@ -6,6 +6,7 @@ Nothing here reads or writes a global random state.
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
@@ -18,8 +19,9 @@ from robustbench_sde.sde import philox, philox_device
 #: what generates words: numpy on the host, or torch where the state is; the words are the same
 NoiseBackend = Literal["host", "device"]
 
-#: Normals held in memory at once by `BrownianPaths` (64 MiB of float32).
-_CHUNK = 2**24
+#: Numbers that `BrownianPaths` makes at once, where a step has fewer (4 MiB of float32): enough to outweigh
+#: what a call costs, and few enough that the allocator hands out the same memory again.
+_CHUNK = 2**20
 
 
 class Stream(StrEnum):
@@ -98,8 +100,9 @@ class BrownianPaths:
     """The random numbers of a noise term in a solve: the normals behind dB = sqrt(dt) z, or what `law` gives.
 
     One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows and terms of one
-    network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, a chunk
-    ahead, and moves them to `device`.
+    network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and moves
+    them to `device`. The host makes them in a thread of its own, one chunk ahead of who asks: numpy and torch
+    let go of the interpreter meanwhile, and nothing of it depends on when it happens.
     """
 
     def __init__(
@@ -133,14 +136,25 @@ class BrownianPaths:
 
     def _generate(self, steps: range) -> Iterator[Tensor]:
         per_step = max(1, len(self._rows) * self._blocks * philox.WORDS_PER_BLOCK)
-        chunk = max(1, _CHUNK // per_step)
-        for start in range(steps.start, steps.stop, chunk):
-            count = min(chunk, steps.stop - start)
-            words = self._words(count * self._blocks, start * self._blocks)
-            numbers = self._law(words.view(len(self._rows), count, -1))
-            numbers = numbers[..., : self._size].to(self._device, non_blocking=True)
-            for step in numbers.unbind(1):
-                yield step.reshape(self._shape)
+        size = max(1, _CHUNK // per_step)
+        chunks = [steps[start : start + size] for start in range(0, len(steps), size)]
+        if len(chunks) < 2 or self._counters is not None:
+            for chunk in chunks:
+                yield from self._numbers(chunk)
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            following = ahead.submit(self._numbers, chunks[0])
+            for chunk in chunks[1:]:
+                numbers, following = following.result(), ahead.submit(self._numbers, chunk)
+                yield from numbers
+            yield from following.result()
+
+    def _numbers(self, steps: range) -> list[Tensor]:
+        """Those of some steps, made in one piece."""
+        words = self._words(len(steps) * self._blocks, steps.start * self._blocks)
+        numbers = self._law(words.view(len(self._rows), len(steps), -1))
+        numbers = numbers[..., : self._size].to(self._device, non_blocking=True)
+        return [step.reshape(self._shape) for step in numbers.unbind(1)]
 
     def _words(self, blocks: int, first_block: int) -> Tensor:
         if self._counters is not None:
