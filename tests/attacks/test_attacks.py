@@ -182,9 +182,9 @@ def test_draws_of_steps_and_restarts_are_disjoint():
     assert len(seen) == len(set(seen)) == 3 * 6 * 4
 
 
-def victim(model, data, draws=16):
+def victim(model, data, draws=16, rows=256):
     batch = Batch(to_float(data.images), data.labels, data.ids)
-    return batch, Victim(model, batch, seed=0, eot_draws=draws, restart=0)
+    return batch, Victim(model, batch, seed=0, eot_draws=draws, restart=0, rows=rows)
 
 
 def test_gradient_is_of_the_loss_of_the_mean_probability():
@@ -196,6 +196,31 @@ def test_gradient_is_of_the_loss_of_the_mean_probability():
     probs = model.logits(x, data.ids, Draws(0, Stream.ATTACK, range(8, 12))).softmax(-1).mean(0)
     loss = -probs.gather(1, data.labels[:, None]).log().sum()
     assert torch.allclose(gradient, torch.autograd.grad(loss, x)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", [cross_entropy, margin_loss])
+@pytest.mark.parametrize("rows", [1, 6, 9])
+def test_draws_in_pieces_give_the_gradient_of_all(objective, rows):
+    """No pass has more rows than allowed, gradient and margins are the same, and all passes are counted."""
+    most = 0
+
+    class Counter(Spy):
+        def logits(self, images, ids, draws):
+            nonlocal most
+            most = max(most, len(images) * len(draws))
+            return super().logits(images, ids, draws)
+
+    model, data = make_model(), make_data(3)
+    batch, whole = victim(model, data, draws=11)
+    _, pieces = victim(Counter(model), data, draws=11, rows=rows)
+    (look, gradient), (same_look, same) = (
+        eye.gradient(batch.images, 2, objective) for eye in (whole, pieces)
+    )
+    assert torch.allclose(gradient, same, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(look.margin, same_look.margin, atol=1e-5)
+    assert most <= max(rows, len(data))
+    assert pieces.forward_passes.tolist() == [22] * 3
+    assert pieces.backward_passes.tolist() == [11] * 3
 
 
 def test_margin_and_its_error_are_those_of_the_draws():

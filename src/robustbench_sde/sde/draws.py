@@ -100,9 +100,9 @@ class BrownianPaths:
     """The random numbers of a noise term in a solve: the normals behind dB = sqrt(dt) z, or what `law` gives.
 
     One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows and terms of one
-    network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and moves
-    them to `device`. The host makes them in a thread of its own, one chunk ahead of who asks: numpy and torch
-    let go of the interpreter meanwhile, and nothing of it depends on when it happens.
+    network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and
+    moves them to `device`. The host makes them in a thread of its own, one chunk ahead of who asks: numpy and
+    torch let go of the interpreter meanwhile, and no number depends on when it is made.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def draws_needed(
     have the expected cosine |m|^2 / (|m|^2 + V / n). A pilot of single draws estimates |m|^2 and V at the
     image and, where there is a ball, after one full step in it; the point that needs more decides.
     """
-    victim = Victim(model, batch, seed=seed, eot_draws=1, restart=_RESTART, aim=aim)
+    victim = Victim(model, batch, seed=seed, eot_draws=1, restart=_RESTART, rows=len(batch), aim=aim)
     gradients = victim.gradients_of_draws(batch.images, 0, PILOT)
     needed = _enough(gradients)
     if ball is not None:

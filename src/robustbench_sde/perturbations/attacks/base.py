@@ -162,7 +162,9 @@ class Attack(Perturbation):
             active = worst.active
             if not len(active):
                 break
-            whole = Victim(model, batch, seed=seed, eot_draws=member.eot_draws, restart=turn, aim=aim)
+            whole = Victim(
+                model, batch, seed=seed, eot_draws=member.eot_draws, restart=turn, rows=rows, aim=aim
+            )
             victim = whole.only(active)
             here = active.to(batch.images.device)
             start = KeyedRandom(seed, Stream.ATTACK, f"start/{member.label}")

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -77,7 +77,8 @@ class Look:
 class Victim:
     """Gives an attack gradients and margins over fresh draws, and no access to any other stream.
 
-    Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch.
+    Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch. At
+    most `rows` images x draws are in one pass; more draws are taken in pieces, with the same result.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class Victim:
         seed: int,
         eot_draws: int,
         restart: int,
+        rows: int = 256,
         aim: Aim | None = None,
     ) -> None:
-        self._model, self._batch = model, batch
+        self._model, self._batch, self._most = model, batch, rows
         self._seed, self._first = seed, restart * _DRAWS_PER_RESTART
         self.eot_draws = eot_draws if model.stochastic else 1
         self.forward_passes = torch.zeros(len(batch), dtype=torch.int64)
@@ -138,9 +140,7 @@ class Victim:
             step: decides the draws.
             draws: how many, counted from the first of that step; None is `eot_draws`.
         """
-        with torch.no_grad():
-            log_probs = self._log_probs(images, step, draws or self.eot_draws)
-        return self._look(log_probs)
+        return self._look(self._without_graph(images, self._draws(step, draws or self.eot_draws)))
 
     def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
         """Log of the mean probability over the draws of `step`: (B, classes), for attacks of other libraries.
@@ -148,7 +148,7 @@ class Victim:
         Differentiable where `images` ask for it; the backward passes are counted when a gradient arrives.
         """
         draws = draws or self.eot_draws
-        log_probs = log_mean(self._log_probs(images, step, draws))
+        log_probs = log_mean(self._log_probs(images, self._draws(step, draws)))
         if log_probs.requires_grad:
             log_probs.register_hook(partial(self._count_backward, draws))
         return log_probs
@@ -159,12 +159,27 @@ class Victim:
     def gradient(
         self, images: Tensor, step: int, objective: Objective = cross_entropy
     ) -> tuple[Look, Tensor]:
-        """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W)."""
+        """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W).
+
+        Draws in pieces are passed twice: the first time without a graph, to see what the loss of the mean
+        asks of each draw's log-probabilities, and then piece by piece with one.
+        """
         images = images.detach().requires_grad_()
-        log_probs = self._log_probs(images, step, self.eot_draws)
-        loss = (self._aim.sign * objective(log_mean(log_probs), self._aim.classes)).sum()
-        gradient = self._at_images(loss, images)
-        self.backward_passes[self._rows] += self.eot_draws
+        draws = self._draws(step, self.eot_draws)
+        pieces = list(self._pieces(draws))
+        whole = len(pieces) == 1
+        log_probs = self._log_probs(images, draws) if whole else self._without_graph(images, draws)
+        at_draws = log_probs.detach().requires_grad_()
+        loss = (self._aim.sign * objective(log_mean(at_draws), self._aim.classes)).sum()
+        (wanted,) = torch.autograd.grad(loss, at_draws)
+        if whole:
+            gradient = self._at_images(log_probs, images, wanted)
+        else:
+            parts = wanted.split([len(piece) for piece in pieces])
+            gradient = torch.zeros_like(images)
+            for piece, part in zip(pieces, parts, strict=True):
+                gradient += self._at_images(self._log_probs(images, piece), images, part)
+        self.backward_passes[self._rows] += len(draws)
         return self._look(log_probs.detach()), gradient
 
     def gradients_of_draws(self, images: Tensor, step: int, draws: int) -> Tensor:
@@ -176,18 +191,19 @@ class Victim:
         parts, weights = [], []
         for draw in range(draws):
             images = images.detach().requires_grad_()
-            log_probs = self._log_probs(images, step + draw, 1)[0]
+            log_probs = self._log_probs(images, self._draws(step + draw, 1))[0]
             at_class = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
-            parts.append(self._at_images(at_class.sum(), images))
+            parts.append(self._at_images(at_class, images, torch.ones_like(at_class)))
             weights.append(-cross_entropy(log_probs, self._aim.classes).detach())
             self.backward_passes[self._rows] += 1
         weight = torch.stack(weights)
         return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
 
-    def _at_images(self, loss: Tensor, images: Tensor) -> Tensor:
+    def _at_images(self, output: Tensor, images: Tensor, wanted: Tensor) -> Tensor:
+        """The gradient of (output * wanted).sum()."""
         gradient = None
-        if loss.requires_grad:
-            (gradient,) = torch.autograd.grad(loss, images, allow_unused=True)
+        if output.requires_grad:
+            (gradient,) = torch.autograd.grad(output, images, wanted, allow_unused=True)
         if gradient is None:
             raise BenchError(
                 f"no gradient of {self._model.name} reaches the images (detach, no_grad, rounding): use "
@@ -198,12 +214,21 @@ class Victim:
     def _look(self, log_probs: Tensor) -> Look:
         return Look(*self._aim.margin_and_error(log_probs), log_mean(log_probs))
 
-    def _log_probs(self, images: Tensor, step: int, draws: int) -> Tensor:
-        draws = draws if self.stochastic else 1
+    def _draws(self, step: int, draws: int) -> Draws:
         first = self._first + step * self.eot_draws
-        self.forward_passes[self._rows] += draws
-        indices = range(first, first + draws)
-        return self._model.logits(images, self.ids, Draws(self._seed, Stream.ATTACK, indices)).log_softmax(-1)
+        return Draws(self._seed, Stream.ATTACK, range(first, first + (draws if self.stochastic else 1)))
+
+    def _pieces(self, draws: Draws) -> Iterator[Draws]:
+        return draws.chunks(max(1, self._most // max(1, len(self._batch))))
+
+    def _without_graph(self, images: Tensor, draws: Draws) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
+
+    def _log_probs(self, images: Tensor, draws: Draws) -> Tensor:
+        """(draws, B, classes)."""
+        self.forward_passes[self._rows] += len(draws)
+        return self._model.logits(images, self.ids, draws).log_softmax(-1)
 
 
 def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
