@@ -4,14 +4,19 @@ Every comparison with randomness allows 4 standard errors, a false alarm in 16,0
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from builders import make_model
 
-from robustbench_sde.evaluation.stability.condition import mixed_noise_share
+from robustbench_sde.evaluation.stability.condition import condition_of, mixed_noise_share
 from robustbench_sde.evaluation.stability.exponent import Growth, largest_exponent, tangent_growth
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
+from robustbench_sde.evaluation.statistics import mean_interval
+from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.results.stability import Agreement, Estimate
 from robustbench_sde.sde.diffusion import Additive, Dropout, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import Equation
@@ -75,6 +80,33 @@ def test_additive_noise_cancels(rate, sigma):
     assert torch.allclose(growth.exponent, torch.full_like(growth.exponent, math.log1p(rate / 500) * 500))
     assert torch.allclose(growth.exponent, torch.tensor(rate).double(), atol=2e-3)
     assert torch.equal(growth.noise, torch.zeros_like(growth.noise))
+
+
+@pytest.mark.parametrize(("sigma", "agreement"), [(2.0, Agreement.AGREES), (1.0, Agreement.SILENT)])
+def test_the_condition_on_a_system_that_fulfils_it(sigma, agreement):
+    """dh = A h dt + sigma h dB with one scalar dB and A a rotation's: L = 1, mu = 0, exponent -sigma^2 / 2.
+
+    sigma = 2 fulfils the condition; sigma = 1 does not, and contracts all the same: the condition is not
+    necessary. Standard errors 0.09 and 0.045; a false alarm needs 11 of them.
+    """
+    turn = torch.zeros(16, 16, dtype=torch.float64)
+    turn[range(8), range(8, 16)], turn[range(8, 16), range(8)] = 1.0, -1.0
+    noise = noisy(Multiplicative, sigma, 500, (1,), 200)
+    equation = Equation(lambda t, h: h @ turn, noise, 1.0, 200, SOLVERS["euler"])
+    exponent = mean_interval(growth_of(equation, 500, 16).exponent[0].numpy())
+    start = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    constants = drift_constants(start, [replace(equation, noise=[], steps=1)], start)
+    scalar = make_model(noise=(NoiseSpec(kind="multiplicative", sigma=sigma, shape="scalar"),))
+    condition = condition_of(
+        scalar,
+        Estimate(*exponent, math.nan, math.nan),
+        lipschitz=float(constants.lipschitz.max()),
+        one_sided=float(constants.one_sided.max()),
+        state=(16, 1, 1),
+    )
+    assert condition.one_sided == pytest.approx(0, abs=1e-9)
+    assert condition.bound == pytest.approx(1 - sigma**2 / 2)
+    assert condition.agreement == agreement
 
 
 class MixedSplitting(Solver):

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from robustbench_sde.evaluation.statistics import clustered, over_noise, wilson
+from robustbench_sde.evaluation.statistics import (
+    clustered,
+    mean_over_draws,
+    over_noise,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "size"), [(0, 10), (3, 10), (10, 10), (170, 200), (9_999, 10_000)])
@@ -116,3 +121,19 @@ def test_more_draws_of_the_same_images_do_not_narrow_the_interval_over_images():
     interval = clustered(rng.binomial(32, truth) / 32)
     naive = wilson(interval.estimate, 50 * 32)
     assert interval.high - interval.low > 3 * (naive.high - naive.low)
+
+
+def test_interval_of_a_mean_over_draws_covers_the_mean_of_fresh_draws():
+    """Same 20 images, 8 draws of each with spreads of their own: 93-97 % of 1,000 trials.
+
+    Images are not what varies: an interval over them would be ten times as wide.
+    """
+    rng = np.random.default_rng(3)
+    means, spreads = rng.normal(0, 5, 20), rng.uniform(0.1, 2, 20)
+
+    def trial(rng):
+        interval = mean_over_draws(rng.normal(means, spreads, (8, 20)))
+        return interval.low <= means.mean() <= interval.high
+
+    assert 0.93 <= covers(1000, trial) <= 0.97
+    assert math.isnan(mean_over_draws(means[None]).low)

@@ -49,8 +49,8 @@ def sentence(report: StabilityReport) -> str:
         Agreement.UNDECIDED: "the condition holds along these paths and predicts a negative exponent: "
         "its interval holds 0, use more images",
         Agreement.SILENT: f"the condition fails and predicts nothing; the exponent is within {bound}",
-        Agreement.CONTRADICTS: f"the exponent is above {bound}: the steps are too long for the theorem, "
-        "or L is larger elsewhere",
+        Agreement.CONTRADICTS: f"the exponent is above {bound}: steps of sigma² dt = "
+        f"{condition.variance * report.times[1]:.3g} are too long for a theorem about the equation",
     }
     return (
         f"{report.checkpoint}: sigma² = {condition.variance:.3g}, 2L = {2 * condition.lipschitz:.3g}, "

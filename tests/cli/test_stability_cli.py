@@ -1,0 +1,92 @@
+"""`sde-bench stability`, called in this process."""
+
+import json
+import signal
+
+import pytest
+from builders import save_digits_model
+
+from robustbench_sde.cli.app import main
+from robustbench_sde.models.spec import NoiseSpec
+
+SMALL = ("--images", 5, "--paths", 2, "--steps", 2, "--eot-draws", 2, "--score-draws", 2, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with small untrained checkpoints of the digits' shape."""
+    folder = tmp_path_factory.mktemp("place")
+    save_digits_model(folder / "checkpoints" / "plain.safetensors", "none")
+    for shape in ("scalar", "independent"):
+        term = NoiseSpec(kind="multiplicative", sigma=0.5, shape=shape)
+        save_digits_model(folder / "checkpoints" / f"{shape}.safetensors", noise=(term,))
+    return folder
+
+
+@pytest.fixture
+def sde_bench(place, monkeypatch, capsys):
+    """Run the program in `place`; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(place)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def test_checkpoints_side_by_side(sde_bench, place):
+    """All checkpoints of the data set: two tables, a sentence each, a report each, and one figure."""
+    code, stdout, _ = sde_bench("stability", *SMALL, "--out", "all", "--corruptions", "contrast,fog")
+    assert code == 0
+    assert "plain: sigma² > 2L says nothing here: there is no noise" in stdout
+    assert "independent: sigma² > 2L says nothing here: each entry" in stdout
+    assert "scalar: sigma² = 0.25, 2L = " in stdout
+    for words in ("pgd linf 0.03 (7.65/255)", "contrast 3", "fog 3", "no claim"):
+        assert words in stdout
+    assert stdout.rstrip().endswith("reports and figure: all")
+    written = {str(path.relative_to(place / "all")) for path in (place / "all").rglob("*.*")}
+    reports = {f"stability/{name}.json" for name in ("plain", "scalar", "independent")}
+    assert written == reports | {"figures/stability.svg", "figures/stability.png"}
+
+
+def test_json_is_what_the_files_hold(sde_bench, place):
+    """--json prints the reports as a list.
+
+    At sigma = 0.5 the condition fails. At 40 it is met, but three Euler steps of such noise drive apart what
+    the equation would bring together: the program says so.
+    """
+    found = []
+    for sigma in (0.5, 40):
+        code, stdout, _ = sde_bench(
+            "stability", "scalar", *SMALL, "--sigma", sigma, "--norm", "l2", "--json", "--out", "one"
+        )
+        assert code == 0
+        (report,) = json.loads(stdout)
+        assert report == json.loads((place / "one" / "stability" / "scalar.json").read_text())
+        assert report["perturbations"][1]["eps"] == 0.5
+        found.append(report["condition"]["agreement"])
+    assert found == ["silent", "contradicts"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--paths", 0), "paths is 0; it must be at least 1"),
+        (("--eps", "-1"), "eps is -1"),
+        (("--norm", "l3"), "l3"),
+        (("--corruptions", "fogg"), "did you mean 'fog'"),
+        (("plane",), "did you mean 'plain'"),
+        (("--images", 0), "images must be at least 1"),
+    ],
+)
+def test_wrong_input_is_one_line(sde_bench, arguments, message):
+    """Exit code 2 and a sentence."""
+    code, stdout, stderr = sde_bench("stability", *arguments)
+    assert (code, stdout) == (2, "")
+    assert message in stderr
+    assert stderr.count("\n") == 1
