@@ -12,6 +12,7 @@ from robustbench_sde.version import __version__
 if TYPE_CHECKING:
     from robustbench_sde.api import Result, as_classifier, as_module, attack, score
     from robustbench_sde.data import ImageDataset, load_dataset
+    from robustbench_sde.evaluation.stability.analysis import stability
     from robustbench_sde.models.checkpoint import load_checkpoint
     from robustbench_sde.perturbations.corruptions.apply import corrupt
 
@@ -25,6 +26,7 @@ _LAZY = {
     "load_checkpoint": "robustbench_sde.models.checkpoint",
     "load_dataset": "robustbench_sde.data",
     "score": "robustbench_sde.api",
+    "stability": "robustbench_sde.evaluation.stability.analysis",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "load_checkpoint",
     "load_dataset",
     "score",
+    "stability",
 ]
 
 

@@ -63,10 +63,8 @@ def stability_command(
     """
     from robustbench_sde.cli.attack import run_name
     from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
+    from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed, stability
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.attacks import make_attack
-    from robustbench_sde.perturbations.corruptions import make_corruptions
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.stability import print_stability, stability_figure
@@ -75,12 +73,15 @@ def stability_command(
     from robustbench_sde.suite.cells import Source
     from robustbench_sde.suite.corruption import check_names
 
-    budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
-    perturbations = [
-        make_attack("noise", norm=norm, eps=budget, restarts=1),
-        make_attack("pgd", norm=norm, eps=budget, steps=steps, eot_draws=eot_draws),
-        *make_corruptions(corruptions, o.parse_severities(severity), family=family),
-    ]
+    perturbations = followed(
+        norm,
+        None if eps is None else parse_budget(eps),
+        steps=steps,
+        eot_draws=eot_draws,
+        corruptions=corruptions,
+        severities=o.parse_severities(severity),
+        family=family,
+    )
     score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     settings = StabilitySettings(paths, score)
     compute = Compute.of(device, noise_backend=noise_backend)

@@ -20,7 +20,9 @@ from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
+from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.progress import Bars
 from robustbench_sde.results.stability import Course, Estimate, StabilityReport
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
@@ -61,10 +63,38 @@ class _Flows:
         return cls(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(cls)))
 
 
+def followed(
+    norm: str = "linf",
+    eps: float | None = None,
+    *,
+    steps: int = 20,
+    eot_draws: int = 8,
+    corruptions: str = "gaussian_blur",
+    severities: Sequence[int] = (3,),
+    family: str | None = None,
+) -> list[Perturbation]:
+    """What is followed through a flow: a random point of the ball, an attack on it, and corruptions.
+
+    Args:
+        norm, eps: of the ball; None is 0.03 for linf and 0.5 for l2.
+        steps, eot_draws: of pgd.
+        corruptions, severities, family: as for `make_corruptions`.
+
+    Raises:
+        BenchError: an argument is wrong.
+    """
+    budget = eps if eps is not None else 0.5 if norm == "l2" else 0.03
+    return [
+        make_attack("noise", norm=norm, eps=budget, restarts=1),
+        make_attack("pgd", norm=norm, eps=budget, steps=steps, eot_draws=eot_draws),
+        *make_corruptions(corruptions, severities, family=family),
+    ]
+
+
 def stability(
     model: RandomClassifier,
     data: ImageDataset,
-    perturbations: Sequence[Perturbation],
+    perturbations: Sequence[Perturbation] | None = None,
     settings: StabilitySettings | None = None,
     *,
     sha256: str = "",
@@ -79,7 +109,8 @@ def stability(
     Args:
         model: the classifier.
         data: the images.
-        perturbations: what to follow through the flow; each is made, verified and scored as in a table.
+        perturbations: what to follow through the flow; each is made, verified and scored as in a table. None
+            is `followed()`.
         settings: None is the default.
         sha256: of the model's checkpoint, for the report.
         bars: told of the parts of the work, and of images.
@@ -90,6 +121,7 @@ def stability(
     """
     if not isinstance(model, Classifier):
         raise BenchError(f"{model.name} shows no flow to look into; stability takes checkpoints of `train`")
+    perturbations = followed() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
     bars.cells.start("stability", len(perturbations) + 2)
