@@ -39,8 +39,8 @@ TABLE = [
     ("fixed-path", {"norm": "linf", "eps": 0.1, "steps": 5}),
     ("other-solver", {"norm": "linf", "eps": 0.1, "steps": 5, "on_solver": "heun", "on_steps": 4}),
     ("liu2020", {"eps": 0.8, "steps": 4}),
-    ("hopskipjump", {"norm": "l2", "steps": 1, "queries": 2, "confirm": 1}),
-    ("hopskipjump", {"norm": "linf", "eps": 0.4, "steps": 1, "queries": 2, "confirm": 1}),
+    ("hopskipjump", {"norm": "l2", "steps": 1, "queries": 2, "confirm": 3}),
+    ("hopskipjump", {"norm": "linf", "eps": 0.4, "steps": 1, "queries": 2, "confirm": 3}),
     ("foolbox:LinfPGD", {"eps": 0.1, "steps": 3}),
     ("foolbox:L2FastGradientAttack", {"eps": 0.8, "restarts": 2}),
 ]

@@ -18,7 +18,7 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.results.provenance import file_sha256
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
-NUMERIC_VERSION = 3
+NUMERIC_VERSION = 4
 
 
 @dataclass(frozen=True)

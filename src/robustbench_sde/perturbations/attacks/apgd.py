@@ -18,7 +18,13 @@ from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.targeted import Targetable
-from robustbench_sde.perturbations.attacks.victim import Look, Objective, Victim, cross_entropy
+from robustbench_sde.perturbations.attacks.victim import (
+    CONFIRM_DRAWS,
+    Look,
+    Objective,
+    Victim,
+    cross_entropy,
+)
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -175,8 +181,8 @@ class APGDTargeted(BudgetAttack):
     targets: int = 9
     #: standard errors below zero that the mean margin of a settled image is
     z: float = 3.0
-    #: fresh draws that settle an image, in units of `eot_draws`
-    confirm: int = 4
+    #: fresh draws that settle an image
+    confirm: int = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,11 +203,11 @@ class APGDTargeted(BudgetAttack):
         for turn in range(count):
             if not len(active):
                 break
-            first = 1 + turn * (self.steps + 1 + self.confirm)
+            first = 1 + turn * (self.steps + 1 + victim.steps_of(self.confirm))
             part, targets = victim.only(active), ranked[active, turn]
             x = ball.random(start, part.ids, images[active], draw=restart * count + turn)
             x = self._towards(targets, ball, part, images[active]).run(x, self.steps, first)
-            look = part.look(x, first + self.steps + 1, draws=self.confirm * part.eot_draws)
+            look = part.look(x, first + self.steps + 1, draws=self.confirm)
             better = look.margin < lowest[active]
             best[active] = torch.where(per_image(better), x, best[active])
             lowest[active] = torch.where(better, look.margin, lowest[active])

@@ -11,15 +11,17 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTargeted
 from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Attack):
-    """apgd-ce, apgd-targeted, fmn and square one after the other; each image keeps its worst point.
+    """pgd, apgd-ce, apgd-targeted, fmn and square one after the other; each image keeps its worst point.
 
     After Croce & Hein (ICML 2020). The worst point is chosen on the `select` stream, and an image leaves
-    once its margin there is below zero by `z` standard errors: never because of one draw.
+    once its margin there is below zero by `z` standard errors: never because of one draw. pgd comes first,
+    from the image itself: it takes few steps for what falls easily.
     """
 
     name = "auto"
@@ -45,7 +47,10 @@ class Auto(Attack):
 
     def members(self, model: RandomClassifier) -> Sequence[SingleAttack]:
         shared: dict[str, Any] = {"norm": self.norm, "eps": self.eps, "eot_draws": self.eot_draws}
-        members: list[SingleAttack] = [APGDCrossEntropy(**shared, steps=self.steps)]
+        members: list[SingleAttack] = [
+            PGD(**shared, steps=self.steps, random_start=False),
+            APGDCrossEntropy(**shared, steps=self.steps),
+        ]
         if model.classes >= 3:
             members.append(APGDTargeted(**shared, steps=self.steps, targets=self.targets))
         members.append(FastMinimumNorm(**shared, steps=self.steps))

@@ -237,14 +237,15 @@ class Best:
     """The point with the smallest margin so far, for each image."""
 
     def __init__(self, images: Tensor) -> None:
-        self.images = images
+        self.images = images.clone()
         self.margin = torch.full((len(images),), math.inf, device=images.device)
 
-    def update(self, images: Tensor, margin: Tensor) -> None:
-        """Keep `images` where their margin is smaller."""
-        better = margin < self.margin
-        self.images = torch.where(per_image(better), images, self.images)
-        self.margin = torch.where(better, margin, self.margin)
+    def update(self, images: Tensor, margin: Tensor, rows: Tensor | None = None) -> None:
+        """Keep `images` where their margin is smaller; `rows` says which images these are, None is all."""
+        rows = torch.arange(len(self.images), device=margin.device) if rows is None else rows
+        better = margin < self.margin[rows]
+        self.images[rows] = torch.where(per_image(better), images, self.images[rows])
+        self.margin[rows] = torch.where(better, margin, self.margin[rows])
 
 
 class BudgetAttack(SingleAttack):

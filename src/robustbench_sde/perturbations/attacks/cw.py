@@ -8,21 +8,21 @@ from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import SingleAttack
-from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, per_image
 from robustbench_sde.sde.draws import KeyedRandom
-
-#: Keeps tanh^-1 finite for black and white pixels.
-_EDGE = 1 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagner(SingleAttack):
-    """The smallest L2 change in tanh space, with a binary search over the trade-off constant c.
+    """The smallest L2 change by projected Adam, with a binary search over the trade-off constant c.
+
+    Not in tanh space: there a black or white pixel has no gradient and stays what it is, and distances on
+    digits are an eighth longer. Projection is the paper's first way to stay in the box (section V-B).
 
     On a random model one lucky draw says nothing. A point is a candidate where the margin of the mean
     probability is below zero by `z` standard errors; the closest candidate of each search round has to
-    repeat that on fresh draws, `confirm` times as many, before the search believes it. Images without a
+    repeat that on fresh draws before the search believes it. Images without a
     confirmed point keep the one that came nearest to the other side.
 
     With `eps`, what lies outside the ball is moved into it.
@@ -35,32 +35,29 @@ class CarliniWagner(SingleAttack):
     #: Adam steps in each round of the binary search
     steps: int = 100
     binary_search_steps: int = 5
-    #: step size of Adam in tanh space
+    #: first step size of Adam, in units of images
     learning_rate: float = 1e-2
     initial_constant: float = 1e-1
     #: logit margin that a candidate has to exceed
     confidence: float = 0.0
     #: standard errors below zero that the mean margin has to be
     z: float = 2.0
-    #: fresh draws that confirm a candidate, in units of `eot_draws`
-    confirm: int = 4
+    #: fresh draws that confirm a candidate
+    confirm: int = CONFIRM_DRAWS
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return self.binary_search_steps
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        origin = torch.atanh((2 * images - 1) * _EDGE)
+        origin = images
         if restart:  # the first start is the image itself
-            origin = origin + 0.1 * start.normals(victim.ids, images.shape[1:], draw=restart).to(images)
+            kick = 0.05 * start.normals(victim.ids, images.shape[1:], draw=restart).to(images)
+            origin = (images + kick).clamp(0, 1)
         search = _Search(images, self.initial_constant)
         for round_ in range(self.binary_search_steps):
-            first_step = round_ * (self.steps + 1 + self.confirm)
+            first_step = round_ * (self.steps + 1 + victim.steps_of(self.confirm))
             candidate = self._descend(victim, images, origin, search.constant, first_step)
-            confirmed = victim.look(
-                candidate.images,
-                first_step + self.steps + 1,
-                draws=self.confirm * victim.eot_draws,
-            )
+            confirmed = victim.look(candidate.images, first_step + self.steps + 1, draws=self.confirm)
             search.update(candidate, candidate.found & confirmed.fooled(self.z), confirmed.margin)
         result = search.images
         return result if self.budget is None else self.budget.project(images, result)
@@ -72,8 +69,7 @@ class CarliniWagner(SingleAttack):
         adam = _Adam(origin)
         candidate = _Candidate(images)
         for step in range(self.steps + 1):
-            w = adam.point
-            x = (torch.tanh(w) + 1) / 2
+            x = adam.point
             last = step == self.steps
             if last:
                 look = victim.look(x, first_step + step)
@@ -85,17 +81,17 @@ class CarliniWagner(SingleAttack):
             # margin_loss rises towards the other side: descend on its negative
             unsettled = look.margin > -self.confidence - self.z * look.error
             pull = 2 * (x - images) - per_image(constant * unsettled) * gradient
-            adam.step(pull * (1 - torch.tanh(w) ** 2) / 2, self._rate(step))
+            adam.step(pull, self._rate(step))
         return candidate
 
     def _rate(self, step: int) -> float:
-        """Half a cosine from the first rate to a tenth of it: far at first, exact in the end."""
-        return self.learning_rate * (0.55 + 0.45 * math.cos(math.pi * step / self.steps))
+        """Half a cosine from the first rate to a hundredth of it: far at first, exact in the end."""
+        return self.learning_rate * (0.505 + 0.495 * math.cos(math.pi * step / self.steps))
 
 
 @dataclass
 class _Adam:
-    """Adam (Kingma & Ba 2015) with its usual constants; per entry, so images do not mix."""
+    """Projected Adam (Kingma & Ba 2015) with its usual constants; per entry, so images do not mix."""
 
     point: Tensor
     count: int = 0
@@ -107,13 +103,13 @@ class _Adam:
         self.second = torch.zeros_like(self.point)
 
     def step(self, gradient: Tensor, rate: float) -> None:
-        """One step of size `rate` downhill."""
+        """One step of size `rate` downhill, and back into the box."""
         self.count += 1
         self.first = self.first.lerp(gradient, 0.1)
         self.second = self.second.lerp(gradient.square(), 0.001)
         mean = self.first / (1 - 0.9**self.count)
         scale = (self.second / (1 - 0.999**self.count)).sqrt() + 1e-8
-        self.point = self.point - rate * mean / scale
+        self.point = (self.point - rate * mean / scale).clamp(0, 1)
 
 
 class _Candidate:

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.perturbations.attacks.base import SingleAttack
-from robustbench_sde.perturbations.attacks.victim import Look, Victim, margin_loss
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, Norm, get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -18,8 +19,8 @@ class FastMinimumNorm(SingleAttack):
     """The smallest change, by steps of decaying size in a ball that shrinks while the image is fooled.
 
     On a random model one lucky draw says nothing: a point counts as fooled where the margin of the mean
-    probability is below zero by `z` standard errors, and again on fresh draws, `confirm` times as many.
-    Images without such a point keep the one of smallest margin. With `eps` the ball never grows past it.
+    probability is below zero by `z` standard errors, and again on fresh draws. Images without such a point
+    keep the one of smallest margin. With `eps` the ball never grows past it.
     """
 
     name = "fmn"
@@ -33,8 +34,8 @@ class FastMinimumNorm(SingleAttack):
     growth: float = 0.05
     #: standard errors below zero that the mean margin has to be
     z: float = 2.0
-    #: fresh draws that confirm a point, in units of `eot_draws`
-    confirm: int = 4
+    #: fresh draws that confirm a point
+    confirm: int = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,13 +52,13 @@ class FastMinimumNorm(SingleAttack):
         nearest = _Nearest(images)
         for step in range(self.steps + 1):
             x = (images + delta).clamp(0, 1)
-            first = step * (1 + self.confirm)
+            first = step * (1 + victim.steps_of(self.confirm))
             if step == self.steps:
                 look = victim.look(x, first)
             else:
                 look, gradient = victim.gradient(x, first, margin_loss)
             size = norm.size(delta)
-            fooled = self._confirmed(victim, x, look, first + 1)
+            fooled = victim.confirmed(x, look, first + 1, partial(Look.fooled, z=self.z), self.confirm)
             nearest.update(x, size, look.margin, fooled)
             if step == self.steps:
                 break
@@ -70,16 +71,6 @@ class FastMinimumNorm(SingleAttack):
             delta = (images + delta).clamp(0, 1) - images
         result = nearest.images
         return result if self.budget is None else self.budget.project(images, result)
-
-    def _confirmed(self, victim: Victim, x: Tensor, look: Look, step: int) -> Tensor:
-        """Where the look and a second one over fresh draws both say fooled: (B,) bool."""
-        fooled = look.fooled(self.z)
-        rows = fooled.nonzero()[:, 0]
-        if victim.stochastic and len(rows):
-            again = victim.only(rows).look(x[rows], step, draws=self.confirm * victim.eot_draws)
-            fooled = fooled.clone()
-            fooled[rows] = again.fooled(self.z)
-        return fooled
 
     @staticmethod
     def _next_radius(

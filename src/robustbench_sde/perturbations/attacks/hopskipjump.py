@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.perturbations.attacks.base import Best, SingleAttack
-from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -34,8 +34,8 @@ class HopSkipJump(SingleAttack):
     steps: int = 10
     #: decisions for the first gradient estimate
     queries: int = 30
-    #: draws of a decision, in units of `eot_draws`
-    confirm: int = 4
+    #: draws of a decision
+    confirm: int = CONFIRM_DRAWS
     #: standard errors below zero that the mean margin has to be
     z: float = 2.0
 
@@ -53,8 +53,7 @@ class HopSkipJump(SingleAttack):
 
         from robustbench_sde.perturbations.attacks.foolbox_model import FoolboxModel, seeded
 
-        draws = self.confirm * victim.eot_draws
-        if bool((victim.look(image, 0, draws=draws).margin < 0).all()):
+        if bool((victim.look(image, 0, draws=self.confirm).margin < 0).all()):
             return image  # nothing to look for
         attack = foolbox.attacks.HopSkipJumpAttack(
             foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=100, steps=20),
@@ -67,7 +66,9 @@ class HopSkipJump(SingleAttack):
             warnings.simplefilter("ignore")  # that random images fail is handled below
             try:
                 result: Tensor = attack.run(
-                    FoolboxModel(victim, fixed_draws=draws), image, foolbox.Misclassification(victim.labels)
+                    FoolboxModel(victim, fixed_draws=self.confirm),
+                    image,
+                    foolbox.Misclassification(victim.labels),
                 )
             except ValueError:  # no random image is misclassified: there is no way in
                 return image
@@ -75,9 +76,8 @@ class HopSkipJump(SingleAttack):
 
     def _past(self, victim: Victim, images: Tensor, found: Tensor) -> Tensor:
         """The first point on the way past `found` that is fooled on fresh draws, or the best in the ball."""
-        best = Best(images.clone())
+        best = Best(images)
         done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        draws = self.confirm * victim.eot_draws
         reach = torch.ones(len(images), device=images.device)
         if self.budget is not None:
             reach = self.budget.eps / get_norm(self.norm).size(found - images).clamp_min(1e-12)
@@ -86,7 +86,7 @@ class HopSkipJump(SingleAttack):
             length = reach.clamp_max(1e6) / factor if self.budget is not None else reach * factor
             x = (images + per_image(length) * (found - images)).clamp(0, 1)
             x = x if self.budget is None else self.budget.project(images, x)
-            look = victim.look(x, (turn + 1) * self.confirm, draws=draws)
+            look = victim.look(x, (turn + 1) * victim.steps_of(self.confirm), draws=self.confirm)
             best.update(x, torch.where(done, torch.inf, look.margin))
             if self.budget is None:
                 done |= look.fooled(self.z)

@@ -1,12 +1,15 @@
 """Projected gradient descent through the noise (Madry et al., ICLR 2018; EOT: Athalye et al., ICML 2018)."""
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from robustbench_sde.perturbations.attacks.base import Best
 from robustbench_sde.perturbations.attacks.targeted import Targetable
-from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -15,7 +18,10 @@ from robustbench_sde.sde.draws import KeyedRandom
 class PGD(Targetable):
     """Steps of fixed size along the steepest direction of the loss of the mean probability.
 
-    Returns the point of smallest mean margin on the path, the last one included.
+    Returns the point of smallest mean margin on the path, the last one included. An image leaves the batch
+    as soon as it is fooled for good: another class is ten times as probable by `z` standard errors and no
+    draw alone says otherwise, over the draws of a step and again over fresh ones. What the others do does
+    not change by that.
     """
 
     name = "pgd"
@@ -24,14 +30,32 @@ class PGD(Targetable):
     step_size: float | None = None
     #: start at a random point of the ball, or else at the image
     random_start: bool = True
+    #: whether images leave; if not, all take all steps
+    settle: bool = True
+    #: standard errors, see above
+    z: float = 3.0
+    #: fresh draws that confirm that an image is fooled
+    confirm: int = CONFIRM_DRAWS
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         step_size = 2.5 * ball.eps / self.steps if self.step_size is None else self.step_size
         x = ball.random(start, victim.ids, images, draw=restart) if self.random_start else images
         best = Best(images)
+        active = torch.arange(len(images), device=images.device)
         for step in range(self.steps):
-            look, gradient = victim.gradient(x, step)
-            best.update(x, look.margin)
-            x = ball.project(images, x + step_size * ball.norm.steepest(gradient))
-        best.update(x, victim.look(x, self.steps).margin)
+            part = victim.only(active)
+            look, gradient = part.gradient(x, step)
+            settled = self._settled(part, x, look, step)
+            best.update(x, look.margin.masked_fill(settled, -math.inf), active)
+            active, x, gradient = active[~settled], x[~settled], gradient[~settled]
+            if not len(active):
+                return best.images
+            x = ball.project(images[active], x + step_size * ball.norm.steepest(gradient))
+        best.update(x, victim.only(active).look(x, self.steps).margin, active)
         return best.images
+
+    def _settled(self, victim: Victim, x: Tensor, look: Look, step: int) -> Tensor:
+        if not self.settle:
+            return torch.zeros_like(look.margin, dtype=torch.bool)
+        fresh = self.steps + 1 + step * victim.steps_of(self.confirm)
+        return victim.confirmed(x, look, fresh, partial(Look.fooled_for_good, z=self.z), self.confirm)

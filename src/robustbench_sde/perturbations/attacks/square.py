@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
-from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -33,8 +34,8 @@ class Square(BudgetAttack):
     share: float = 0.8
     #: standard errors below zero that the mean margin of a finished image is
     z: float = 3.0
-    #: fresh draws that have to confirm it, in units of `eot_draws`
-    confirm: int = 4
+    #: fresh draws that have to confirm it
+    confirm: int = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,11 +50,11 @@ class Square(BudgetAttack):
         for query in range(1, self.steps + 1):
             part = victim.only(active)
             x, clean = result[active], images[active]
-            step = query * (1 + self.confirm)
+            step = query * (1 + victim.steps_of(self.confirm))
             if victim.stochastic or query == 1:
                 look = part.look(x, step)
                 margin[active] = look.margin
-                done = self._done(part, x, look.fooled(self.z), step + 1)
+                done = part.confirmed(x, look, step + 1, partial(Look.fooled, z=self.z), self.confirm)
                 active, x, clean, part = (
                     active[~done],
                     x[~done],
@@ -74,16 +75,6 @@ class Square(BudgetAttack):
             if not len(active):
                 break
         return result
-
-    def _done(self, victim: Victim, x: Tensor, fooled: Tensor, step: int) -> Tensor:
-        """Where `fooled` holds on fresh draws too; where draws are all equal it needs no second look."""
-        rows = fooled.nonzero()[:, 0]
-        if not len(rows) or not victim.stochastic:
-            return fooled
-        done = fooled.clone()
-        look = victim.only(rows).look(x[rows], step, draws=self.confirm * victim.eot_draws)
-        done[rows] = look.fooled(self.z)
-        return done
 
 
 def _side(share: float, query: int, queries: int, images: Tensor) -> int:

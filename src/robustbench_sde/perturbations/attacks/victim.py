@@ -20,6 +20,10 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 
 #: Draw indices of one restart; restarts never share a draw.
 _DRAWS_PER_RESTART = 2**32
+#: Fresh draws that have to confirm what a look at fewer draws seemed to show.
+CONFIRM_DRAWS = 32
+#: Log odds of ten to one.
+_CLEAR = math.log(10)
 
 
 def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -56,6 +60,11 @@ class Aim:
         margin, error = margin_and_error(log_probs, self.classes)
         return self.sign * margin, error
 
+    def share_fooled(self, log_probs: Tensor) -> Tensor:
+        """Share of (draws, B, classes) that, alone, give what is wanted: (B,)."""
+        share = (log_probs.argmax(-1) == self.classes).float().mean(0)
+        return torch.where(self.sign > 0, 1 - share, share)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -68,10 +77,19 @@ class Look:
     error: Tensor
     #: log of the mean probability over the draws (B, classes): for one draw the logits less a constant
     log_probs: Tensor
+    #: share of the draws that, alone, are fooled
+    share_fooled: Tensor
 
     def fooled(self, z: float = 0.0) -> Tensor:
         """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
         return self.margin + z * self.error < 0
+
+    def fooled_for_good(self, z: float = 0.0) -> Tensor:
+        """Whether no number of a table would gain by going on: (B,) bool.
+
+        Another class is ten times as probable by `z` standard errors, and no draw alone says otherwise.
+        """
+        return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
 
 
 class Victim:
@@ -141,6 +159,29 @@ class Victim:
             draws: how many, counted from the first of that step; None is `eot_draws`.
         """
         return self._look(self._without_graph(images, self._draws(step, draws or self.eot_draws)))
+
+    def confirmed(
+        self, images: Tensor, look: Look, step: int, judge: Callable[[Look], Tensor], draws: int
+    ) -> Tensor:
+        """Where `judge` says yes of `look` and again of fresh draws: (B,) bool.
+
+        Args:
+            images: (B, C, H, W) that were looked at.
+            look: what was seen.
+            step: decides the fresh draws; they take the steps up to `step + self.steps_of(draws)`.
+            judge: a look to (B,) bool.
+            draws: how many, for the images that `look` speaks for; none where all draws are the same.
+        """
+        yes = judge(look)
+        rows = yes.nonzero()[:, 0]
+        if self.stochastic and len(rows):
+            yes = yes.clone()
+            yes[rows] = judge(self.only(rows).look(images[rows], step, draws=draws))
+        return yes
+
+    def steps_of(self, draws: int) -> int:
+        """How many steps' worth of draws so many are."""
+        return -(-draws // self.eot_draws)
 
     def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
         """Log of the mean probability over the draws of `step`: (B, classes), for attacks of other libraries.
@@ -212,7 +253,8 @@ class Victim:
         return gradient
 
     def _look(self, log_probs: Tensor) -> Look:
-        return Look(*self._aim.margin_and_error(log_probs), log_mean(log_probs))
+        margin, error = self._aim.margin_and_error(log_probs)
+        return Look(margin, error, log_mean(log_probs), self._aim.share_fooled(log_probs))
 
     def _draws(self, step: int, draws: int) -> Draws:
         first = self._first + step * self.eot_draws
