@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from torch import Tensor, nn
@@ -81,7 +81,7 @@ def attack(
     data: ImageDataset,
     attack: str = "pgd",
     *,
-    score_draws: int = 32,
+    score_draws: int | Literal["auto"] = 32,
     rule: Rule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
@@ -94,7 +94,7 @@ def attack(
         model: a classifier, from `load_checkpoint` say, or a network of your own (`as_classifier`).
         data: what to attack, from `load_dataset`.
         attack: its name.
-        score_draws: draws averaged to decide an image's class.
+        score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
         rule: `mean-prob`, `vote` or `single`.
         seed: of everything random.
         batch_size: folded rows (images x draws) in one pass; changes no number.
@@ -125,7 +125,7 @@ def score(
     *,
     norm: str = "",
     eps: float | None = None,
-    score_draws: int = 32,
+    score_draws: int | Literal["auto"] = 32,
     rule: Rule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,

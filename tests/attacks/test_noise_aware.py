@@ -61,7 +61,7 @@ def parts(ode, digits):
     data, budget = first(digits, 50), {"norm": "linf", "eps": 0.05}
     steps = {"square": 100, "noise": 1}
     names = ("pgd", "apgd-ce", "apgd-dlr", "apgd-targeted", "fmn", "square", "noise", "auto", "transfer")
-    more = {"auto": {"queries_per_step": 5}, "apgd-targeted": {"targets": 3}}
+    more = {"auto": {"queries_per_step": 5}, "apgd-targeted": {"targets": 3}, "pgd": {"settle": False}}
     return {
         name: row(ode, data, name, **budget, steps=steps.get(name, 20), **more.get(name, {}))
         for name in names

@@ -100,6 +100,26 @@ def test_records_hold_what_their_columns_say():
         assert records[name].to_numpy() == pytest.approx(np.asarray(values), abs=1e-5), name
 
 
+@pytest.mark.parametrize("rule", ["mean-prob", "vote"])
+def test_records_of_auto_draws_are_those_of_as_many_draws(rule):
+    """An image that was decided after n draws has the records that n draws give it, whatever the batch."""
+    model, data = make_model(sigma=0.3), make_data(20)
+    auto = records_of(model, data, draws="auto", rule=rule)
+    assert auto["score_draws"].nunique() > 1
+    assert set(auto["score_draws"]) <= {8, 16, 32, 64, 128, 256}
+    for draws, own in auto.groupby("score_draws"):
+        fixed = records_of(model, data, draws=int(draws), rule=rule).loc[own.index]
+        pd.testing.assert_frame_equal(own, fixed, atol=1e-5, rtol=0)
+    pd.testing.assert_frame_equal(records_of(model, data, draws="auto", rule=rule, rows=8), auto, atol=1e-5)
+    assert summarise(auto)["mean_score_draws"] == auto["score_draws"].mean()
+
+
+def test_auto_draws_of_a_deterministic_model_are_one():
+    """There is nothing to average."""
+    records = records_of(make_model("none"), make_data(5), draws="auto")
+    assert records["score_draws"].tolist() == [1] * 5
+
+
 def test_single_draw_of_a_random_model_has_no_interval_over_noise():
     """One draw says nothing about other draws; a deterministic model has nothing to say."""
     data = make_data(20)
@@ -176,7 +196,12 @@ def test_score_judges_any_images_and_refuses_invalid_ones():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"rule": "votes"}, "did you mean 'vote'"), ({"draws": 0}, "score_draws"), ({"rows": 0}, "batch_size")],
+    [
+        ({"rule": "votes"}, "did you mean 'vote'"),
+        ({"draws": 0}, "score_draws"),
+        ({"draws": "auto", "rule": "single"}, "no more"),
+        ({"rows": 0}, "batch_size"),
+    ],
 )
 def test_wrong_settings_are_one_sentence(settings, message):
     """Unknown rules suggest the nearest; counts below one are refused."""

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,8 +90,26 @@ Normalize = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+
+
+def parse_score_draws(text: str | int) -> int | str:
+    """A whole number or ``auto``, for `ScoreDraws`."""
+    if str(text) == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number, nor auto.") from None
+
+
 ScoreDraws = Annotated[
-    int, typer.Option(help="Draws averaged to decide an image's class.", rich_help_panel=_SCORING)
+    Any,
+    typer.Option(
+        parser=parse_score_draws,
+        metavar="N|auto",
+        help="Draws averaged to decide an image's class; auto: up to 256, as few as decide the same.",
+        rich_help_panel=_SCORING,
+    ),
 ]
 RuleOption = Annotated[
     str, typer.Option("--rule", help="mean-prob, vote or single.", rich_help_panel=_SCORING)

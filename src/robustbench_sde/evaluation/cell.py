@@ -123,7 +123,7 @@ def blank_row(
         "solver_steps": getattr(model, "steps", 0),
         **perturbation.describe(),
         "images": len(data),
-        "score_draws": settings.draws if model is None or model.stochastic else 1,
+        "score_draws": settings.most_draws if model is None or model.stochastic else 1,
         "rule": settings.rule,
         "seed": settings.seed,
         "status": "ok",

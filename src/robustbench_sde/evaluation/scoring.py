@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, unknown_name
+from robustbench_sde.evaluation import sequential
 from robustbench_sde.evaluation.statistics import (
     clustered,
     expected_calibration_error,
@@ -34,7 +35,8 @@ RULES: tuple[str, ...] = get_args(Rule)
 class ScoreSettings:
     """How images are scored."""
 
-    draws: int = 32
+    #: `"auto"` is at most 256 for an image, and as few as decide the same (`evaluation.sequential`)
+    draws: int | Literal["auto"] = 32
     rule: Rule = "mean-prob"
     seed: int = 0
     #: folded rows (images x draws) in one forward pass: decides memory and speed, no number
@@ -43,13 +45,25 @@ class ScoreSettings:
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise unknown_name("decision rule", self.rule, RULES)
-        for name, value in (("score_draws", self.draws), ("batch_size", self.rows)):
+        if self.draws == "auto" and self.rule == "single":
+            raise BenchError("score_draws is auto; the rule single decides by one draw and needs no more")
+        for name, value in (("score_draws", self.most_draws), ("batch_size", self.rows)):
             if value < 1:
                 raise BenchError(f"{name} is {value}; it must be at least 1")
 
+    @property
+    def most_draws(self) -> int:
+        """Draws of an image, at most."""
+        return sequential.MOST if self.draws == "auto" else self.draws
+
+    @property
+    def stages(self) -> list[range]:
+        """Draw indices that are looked at together; in between images may be decided."""
+        return sequential.stages() if self.draws == "auto" else [range(self.draws)]
+
     def images_per_batch(self, stochastic: bool) -> int:
         """Few images with all their draws in a pass: the stem and the first drift run once per image."""
-        return max(1, self.rows // self.draws) if stochastic else self.rows
+        return max(1, self.rows // len(self.stages[0])) if stochastic else self.rows
 
 
 def score_records(
@@ -75,23 +89,38 @@ def score_records(
     size = settings.images_per_batch(model.stochastic)
     parts = []
     for start in range(0, len(data), size):
-        piece = slice(start, start + size)
-        parts.append(_score_batch(model, data.images[piece], images[piece], data, piece, settings))
-        progress.advance(len(parts[-1]))
-    return pd.concat(parts, ignore_index=True)
+        here = torch.arange(start, min(start + size, len(data)))
+        parts += _score_batch(model, data, images, here, settings)
+        progress.advance(len(here))
+    return pd.concat(parts).sort_index().reset_index(drop=True)
 
 
 def _score_batch(
-    model: RandomClassifier,
-    clean: Tensor,
-    images: Tensor,
-    data: ImageDataset,
-    piece: slice,
-    settings: ScoreSettings,
+    model: RandomClassifier, data: ImageDataset, images: Tensor, rows: Tensor, settings: ScoreSettings
+) -> list[pd.DataFrame]:
+    """Records of the images at positions `rows`, those with equally many draws in one table."""
+    parts, seen = [], torch.empty(0, len(rows), model.classes)
+    for stage in settings.stages:
+        draws = Draws(settings.seed, Stream.SCORE, stage)
+        here = images[rows].to(model.device)
+        log_probs = log_probabilities(model, here, data.ids[rows], draws, rows=settings.rows).cpu()
+        seen = torch.cat((seen, log_probs))
+        done = torch.ones(len(rows), dtype=torch.bool)
+        if stage != settings.stages[-1] and model.stochastic:
+            done = sequential.decided(_per_draw(seen.exp(), settings.rule))
+        if done.any():
+            parts.append(_records(model, data, images, rows[done], seen[:, done], settings.rule))
+        rows, seen = rows[~done], seen[:, ~done]
+        if not len(rows):
+            break
+    return parts
+
+
+def _records(
+    model: RandomClassifier, data: ImageDataset, images: Tensor, rows: Tensor, log_probs: Tensor, rule: Rule
 ) -> pd.DataFrame:
-    ids, labels = data.ids[piece], data.labels[piece]
-    draws = Draws(settings.seed, Stream.SCORE, range(settings.draws))
-    log_probs = log_probabilities(model, images.to(model.device), ids, draws, rows=settings.rows).cpu()
+    """Records of the images at positions `rows`, their index, from (draws, images, classes)."""
+    ids, labels = data.ids[rows], data.labels[rows]
     finite = log_probs.isfinite().all(2).all(0)
     if not finite.all():
         raise InvalidEvaluationError(
@@ -100,31 +129,35 @@ def _score_batch(
         )
     probs = log_probs.exp()
     mean = probs.mean(0)
-    choices = probs.argmax(2)
-    per_draw = {
-        "mean-prob": probs,
-        "vote": F.one_hot(choices, model.classes).float(),
-        "single": F.one_hot(choices[:1], model.classes).float(),
-    }[settings.rule]
+    per_draw = _per_draw(probs, rule)
     statistic = per_draw.mean(0)
     # among equal votes the larger mean probability decides
-    prediction = (statistic + 1e-6 * mean).argmax(1) if settings.rule == "vote" else statistic.argmax(1)
+    prediction = (statistic + 1e-6 * mean).argmax(1) if rule == "vote" else statistic.argmax(1)
     at_label, largest, runner_up = split_label(statistic, labels)
-    delta = images.cpu() - to_float(clean)
+    delta = images[rows].cpu() - to_float(data.images[rows])
     columns = {
         "image_id": ids,
         "label": labels,
         "prediction": prediction,
         "correct": prediction == labels,
-        "share_correct": (choices == labels).double().mean(0),
+        "share_correct": (probs.argmax(2) == labels).double().mean(0),
         "label_probability": split_label(mean, labels)[0].double(),
         "margin": (at_label - largest).double(),
         "margin_error": _standard_error(per_draw, labels, runner_up, model.stochastic),
+        "score_draws": torch.full_like(ids, len(log_probs)),
         "confidence": mean.amax(1).double(),
         "brier": (mean - F.one_hot(labels, model.classes)).square().sum(1).double(),
         **{name: norm.size(delta).double() for name, norm in NORMS.items()},
     }
-    return pd.DataFrame({name: values.numpy() for name, values in columns.items()})
+    return pd.DataFrame({name: values.numpy() for name, values in columns.items()}, index=rows.numpy())
+
+
+def _per_draw(probs: Tensor, rule: Rule) -> Tensor:
+    """What each draw has to say, (draws, B, classes); its mean decides."""
+    if rule == "mean-prob":
+        return probs
+    votes = F.one_hot(probs.argmax(2), probs.shape[2]).float()
+    return votes if rule == "vote" else votes[:1]
 
 
 def _standard_error(per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochastic: bool) -> Tensor:
@@ -147,6 +180,7 @@ def summarise(records: pd.DataFrame) -> dict[str, float]:
     single = clustered(shares)
     return {
         "images": len(records),
+        "mean_score_draws": float(records["score_draws"].mean()),
         "accuracy": accuracy.estimate,
         "accuracy_low": accuracy.low,
         "accuracy_high": accuracy.high,

@@ -128,8 +128,12 @@ def summary_title(summary: pd.DataFrame) -> str:
     def all_of(name: str) -> str:
         return ", ".join(map(str, summary[name].unique()))
 
+    most, mean = summary["score_draws"].max(), summary["mean_score_draws"].max()
+    draws = (
+        f"{most} score draws" if mean in (most, 1) else f"at most {most} score draws, {mean:.0f} on average"
+    )
     return (
-        f"{all_of('dataset')} · {all_of('images')} images · {summary['score_draws'].max()} score draws "
+        f"{all_of('dataset')} · {all_of('images')} images · {draws} "
         f"({all_of('rule')}) · seed {all_of('seed')}"
     )
 

@@ -31,6 +31,7 @@ RECORDS = (
         "margin", "float64", "statistic of the rule at the label less its largest elsewhere: > 0 is right"
     ),
     Column("margin_error", "float64", "standard error of `margin` over draws; NaN with one draw"),
+    Column("score_draws", "int64", "draws that decided the image"),
     Column("confidence", "float64", "largest mean probability"),
     Column("brier", "float64", "squared distance of the mean probabilities to the one-hot label"),
     Column("linf", "float64", "largest absolute change of a value, images in [0, 1]"),
@@ -56,7 +57,8 @@ SUMMARY = (
     Column("eps", "float64", "budget; NaN where there is none"),
     Column("severity", "float64", "of a corruption, 1 to 5; NaN where there is none"),
     Column("images", "int64", "number of images"),
-    Column("score_draws", "int64", "draws that decide; 1 for a deterministic model"),
+    Column("score_draws", "int64", "draws that decide, at most; 1 for a deterministic model"),
+    Column("mean_score_draws", "float64", "mean over images of the draws that decided: fewer with `auto`"),
     Column("rule", "str", "mean-prob, vote or single"),
     Column("seed", "int64", "seed of the evaluation"),
     Column("accuracy", "float64", "share of images whose prediction by the rule is right"),

@@ -23,7 +23,7 @@ def estimate_seconds(cells: Iterable[Cell], data: ImageDataset, compute: Compute
     for source, own in by_source.items():
         model = source.load(compute)
         images = {(cell.perturbation, cell.settings.seed): passes(cell, model) for cell in own}
-        scoring = sum(cell.settings.draws if model.stochastic else 1 for cell in own)
+        scoring = sum(cell.settings.most_draws if model.stochastic else 1 for cell in own)
         rows = own[0].settings.rows
         total += (sum(images.values()) + scoring) * len(data) * _seconds_a_pass(model, data, rows)
     return total

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -71,6 +71,12 @@ def _each(check: Callable[[Any], Any]) -> BeforeValidator:
 _Some = Field(min_length=1)
 Whole = Annotated[tuple[int, ...], _each(_whole), _Some]
 Positive = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _each(_whole), _Some]
+#: `auto` is as few, up to 256, as decide the same
+ScoreDraws = Annotated[
+    tuple[Annotated[int, Field(ge=1)] | Literal["auto"], ...],
+    _each(lambda value: value if value == "auto" else _whole(value)),
+    _Some,
+]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), _Some]
 Rules = Annotated[tuple[Rule, ...], BeforeValidator(_listed), _Some]
 #: `trained` is the noise that a checkpoint was trained with
@@ -93,9 +99,13 @@ class Entry(Spec):
     """What attacks and corruptions have in common: grids that replace those of the suite."""
 
     sigma: Sigmas | None = None
+<<<<<<< HEAD
     solver: Solvers | None = None
     solver_steps: SolverSteps | None = None
     score_draws: Positive | None = None
+=======
+    score_draws: ScoreDraws | None = None
+>>>>>>> 54f7e45 (Score with as few draws as decide like 256)
 
 
 class AttackEntry(Entry):
@@ -138,7 +148,7 @@ class SuiteSpec(Spec):
     #: how many; None takes all
     images: Annotated[int, Field(ge=1)] | None = 200
     seeds: Whole = (0,)
-    score_draws: Positive = (32,)
+    score_draws: ScoreDraws = (32,)
     rules: Rules = ("mean-prob",)
     sigma: Sigmas = (None,)
     #: solvers at test time; one that does not take the noise of a checkpoint is left out for it

@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -172,7 +172,7 @@ class Suite:
             raise self.document.error(("solver",), f"no solver here takes the noise of {path}")
         return sources
 
-    def _draws(self, source: Source, entry: Entry) -> tuple[int, ...]:
+    def _draws(self, source: Source, entry: Entry) -> tuple[int | Literal["auto"], ...]:
         """Without noise all numbers of draws are the same."""
         draws = entry.score_draws or self.spec.score_draws
         return draws if source.stochastic else draws[:1]
@@ -186,10 +186,15 @@ class Suite:
         rows: dict[_Row, Cell] = {}
         for cell in cells:
             described = cell.perturbation.describe()
+<<<<<<< HEAD
             scoring = (cell.settings.draws, cell.settings.rule, cell.settings.seed)
             source = cell.source
             way = (source.sigma, source.solver, source.solver_steps)
             row = (source.path.stem, *way, repr(described), *scoring)
+=======
+            scoring = (cell.settings.most_draws, cell.settings.rule, cell.settings.seed)
+            row = (cell.source.path.stem, cell.source.sigma, repr(described), *scoring)
+>>>>>>> 54f7e45 (Score with as few draws as decide like 256)
             if row in rows:
                 raise self.document.error(
                     ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"
