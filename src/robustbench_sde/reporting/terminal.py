@@ -129,9 +129,7 @@ def summary_title(summary: pd.DataFrame) -> str:
         return ", ".join(map(str, summary[name].unique()))
 
     most, mean = summary["score_draws"].max(), summary["mean_score_draws"].max()
-    draws = (
-        f"{most} score draws" if mean in (most, 1) else f"at most {most} score draws, {mean:.0f} on average"
-    )
+    draws = f"at most {most} score draws, {mean:.0f} on average" if 1 < mean < most else f"{most} score draws"
     return (
         f"{all_of('dataset')} · {all_of('images')} images · {draws} "
         f"({all_of('rule')}) · seed {all_of('seed')}"

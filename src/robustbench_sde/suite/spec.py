@@ -99,13 +99,9 @@ class Entry(Spec):
     """What attacks and corruptions have in common: grids that replace those of the suite."""
 
     sigma: Sigmas | None = None
-<<<<<<< HEAD
     solver: Solvers | None = None
     solver_steps: SolverSteps | None = None
-    score_draws: Positive | None = None
-=======
     score_draws: ScoreDraws | None = None
->>>>>>> 54f7e45 (Score with as few draws as decide like 256)
 
 
 class AttackEntry(Entry):

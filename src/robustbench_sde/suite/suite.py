@@ -186,15 +186,10 @@ class Suite:
         rows: dict[_Row, Cell] = {}
         for cell in cells:
             described = cell.perturbation.describe()
-<<<<<<< HEAD
-            scoring = (cell.settings.draws, cell.settings.rule, cell.settings.seed)
+            scoring = (cell.settings.most_draws, cell.settings.rule, cell.settings.seed)
             source = cell.source
             way = (source.sigma, source.solver, source.solver_steps)
             row = (source.path.stem, *way, repr(described), *scoring)
-=======
-            scoring = (cell.settings.most_draws, cell.settings.rule, cell.settings.seed)
-            row = (cell.source.path.stem, cell.source.sigma, repr(described), *scoring)
->>>>>>> 54f7e45 (Score with as few draws as decide like 256)
             if row in rows:
                 raise self.document.error(
                     ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"
