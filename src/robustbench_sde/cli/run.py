@@ -2,13 +2,17 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, ExitCode
+from robustbench_sde.errors import BenchError, ExitCode, unknown_name
 
+if TYPE_CHECKING:
+    from robustbench_sde.suite.engine import Engine
+
+_RAY = "Ray"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -38,6 +42,33 @@ def run_command(
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
     batch_size: o.BatchSize = 256,
+    engine: Annotated[
+        str, typer.Option(help="Who does the work: local (this process) or ray.", rich_help_panel=_RAY)
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a Ray cluster: auto or ray://HOST:10001; default: one that is started here.",
+            envvar="RAY_ADDRESS",
+            show_envvar=False,
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    gpus_per_task: Annotated[
+        float | None,
+        typer.Option(
+            help="0.5: two tasks share a GPU; default: 1 where there are GPUs.", rich_help_panel=_RAY
+        ),
+    ] = None,
+    cpus_per_task: Annotated[
+        int, typer.Option(help="Cores, and threads, of a task.", rich_help_panel=_RAY)
+    ] = 1,
+    shard_images: Annotated[
+        int | None,
+        typer.Option(
+            help="Images in a task, rounded up to whole batches; default: 256.", rich_help_panel=_RAY
+        ),
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -66,7 +97,8 @@ def run_command(
     chosen = Suite.read(suite)
     spec = chosen.spec
     folder = RunFolder(Path("reports") / run_folder_name(name or chosen.name))
-    compute = Compute.of(device, noise_backend=noise_backend)
+    worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
+    compute = Compute.of("auto" if engine == "ray" else device, noise_backend=noise_backend)
     with chosen.document.blame("dataset"):
         data = load_dataset(
             spec.dataset,
@@ -89,7 +121,16 @@ def run_command(
     if not quiet:
         typer.echo(str(plan), err=True)
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars, cache=cache, about=chosen.about())
+        run = run_cells(
+            cells,
+            data,
+            folder,
+            engine=worker,
+            compute=compute,
+            bars=bars,
+            cache=cache,
+            about=chosen.about(),
+        )
     folder.write_text("suite.yaml", chosen.document.text)
     accuracy_against_eps(run.summary, folder)
     accuracy_against_distance(run.summary, folder, folder)
@@ -101,6 +142,37 @@ def run_command(
         print_summary(run.summary, folder=str(folder.path), reused=run.reused)
     if (run.summary["status"] != "ok").any():
         raise typer.Exit(ExitCode.INVALID)
+
+
+def make_engine(
+    name: str,
+    address: str | None,
+    device: str,
+    gpus_per_task: float | None,
+    cpus_per_task: int,
+    shard_images: int | None,
+) -> "Engine":
+    """The engine that does the work of a run.
+
+    Raises:
+        BenchError: there is none of that name, Ray is not installed, or a number makes no sense.
+    """
+    if name == "local":
+        from robustbench_sde.suite.engine import LocalEngine
+
+        return LocalEngine()
+    if name != "ray":
+        raise unknown_name("engine", name, ("local", "ray"))
+
+    from robustbench_sde.suite.ray_engine import SHARD_IMAGES, RayEngine
+
+    return RayEngine(
+        address,
+        device=device,
+        cpus_per_task=cpus_per_task,
+        gpus_per_task=gpus_per_task,
+        shard_images=SHARD_IMAGES if shard_images is None else shard_images,
+    )
 
 
 def run_folder_name(name: str) -> str:

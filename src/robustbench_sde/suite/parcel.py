@@ -67,8 +67,8 @@ class Parcel:
     threads: int
     #: rows that are known to fit into memory
     halved: Mapping[Phase, int]
-    #: of the package that has packed it
-    version: tuple[str, int] = (__version__, NUMERIC_VERSION)
+    #: `software` of the machine that has packed it
+    software: tuple[str, ...]
 
     def run(self, data: PackedImages, *files: _Bytes) -> Report:
         """Run the cells here.
@@ -76,9 +76,9 @@ class Parcel:
         Raises:
             ImportError: this is another version of the package, whose numbers may be others.
         """
-        here = __version__, NUMERIC_VERSION
-        if self.version != here:
-            raise ImportError(f"its version is {here[0]} (numbers {here[1]})")
+        here = software(self.cells)
+        if self.software != here:
+            raise ImportError(f"it has {', '.join(here)} and not {', '.join(self.software)}")
         torch.set_num_threads(self.threads)
         halved = dict(self.halved)
         with tempfile.TemporaryDirectory(prefix="sde-bench-") as folder:
@@ -89,6 +89,12 @@ class Parcel:
             for path, place in places.items():
                 outcome.row["status"] = outcome.row["status"].replace(str(place), str(path))
         return Report(outcomes, halved)
+
+
+def software(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """What must be the same on all machines: this package, and the plug-ins of the cells, by version."""
+    plugins = {cell.perturbation.provider for cell in cells} - {""}
+    return f"robustbench-sde {__version__} (numbers {NUMERIC_VERSION})", *sorted(plugins)
 
 
 def files_of(cells: Iterable[Cell]) -> tuple[Path, ...]:

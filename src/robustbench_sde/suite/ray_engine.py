@@ -27,10 +27,9 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.engine import Outcomes
-from robustbench_sde.suite.parcel import PackedImages, Parcel, Report, files_of, loaded
+from robustbench_sde.suite.parcel import PackedImages, Parcel, Report, files_of, loaded, software
 from robustbench_sde.suite.shards import Job, Shard, groups, pieces
 from robustbench_sde.suite.worker import PHASES, Phase, reason
-from robustbench_sde.version import __version__
 
 #: Images in a shard, before it is rounded up to whole batches (docs/scale.md has the measurements).
 SHARD_IMAGES = 256
@@ -201,7 +200,9 @@ class _Cluster:
             if path not in self._files:
                 self._files[path] = self._ray.put(_read(path))
         cells = tuple(loaded(cell, data.ids[shard.piece]) for cell in shard.cells)
-        parcel = Parcel(cells, shard.piece, paths, self.compute, self._cpus, dict(halved))
+        parcel = Parcel(
+            cells, shard.piece, paths, self.compute, self._cpus, dict(halved), software(shard.cells)
+        )
         return self._run.remote(parcel, self._data, *(self._files[path] for path in paths))
 
     def finished(self, tasks: Iterable[Any]) -> list[Any]:
@@ -220,8 +221,8 @@ class _Cluster:
         except ray.RayTaskError as error:  # cells fail inside a report: this is about the node
             cause = reason(getattr(error, "cause", error))
             raise BenchError(
-                f"a node of the cluster cannot run the cells: {cause}; "
-                f"install robustbench-sde {__version__} on all nodes"
+                f"a node of the cluster cannot run the cells ({cause}); all need the same versions "
+                "of robustbench-sde and of plug-ins"
             ) from error
         except ray.RayError as error:
             raise _LostError(error, memory=isinstance(error, ray.OutOfMemoryError)) from error
