@@ -249,7 +249,7 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
     try:
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except OSError as error:
-        raise BenchError(f"cannot read {path}: {error.strerror or error}") from error
+        raise BenchError(f"{path} has changed since the run began; run it again") from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,153 @@
+"""Cells cut into shards, packed for other machines, and put together again: the same to the last bit."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import save_digits_model
+from PIL import Image
+
+from robustbench_sde.data.official import open_official
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
+from robustbench_sde.perturbations.corruptions.perturbation import make_corruptions, stored_corruptions
+from robustbench_sde.suite.cells import Cell, Source, attack_cells
+from robustbench_sde.suite.parcel import PackedImages, Parcel, files_of, loaded, software
+from robustbench_sde.suite.shards import Job, Shard, groups, pieces
+from robustbench_sde.suite.worker import Worker
+
+SETTINGS = ScoreSettings(draws=3, rows=6)
+
+
+@pytest.fixture(scope="module")
+def data(digits):
+    return digits.subset(10)
+
+
+@pytest.fixture
+def source(tmp_path, data):
+    return Source.of(save_digits_model(tmp_path / "tiny.safetensors", "additive"), data)
+
+
+def pgd(**changes):
+    return make_attack("pgd", **({"eps": 0.1, "steps": 2, "eot_draws": 2} | changes))
+
+
+def test_scorings_and_the_control_stay_together(source):
+    """Images are made once for all scorings; clean and control cells, which must be equal, run side by side."""
+    few, many = SETTINGS, replace(SETTINGS, draws=5)
+    cells = [cell for settings in (few, many) for cell in attack_cells(source, [pgd()], settings)]
+    cells.append(Cell(source, pgd(), replace(few, seed=1)))
+    kinds = [[type(cell.perturbation).__name__ for cell in group] for group in groups(cells)]
+    assert kinds == [["Clean", "Control", "Clean", "Control"], ["PGD", "PGD"], ["PGD"]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "draws", "eot", "stochastic", "wanted", "size"),
+    [
+        (256, 32, 8, True, 256, 256),  # batches of 32 and of 8 images
+        (256, 32, 8, True, 40, 64),
+        (256, 32, 8, False, 40, 256),  # an ODE has no draws: batches of 256
+        (6, 3, 2, True, 1, 6),  # batches of 3 and of 2
+        (256, 48, 8, True, 100, 160),  # 32 and 5
+        (4, 9, 9, True, 7, 7),
+    ],
+)
+def test_no_batch_is_cut(source, rows, draws, eot, stochastic, wanted, size):
+    """A shard is as many images as asked for, rounded up to whole batches of perturbing and of scoring."""
+    settings = ScoreSettings(draws=draws, rows=rows)
+    cell = Cell(replace(source, stochastic=stochastic), pgd(eot_draws=eot), settings)
+    found = pieces([cell], 1000, wanted)
+    assert {piece.stop - piece.start for piece in found[:-1]} <= {size}
+    assert [index for piece in found for index in range(1000)[piece]] == list(range(1000))
+    for batch in (cell.perturbation.images_per_batch(rows, stochastic), settings.images_per_batch(stochastic)):
+        assert math.gcd(size, batch) == batch
+
+
+def run_in_shards(cells, data, wanted, tmp_path):
+    """Outcomes by way of parcels, with none of the files in place."""
+    packed = PackedImages.of(data)
+    outcomes = []
+    for group in groups(cells):
+        job = Job(group, pieces(group, len(data), wanted))
+        paths = files_of(group)
+        files = [np.fromfile(path, dtype=np.uint8) for path in paths]
+        parcels = [
+            Parcel(
+                tuple(loaded(cell, data.ids[piece]) for cell in group),
+                piece,
+                paths,
+                Compute(),
+                1,
+                {},
+                software(group),
+            )
+            for piece in job.pieces
+        ]
+        away = tmp_path.rename(tmp_path.with_name("away"))
+        reports = [parcel.run(packed, *files) for parcel in parcels]
+        away.rename(tmp_path)
+        for index in reversed(range(len(parcels))):  # the order in which they come back is anything
+            outcomes += Shard(job, index).come_to(reports[index].outcomes, data)
+    return outcomes
+
+
+def cells_with_files(source, data, tmp_path):
+    """Cells of every kind that reads files: another checkpoint, photographs, a published set."""
+    other = str(save_digits_model(tmp_path / "other.safetensors", "none"))
+    generator = np.random.default_rng(0)
+    (tmp_path / "frost").mkdir()
+    for name in PHOTOGRAPHS:
+        pixels = generator.integers(0, 255, (80, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "frost" / name)
+    (tmp_path / "c").mkdir()
+    count = int(data.ids.max()) + 1
+    labels = np.zeros(count, dtype=np.int64)
+    labels[data.ids.numpy()] = data.labels.numpy()
+    np.save(tmp_path / "c" / "labels.npy", np.tile(labels, 5))
+    np.save(tmp_path / "c" / "fog.npy", generator.integers(0, 255, (5 * count, 32, 32, 1), dtype=np.uint8))
+    official = open_official(f"cifar10-c:{tmp_path / 'c'}")
+    transfer = make_attack("transfer", eps=0.1, steps=2, source=other)
+    return [
+        Cell(source, perturbation, SETTINGS)
+        for perturbation in (
+            Clean(),
+            Control(transfer),
+            transfer,
+            *make_corruptions("frost", [2], frost_dir=tmp_path / "frost"),
+            *stored_corruptions(official, data, "fog", [3]),
+        )
+    ]
+
+
+@pytest.mark.parametrize("wanted", [1, 7, 100])
+def test_shards_add_up_to_the_cell(tmp_path, data, wanted):
+    """Records, summary row and examples equal the undivided cell's to the bit, elsewhere and without its files."""
+    home = tmp_path / "home"
+    home.mkdir()
+    source = Source.of(save_digits_model(home / "tiny.safetensors", "additive"), data)
+    cells = [*attack_cells(source, [pgd()], SETTINGS), *cells_with_files(source, data, home)[1:]]
+    cells.append(Cell(source, make_attack("fmn", steps=3, eot_draws=2), SETTINGS))
+    whole = {cell: Worker(data, Compute()).attempt(cell) for cell in cells}
+    found = run_in_shards(cells, data, wanted, home)
+    assert {outcome.cell for outcome in found} == set(cells)
+    for outcome in found:
+        expected = whole[outcome.cell]
+        pd.testing.assert_frame_equal(outcome.records, expected.records, check_exact=True)
+        row, other = ({**each.row, "seconds": 0} for each in (outcome, expected))
+        assert pd.Series(row).equals(pd.Series(other)), outcome.cell.label
+        for name in ("ids", "labels", "clean", "perturbed"):
+            assert np.array_equal(getattr(outcome.examples, name), getattr(expected.examples, name))
+
+
+def test_other_software_is_refused(source, data):
+    """Another version there would give other numbers under the same name."""
+    parcel = Parcel((), slice(0, 2), (), Compute(), 1, {}, ("robustbench-sde 0.0.1",))
+    with pytest.raises(ImportError, match=r"it has robustbench-sde .* and not robustbench-sde 0\.0\.1"):
+        parcel.run(PackedImages.of(data))
