@@ -134,7 +134,7 @@ def test_a_worker_killed_for_its_memory_gets_half_the_batch(cluster, tmp_path, d
     def killed_once(self, task):
         report = result(self, task)
         if left and left.pop():
-            raise _LostError(ray.exceptions.OutOfMemoryError(), memory=True)
+            raise _LostError(ray.exceptions.OutOfMemoryError(""), memory=True)
         return report
 
     monkeypatch.setattr(ray_engine._Cluster, "result", killed_once)
@@ -156,7 +156,7 @@ perturbations:
 
 
 def test_a_killed_driver_goes_on(tmp_path):
-    """SIGKILL of the program while Ray works, then the same command: the tables of an undisturbed local run."""
+    """SIGKILL of the program while Ray works, then the same command: the tables of a local run."""
     save_digits_model(tmp_path / "tiny-a.safetensors", "additive")
     save_digits_model(tmp_path / "tiny-b.safetensors", "none")
     (tmp_path / "tiny.yaml").write_text(SUITE)

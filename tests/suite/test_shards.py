@@ -40,7 +40,7 @@ def pgd(**changes):
 
 
 def test_scorings_and_the_control_stay_together(source):
-    """Images are made once for all scorings; clean and control cells, which must be equal, run side by side."""
+    """Images are made once for all scorings; clean and control cells, which must agree, run side by side."""
     few, many = SETTINGS, replace(SETTINGS, draws=5)
     cells = [cell for settings in (few, many) for cell in attack_cells(source, [pgd()], settings)]
     cells.append(Cell(source, pgd(), replace(few, seed=1)))
@@ -66,7 +66,10 @@ def test_no_batch_is_cut(source, rows, draws, eot, stochastic, wanted, size):
     found = pieces([cell], 1000, wanted)
     assert {piece.stop - piece.start for piece in found[:-1]} <= {size}
     assert [index for piece in found for index in range(1000)[piece]] == list(range(1000))
-    for batch in (cell.perturbation.images_per_batch(rows, stochastic), settings.images_per_batch(stochastic)):
+    for batch in (
+        cell.perturbation.images_per_batch(rows, stochastic),
+        settings.images_per_batch(stochastic),
+    ):
         assert math.gcd(size, batch) == batch
 
 
@@ -128,7 +131,7 @@ def cells_with_files(source, data, tmp_path):
 
 @pytest.mark.parametrize("wanted", [1, 7, 100])
 def test_shards_add_up_to_the_cell(tmp_path, data, wanted):
-    """Records, summary row and examples equal the undivided cell's to the bit, elsewhere and without its files."""
+    """Records, row and examples equal the undivided cell's to the bit, elsewhere and without its files."""
     home = tmp_path / "home"
     home.mkdir()
     source = Source.of(save_digits_model(home / "tiny.safetensors", "additive"), data)

@@ -125,6 +125,7 @@ def train_command(
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import interval, make_console
     from robustbench_sde.training.config import TrainConfig, parse_config
+    from robustbench_sde.training.distributed import joined
     from robustbench_sde.training.loop import train
     from robustbench_sde.training.named import read_config
 
@@ -142,16 +143,22 @@ def train_command(
     parsed = parse_config(options)
     where = resolve_device(device)
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
-    data = load_dataset(dataset, split="train", **load)
-    test = load_dataset(dataset, split="test", **load)
-    path = out or Path("checkpoints") / f"{parsed.default_name(data)}.safetensors"
-    if path.suffix != ".safetensors":
-        raise BenchError(f"--out {path} must end in .safetensors")
-    if path.exists() and not resume and not force:
-        raise BenchError(f"{path} exists; give --force to overwrite it, --resume to go on, or another --out")
-    started = time.perf_counter()
-    with progress_bar(quiet=quiet) as progress:
-        header = train(parsed, data, path, test=test, resume=resume, device=where, progress=progress)
+    with joined(where) as team:
+        with team.first():
+            data = load_dataset(dataset, split="train", **load)
+            test = load_dataset(dataset, split="test", **load)
+        path = out or Path("checkpoints") / f"{parsed.default_name(data)}.safetensors"
+        if path.suffix != ".safetensors":
+            raise BenchError(f"--out {path} must end in .safetensors")
+        if path.exists() and not resume and not force:
+            raise BenchError(
+                f"{path} exists; give --force to overwrite it, --resume to go on, or another --out"
+            )
+        started = time.perf_counter()
+        with progress_bar(quiet=quiet or not team.leads) as progress:
+            header = train(parsed, data, path, test=test, resume=resume, team=team, progress=progress)
+    if not team.leads:
+        return
     result = header.training
     console = make_console()
     console.print(

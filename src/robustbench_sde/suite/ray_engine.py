@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -112,16 +113,15 @@ class RayEngine:
                     try:
                         report = cluster.result(task)
                     except _LostError as error:
-                        if not self._again(shard, error):
-                            yield from shard.come_to_nothing(
-                                f"failed: lost {shard.lost} times: {error}", data
-                            )
-                        else:
+                        if self._again(shard, error):
                             waiting.appendleft(shard)
-                        continue
+                            continue
+                        status = f"failed: lost {shard.lost} times ({error})"
+                        yield from shard.come_to_nothing(status, data)
+                    else:
+                        self._learn(report.halved)
+                        yield from shard.come_to(report.outcomes, data)
                     bars.images.advance(shard.images)
-                    self._learn(report.halved)
-                    yield from shard.come_to(report.outcomes, data)
                 bars.images.advance(0, note=self._note(cluster))
         finally:
             cluster.cancel(running)
@@ -260,18 +260,32 @@ def _connected(address: str | None) -> Iterator[Any]:
         yield ray
         return
     ours = signal.getsignal(signal.SIGTERM)
-    own = {"include_dashboard": False} if address is None else {}
-    try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, RuntimeError, ValueError) as error:
-        where = "here" if address is None else f"at {address}"
-        raise BenchError(f"no Ray {where}: {reason(error)}") from error
+    _start(ray, address)
     if signal.getsignal(signal.SIGTERM) is not ours:  # Ray takes it and would exit without our tables
         signal.signal(signal.SIGTERM, ours)
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, address: str | None) -> None:
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon:  # Ray itself would try for minutes
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except (OSError, ValueError) as error:
+            raise BenchError(f"nobody answers at --address {address}: {error}") from error
+    own = {"include_dashboard": False} if address is None else {}
+    for last in (False, True):
+        try:
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            return
+        except Exception as error:  # a plain one where a busy machine takes more than Ray's 30 seconds
+            if last or address is not None:
+                where = "here" if address is None else f"at {address}"
+                raise BenchError(f"no Ray {where}: {reason(error)}") from error
+            ray.shutdown()
 
 
 def _ray() -> Any:

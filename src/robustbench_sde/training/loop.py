@@ -26,7 +26,7 @@ from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
-from robustbench_sde.training.objective import objective
+from robustbench_sde.training.distributed import Step, Team
 
 #: Draws that score the finished model on its test images.
 _TEST_DRAWS = 8
@@ -70,6 +70,7 @@ def train(
     test: ImageDataset | None = None,
     resume: bool = False,
     device: torch.device | str = "cpu",
+    team: Team | None = None,
     progress: Progress = SILENT,
 ) -> CheckpointHeader:
     """Train a classifier and write a checkpoint after every epoch.
@@ -83,6 +84,8 @@ def train(
         path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end.
         test: images that the finished model is scored on, for the header.
         resume: go on from that state; without one, start anew.
+        device: where to train; that of `team` where there is one.
+        team: the processes that train together; the first of them writes.
 
     Returns:
         The header of the finished checkpoint.
@@ -91,6 +94,7 @@ def train(
         BenchError: the loss is not finite, a file cannot be written, or the state is of another training.
         KeyboardInterrupt: after the weights so far have been written to `path`.
     """
+    team = team or Team(device=str(device))
     spec = config.model_spec(data)
     state_path = path.with_name(f"{path.stem}.state.safetensors")
     identity = _Identity(config, data.fingerprint)
@@ -101,21 +105,27 @@ def train(
         raise BenchError(f"nothing to resume: neither {state_path} nor {path} exists")
     elif resume:
         raise BenchError(f"nothing to resume: the training of {path} is complete (there is no {state_path})")
-    model = Classifier.from_weights(spec, state.weights).to(device).train()
+    model = Classifier.from_weights(spec, state.weights).to(team.device).train()
+    step = team.steps(model, config)
 
-    _write_state(state_path, state, identity)  # also an interrupted first epoch can be resumed
+    if team.leads:
+        _write_state(state_path, state, identity)  # also an interrupted first epoch can be resumed
     progress.start(f"train {path.stem}", config.epochs * math.ceil(len(data) / config.batch_size))
     progress.advance(state.epoch * math.ceil(len(data) / config.batch_size))
     try:
         while state.epoch < config.epochs:
-            _epoch(model, state, config, data, progress)
-            _write_state(state_path, state, identity)
-            header = _header(config, spec, data, state)
-            save_checkpoint(path, model, header)
+            with team.stepping():
+                _epoch(model, step, state, config, data, team, progress)
+            if team.leads:
+                _write_state(state_path, state, identity)
+                save_checkpoint(path, model, _header(config, spec, data, state))
     except KeyboardInterrupt:
-        save_checkpoint(path, model, _header(config, spec, data, state, interrupted=True))
+        if team.leads:
+            save_checkpoint(path, model, _header(config, spec, data, state, interrupted=True))
         raise
     header = _header(config, spec, data, state)
+    if not team.leads:
+        return header
     if test is not None:
         header.training.update(_test(model.eval(), test, config.seed))
     save_checkpoint(path, model, header)
@@ -124,7 +134,13 @@ def train(
 
 
 def _epoch(
-    model: Classifier, state: _State, config: TrainConfig, data: ImageDataset, progress: Progress
+    model: Classifier,
+    step: Step,
+    state: _State,
+    config: TrainConfig,
+    data: ImageDataset,
+    team: Team,
+    progress: Progress,
 ) -> None:
     """One pass over the data; updates the model in place and `state` at the end."""
     started = time.perf_counter()
@@ -146,22 +162,25 @@ def _epoch(
         rate = learning_rate(config, (state.epoch + index / len(batches)) / config.epochs)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        ids = data.ids[batch]
+        own, weight = team.share(batch)
+        ids = data.ids[own]
         images = augment(
-            data.images[batch], ids, padding=padding, flip=flip, seed=config.seed, epoch=state.epoch
+            data.images[own], ids, padding=padding, flip=flip, seed=config.seed, epoch=state.epoch
         )
-        labels = data.labels[batch].to(model.device)
-        loss, logits = objective(model, config, to_float(images).to(model.device), labels, ids, state.epoch)
-        if not loss.isfinite():
+        labels = data.labels[own].to(model.device)
+        loss, logits = step(to_float(images).to(model.device), labels, ids, state.epoch)
+        hits = int((logits.argmax(1) == labels).sum()) if weight else 0
+        mean, hits_of_all = team.sums(loss.item() * weight / team.size, hits)
+        if not math.isfinite(mean):
             raise BenchError(
-                f"the loss is {loss.item()} in epoch {state.epoch + 1}, batch {index + 1}: "
+                f"the loss is {mean} in epoch {state.epoch + 1}, batch {index + 1}: "
                 f"lower --lr (now {config.lr}) or --sigma (now {config.sigma})"
             )
         optimiser.zero_grad()
-        loss.backward()
+        (loss * weight).backward()
         optimiser.step()
-        losses.append(loss.item())
-        right, seen = right + int((logits.argmax(1) == labels).sum()), seen + len(labels)
+        losses.append(mean)
+        right, seen = right + int(hits_of_all), seen + len(batch)
         progress.advance(
             note=f"epoch {state.epoch + 1}/{config.epochs} "
             f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f} acc {right / seen:.1%}"

@@ -1,0 +1,157 @@
+"""One training by several processes, as `torchrun` starts them: each takes a share of every batch.
+
+Noise, order and augmentation are keyed by image, so that the processes together make the steps of one alone,
+but for float rounding.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.training.config import TrainConfig
+from robustbench_sde.training.objective import objective
+
+#: (images, labels, ids, epoch) to the loss and the logits, as `objective`
+Step = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+@dataclass(eq=False)
+class Team:
+    """The processes of a training, as one of them sees them; by default it is alone."""
+
+    rank: int = 0
+    size: int = 1
+    #: where this one computes
+    device: str = "cpu"
+    #: asked to stop; all stop after the same step
+    stopping: bool = field(default=False, init=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes and tells."""
+        return self.rank == 0
+
+    def share(self, batch: Tensor) -> tuple[Tensor, float]:
+        """This process's images of a batch, and their weight in the mean over the processes.
+
+        Shares differ by an image at most. One that would be empty is an image of weight 0, since all have to
+        take part in every step.
+        """
+        own = batch.tensor_split(self.size)[self.rank]
+        if not len(own):
+            return batch[:1], 0.0
+        return own, len(own) * self.size / len(batch)
+
+    def steps(self, model: Classifier, config: TrainConfig) -> Step:
+        """The objective of a share; its gradients become the mean over the processes."""
+        if self.size == 1:
+            return partial(objective, model, config)
+        devices = [torch.device(self.device)] if self.device.startswith("cuda") else None
+        return DistributedDataParallel(_Objective(model, config), device_ids=devices, broadcast_buffers=False)
+
+    def sums(self, *numbers: float) -> list[float]:
+        """Sums over the processes.
+
+        Raises:
+            KeyboardInterrupt: one of them has been asked to stop; in all of them.
+        """
+        if self.size == 1:
+            return list(numbers)
+        values = torch.tensor([*numbers, self.stopping], dtype=torch.float64, device=self.device)
+        dist.all_reduce(values)
+        *found, stopping = values.tolist()
+        if stopping:
+            raise KeyboardInterrupt
+        return found
+
+    @contextlib.contextmanager
+    def first(self) -> Iterator[None]:
+        """The one that leads goes first, so that it alone downloads."""
+        if self.size > 1 and not self.leads:
+            with self._all_alive():
+                dist.barrier()
+        yield
+        if self.size > 1 and self.leads:
+            with self._all_alive():
+                dist.barrier()
+
+    @contextlib.contextmanager
+    def stepping(self) -> Iterator[None]:
+        """While all compute together, SIGINT and SIGTERM wait for the end of a step."""
+        if self.size == 1:
+            yield
+            return
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self._all_alive():
+                yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def _all_alive(self) -> Iterator[None]:
+        """Turn the loss of another process into a sentence."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.stopping:  # whoever has stopped the other has stopped this one, too
+                raise KeyboardInterrupt from error
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                raise BenchError(
+                    "another process of the training has died; the same command with --resume goes on"
+                ) from error
+            raise
+
+    def _stop(self, *_: Any) -> None:
+        self.stopping = True
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Team]:
+    """The processes that `torchrun` has started, or this one alone.
+
+    Args:
+        device: as `resolve_device` gives it; of several GPUs, each process takes its own.
+
+    Raises:
+        BenchError: the others cannot be reached.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team(device=device)
+        return
+    cuda = device == "cuda"
+    team = Team(int(os.environ["RANK"]), size, f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device)
+    try:
+        dist.init_process_group("nccl" if cuda else "gloo", rank=team.rank, world_size=size)
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise BenchError(f"process {team.rank} of {size} cannot reach the others: {text[:200]}") from error
+    try:
+        yield team
+    finally:
+        dist.destroy_process_group()
+
+
+class _Objective(nn.Module):
+    """`objective` as a module: what DistributedDataParallel wraps."""
+
+    def __init__(self, model: Classifier, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self._config = model, config
+
+    def forward(self, images: Tensor, labels: Tensor, ids: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """As `objective`."""
+        return objective(self.model, self._config, images, labels, ids, epoch)

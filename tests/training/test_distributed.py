@@ -1,0 +1,111 @@
+"""Training by several processes: the steps of one, an end together, a state to go on from."""
+
+import multiprocessing
+import os
+import socket
+import time
+
+import pytest
+import torch
+from forked import PRELOADED, _main
+
+from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.training.distributed import Team
+
+pytestmark = pytest.mark.slow
+
+#: 1437 images in batches of 479: shares of 240 and 239; in batches of 718 the last one is a single image
+OPTIONS = ("--noise", "multiplicative", "--sigma", "0.3", "--steps", "1", "--lr", "0.02", "--epochs", "2")
+
+
+def train(size, out, *options):
+    """Start the program in `size` processes, as `torchrun` does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*PRELOADED, "robustbench_sde.training.loop"])
+    arguments = ["train", *OPTIONS, "--out", str(out), "--device", "cpu", "--quiet", *options]
+    processes = []
+    for rank in range(size):
+        cwd = out.parent / f"{out.stem}-{rank}"
+        cwd.mkdir(exist_ok=True)
+        processes.append(context.Process(target=_rank, args=(rank, size, port, arguments, cwd)))
+        processes[-1].start()
+    return processes
+
+
+def _rank(rank, size, port, arguments, cwd):
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    _main(arguments, cwd)
+
+
+def ends(processes):
+    """Exit codes, once all have ended."""
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def weights(path):
+    return load_checkpoint(path).state_dict()
+
+
+def distance(first, second):
+    """The largest difference of a weight, of the largest weight."""
+    assert first.keys() == second.keys()
+    largest = max(float(tensor.abs().max()) for tensor in second.values())
+    return max(float((first[name] - second[name]).abs().max()) for name in first) / largest
+
+
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        (2, ("--batch-size", "479")),
+        (2, ("--batch-size", "718", "--adversarial", "trades", "--adversarial-steps", "1")),
+    ],
+    ids=["uneven", "empty-share"],
+)
+def test_several_processes_take_the_steps_of_one(tmp_path, size, options):
+    """Same noise, same batches, gradients averaged over images: the same weights but for rounding."""
+    alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
+    assert ends(train(1, alone, *options)) == [0]
+    assert ends(train(size, together, *options)) == [0] * size
+    assert 0 < distance(weights(together), weights(alone)) < 2e-5
+    first, second = (read_header(path).training for path in (alone, together))
+    assert second["final_loss"] == pytest.approx(first["final_loss"], abs=2e-4)
+    assert [path.suffix for path in tmp_path.iterdir() if path.is_file()] == [".safetensors"] * 2
+
+
+def test_one_that_is_stopped_stops_all_and_they_go_on(tmp_path):
+    """SIGTERM to one: a usable checkpoint, exit 130 for all, --resume to the bits of a whole training."""
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    options = ("--batch-size", "120", "--epochs", "3")
+    assert ends(train(2, whole, *options)) == [0, 0]
+    processes = train(2, stopped, *options)
+    while not stopped.exists():
+        time.sleep(0.01)
+    processes[1].terminate()
+    assert ends(processes) == [130, 130]
+    assert "interrupted" in read_header(stopped).training
+    assert ends(train(2, stopped, "--resume", *options)) == [0, 0]
+    first, second = weights(whole), weights(stopped)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    processes = train(2, stopped, "--force", *options, "--epochs", "300")
+    while not stopped.with_name("stopped.state.safetensors").exists():
+        time.sleep(0.01)
+    processes[1].kill()
+    assert ends(processes) == [2, -9]
+    assert "another process of the training has died" in (tmp_path / "stopped-0" / "stderr.txt").read_text()
+
+
+@pytest.mark.parametrize(("count", "size"), [(7, 2), (8, 3), (2, 4)])
+def test_shares_make_up_the_batch(count, size):
+    """Every image once; weighted means of shares are the mean of the batch."""
+    batch = torch.arange(10, 10 + count)
+    shares = [Team(rank, size).share(batch) for rank in range(size)]
+    assert torch.cat([own for own, weight in shares if weight]).equal(batch)
+    assert all(len(own) for own, _ in shares)
+    means = [weight * own.double().mean() for own, weight in shares]
+    assert float(sum(means)) / size == pytest.approx(float(batch.double().mean()))
