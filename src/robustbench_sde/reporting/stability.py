@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
 from robustbench_sde.reporting.terminal import interval, make_console, perturbation_text
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 #: Panels in a row of the figure.
 _COLUMNS = 4
+#: Columns that a terminal narrower than `_WIDE` has no room for; the files have them.
+_DETAILS = ("over paths", "by drift", "by noise", "mu (max)", "at 0")
+_WIDE = 140
 
 
 def print_stability(reports: Sequence[StabilityReport], *, folder: str) -> None:
     """The theory's quantities, the perturbations, a sentence for each checkpoint, and where the files are."""
     console = make_console()
-    console.print(_theory(reports))
-    console.print(_perturbations(reports))
+    wide = console.width >= _WIDE
+    console.print(_theory(reports, wide))
+    console.print(_perturbations(reports, wide))
     for report in reports:
         style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
         console.print(sentence(report), style=style, markup=False, soft_wrap=True)
@@ -95,70 +100,75 @@ def _draw(axes: "Axes", reports: Sequence[StabilityReport], courses: Sequence[Se
         axes.fill_between(report.times, low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
 
 
-def _theory(reports: Sequence[StabilityReport]) -> Table:
-    first = reports[0]
-    paths = max(report.paths for report in reports)
-    table = Table(
-        title=f"{first.dataset} · {first.images} images · {paths} Brownian paths · seed {first.seed}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("noise", overflow="fold")
-    for heading in (
-        *("exponent (95 %)", "over paths", "by drift", "by noise", "largest"),
-        *("L (max)", "mu (max)", "sigma² > 2L"),
-    ):
-        table.add_column(heading, justify="right")
+def _theory(reports: Sequence[StabilityReport], wide: bool) -> Table:
+    first, paths = reports[0], max(report.paths for report in reports)
+    title = f"{first.dataset} · {first.images} images · {paths} Brownian paths · seed {first.seed}"
+    lines = [
+        {
+            "checkpoint": report.checkpoint,
+            "noise": _noise(report),
+            "exponent (95 %)": _with_interval(report.exponent),
+            "over paths": _span(report.exponent.noise_low, report.exponent.noise_high),
+            "by drift": _number(report.drift_part.estimate),
+            "by noise": _number(report.noise_part.estimate),
+            "largest": _number(report.largest.estimate),
+            "L (max)": f"{report.lipschitz.estimate:.1f} ({report.condition.lipschitz:.1f})",
+            "mu (max)": f"{report.one_sided.estimate:.1f} ({report.condition.one_sided:.1f})",
+            "sigma² > 2L": ("yes" if report.condition.holds else "no")
+            if report.condition.applies
+            else "no claim",
+        }
+        for report in reports
+    ]
+    return _table(title, [lines], words=2, wide=wide)
+
+
+def _perturbations(reports: Sequence[StabilityReport], wide: bool) -> Table:
+    title = "change of the state on the Brownian path of the clean image, % of its size"
+    blocks = []
     for report in reports:
-        condition = report.condition
-        table.add_row(
-            report.checkpoint,
-            _noise(report),
-            _with_interval(report.exponent),
-            _span(report.exponent.noise_low, report.exponent.noise_high),
-            _number(report.drift_part.estimate),
-            _number(report.noise_part.estimate),
-            _number(report.largest.estimate),
-            f"{report.lipschitz.estimate:.1f} ({condition.lipschitz:.1f})",
-            f"{report.one_sided.estimate:.1f} ({condition.one_sided:.1f})",
-            ("holds" if condition.holds else "does not hold") if condition.applies else "no claim",
-        )
-    return table
+        clean = interval(report.accuracy, report.accuracy_low, report.accuracy_high)
+        blocks.append([_line(report.checkpoint, accuracy=clean), *map(_course, report.perturbations)])
+    return _table(title, blocks, words=1, wide=wide)
 
 
-def _perturbations(reports: Sequence[StabilityReport]) -> Table:
-    table = Table(
-        title="change of the state, relative to it, on the Brownian path of the clean image",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("perturbation", overflow="fold")
-    for heading in ("at 0", "at T (95 %)", "over paths", "growth rate (95 %)", "accuracy (95 %)"):
-        table.add_column(heading, justify="right")
-    for number, report in enumerate(reports):
-        if number:
-            table.add_section()
-        accuracy = interval(report.accuracy, report.accuracy_low, report.accuracy_high)
-        table.add_row(report.checkpoint, "clean", "", "", "", "", accuracy)
-        for course in report.perturbations:
-            table.add_row("", *_course(course))
-    return table
-
-
-def _course(course: Course) -> tuple[str, ...]:
+def _course(course: Course) -> dict[str, str]:
     start, end = course.relative[0], course.relative[-1]
-    return (
-        _name(course),
+    return _line(
+        f"  {_name(course)}",
         _number(start.estimate, "%"),
         f"{_number(end.estimate, '%')} {_span(end.low, end.high, '%')}".strip(),
         _span(end.noise_low, end.noise_high, "%"),
         _with_interval(course.rate),
-        interval(course.accuracy, course.accuracy_low, course.accuracy_high),
+        accuracy=interval(course.accuracy, course.accuracy_low, course.accuracy_high),
     )
+
+
+def _line(
+    name: str, start: str = "", end: str = "", over_paths: str = "", rate: str = "", *, accuracy: str
+) -> dict[str, str]:
+    """Of the table of perturbations; a checkpoint's own has the accuracy on clean images."""
+    return {
+        "perturbation": name,
+        "at 0": start,
+        "at T (95 %)": end,
+        "over paths": over_paths,
+        "growth rate (95 %)": rate,
+        "accuracy (95 %)": accuracy,
+    }
+
+
+def _table(title: str, blocks: Sequence[Sequence[dict[str, str]]], *, words: int, wide: bool) -> Table:
+    """Blocks of lines of cells by heading; the first `words` columns are text, and no number is cut."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [heading for heading in blocks[0][0] if wide or heading not in _DETAILS]
+    for index, heading in enumerate(shown):
+        table.add_column(heading, justify="left" if index < words else "right", overflow="fold")
+    for block in blocks:
+        for line in block:
+            table.add_row(*(Text(line[heading]) for heading in shown))
+        table.add_section()
+    return table
 
 
 def _name(course: Course) -> str:
