@@ -10,8 +10,12 @@ from robustbench_sde.errors import BenchError
 
 
 def import_command(
-    file: Annotated[Path, typer.Argument(help="A state dict, .pth, of the released code of Liu et al.")],
-    preset: Annotated[str, typer.Option(help="Whose format it is: liu2020.")] = "liu2020",
+    file: Annotated[
+        Path, typer.Argument(help="Weights that another code has saved: .pth, .pt or .safetensors.")
+    ],
+    preset: Annotated[
+        str, typer.Option(help="Whose they are: liu2020, or odenet (torchdiffeq's MNIST example).")
+    ] = "liu2020",
     noise: Annotated[
         str, typer.Option(help="What it was trained with: none, additive, multiplicative, or jump (dropout).")
     ] = "none",
@@ -39,4 +43,7 @@ def import_command(
     data = o.test_data(dataset, data_dir, download, image_size, None)
     header = import_checkpoint(file, path, data, preset=preset, noise=noise, sigma=sigma)
     term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
-    typer.echo(f"{path}: {preset} for {data.name}, {term}, {header.model.blocks} scales")
+    solved = f"{header.model.steps} steps of {header.model.solver}"
+    typer.echo(
+        f"{path}: {header.model.preset} for {data.name}, {term}, {header.model.blocks} flows, {solved}"
+    )

@@ -14,11 +14,19 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute, Precision
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
 from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
+from robustbench_sde.models.odenet import ConcatDrift, ConvStem, ResidualStem
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
 from robustbench_sde.sde.integrate import Equation
 from robustbench_sde.sde.solvers import SOLVERS
+
+#: stem and drift of networks that others have designed
+_FOREIGN: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
+    "liu2020": (HeavyStem, SinusoidalDrift),
+    "odenet": (ConvStem, ConcatDrift),
+    "odenet-residual": (ResidualStem, ConcatDrift),
+}
 
 
 class Classifier(nn.Module):
@@ -43,12 +51,12 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, device="cpu").view(-1, 1, 1), persistent=False)
         drift: type[nn.Module]
-        if spec.architecture == "liu2020":
-            self.stem: nn.Module = HeavyStem(spec.channels, spec.features, spec.norm_groups)
-            drift = SinusoidalDrift
-        else:
-            self.stem = Stem(spec.channels, spec.features, spec.stem_strides, spec.norm_groups)
+        if spec.architecture == "plain":
+            self.stem: nn.Module = Stem(spec.channels, spec.features, spec.stem_strides, spec.norm_groups)
             drift = ConvDrift
+        else:
+            stem, drift = _FOREIGN[spec.architecture]
+            self.stem = stem(spec.channels, spec.features, spec.norm_groups)
         self.flows = nn.ModuleList(drift(spec.features, spec.norm_groups) for _ in range(spec.blocks))
         self.head = Head(spec.features, spec.classes, spec.norm_groups)
         self.learned = nn.ParameterDict(

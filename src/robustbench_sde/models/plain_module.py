@@ -1,5 +1,7 @@
 """A random classifier as a plain `nn.Module`, for the attacks of other libraries."""
 
+from typing import Self
+
 from torch import Tensor, nn
 
 from robustbench_sde.models.adapter import ModuleClassifier
@@ -38,6 +40,12 @@ class PlainModule(nn.Module):
         inside = model.module if isinstance(model, ModuleClassifier) else model
         if isinstance(inside, nn.Module):  # libraries look for the device at the parameters
             self.inside = inside
+        self.training = False
+
+    def train(self, mode: bool = True) -> Self:
+        """Changes nothing inside: libraries switch modes, and would switch off dropout at test time."""
+        self.training = mode
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, classes)."""

@@ -38,5 +38,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "blocks": 3,
             "steps": 11,
         },
+        # The ODE-Nets of torchdiffeq's MNIST example, T = 1, images in [0, 1] as they are.
+        "odenet": {
+            "architecture": "odenet",
+            "features": 64,
+            "stem_strides": (1, 2, 2),
+            "norm_groups": 32,
+            "steps": 8,
+        },
+        "odenet-residual": {
+            "architecture": "odenet-residual",
+            "features": 64,
+            "stem_strides": (1, 2, 2),
+            "norm_groups": 32,
+            "steps": 8,
+        },
     }
 )

@@ -19,8 +19,9 @@ from robustbench_sde.sde.solvers import check_solver
 
 NoiseKind = Literal["none", "additive", "multiplicative", "dropout", "jump"]
 NoiseShape = Literal["independent", "channel", "scalar"]
-#: plain: flows one after the other. liu2020: the networks that were released, flows side by side on scales
-Architecture = Literal["plain", "liu2020"]
+#: plain: flows one after the other. liu2020: the networks that were released, flows side by side on scales.
+#: odenet, odenet-residual: torchdiffeq's MNIST example with either downsampling
+Architecture = Literal["plain", "liu2020", "odenet", "odenet-residual"]
 
 
 class Spec(BaseModel):
@@ -127,7 +128,7 @@ class ModelSpec(Spec):
     classes: int = Field(ge=2, le=100_000)
     #: channels of the hidden state
     features: int = Field(ge=1, le=4096)
-    #: one convolution each; (1, 1, 2) for liu2020
+    #: one convolution each; (1, 1, 2) for liu2020, (1, 2, 2) for odenets
     stem_strides: tuple[int, ...] = Field(min_length=1, max_length=8)
     #: flows: one after the other, or on as many scales
     blocks: int = Field(default=1, ge=1, le=16)
@@ -152,8 +153,16 @@ class ModelSpec(Spec):
             raise ValueError("stem_strides must be between 1 and 8")
         if self.architecture == "liu2020":
             self._check_scales()
+        elif self.architecture != "plain":
+            self._check_odenet()
         self._check_solver()
         return self
+
+    def _check_odenet(self) -> None:
+        if self.stem_strides != (1, 2, 2) or self.blocks != 1:
+            raise ValueError(f"architecture {self.architecture} has stem_strides (1, 2, 2) and one block")
+        if min(self.height, self.width) < 8:
+            raise ValueError(f"architecture {self.architecture} needs images of at least 8x8")
 
     def _check_scales(self) -> None:
         if self.stem_strides != (1, 1, 2):

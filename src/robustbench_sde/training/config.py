@@ -149,7 +149,7 @@ class TrainConfig(Spec):
         pixels = data.images.double().div(255).transpose(0, 1).flatten(1)
         mean = tuple(round(value, 4) for value in pixels.mean(1).tolist())
         std = tuple(max(round(value, 4), 1e-3) for value in pixels.std(1).tolist())
-        if preset.get("architecture") == "liu2020":  # the released networks take pixels as they are
+        if preset.get("architecture", "plain") != "plain":  # networks of others take pixels as they are
             mean, std = (0.0,) * channels, (1.0,) * channels
         fields = {
             "preset": self.preset,

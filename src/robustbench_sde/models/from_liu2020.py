@@ -1,0 +1,93 @@
+"""What the released code of Liu et al. (CVPR 2020) saves, under our names."""
+
+import re
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.models.foreign import Foreign, renamed
+from robustbench_sde.models.liu2020 import TIME_CHANNELS
+from robustbench_sde.models.spec import NoiseSpec, first_problem
+
+_FLOW = re.compile(r"multiscale_flows\.flows\.(\d+)\.")
+#: theirs to ours, weight and bias each
+_ENDS = {
+    "downsampling_layers.0": "stem.conv1",
+    "downsampling_layers.1": "stem.norm1",
+    "downsampling_layers.3": "stem.conv2",
+    "downsampling_layers.4": "stem.norm2",
+    "downsampling_layers.6": "stem.conv3",
+    "fc_layers.0": "head.norm",
+    "fc_layers.4": "head.linear",
+}
+#: the same within a flow
+_DRIFT = {f"flow_fn.{name}": name for name in ("norm1", "norm2", "conv2", "norm3", "conv3", "norm4")}
+_DRIFT |= {"flow_fn.conv1._layer": "conv1"}
+#: what a flow keeps of its noise, by kind; their dropout is a jump process
+_NOISE = {
+    "none": {"sigma": "diffusion.sigma"},  # which is 0
+    "additive": {"sigma": "diffusion.sigma"},
+    "multiplicative": {"sigma": "diffusion.sigma"},
+    "jump": {"sigma": "jump.scale", "rate": "jump.rate"},
+}
+
+
+def from_liu2020(path: Path, foreign: dict[str, Tensor], noise: str, sigma: float | None) -> Foreign:
+    """A state dict of drift version "v2", trained with `noise`, which the file does not say.
+
+    Raises:
+        BenchError: it is not such a state dict, or sigma is not the one in it.
+    """
+    if noise not in _NOISE:
+        hint = "; their dropout is a jump process: choose jump" if noise == "dropout" else ""
+        raise BenchError(f"{unknown_name('noise', noise, _NOISE)}{hint}")
+    flows = len({found[1] for name in foreign if (found := _FLOW.match(name))})
+    weights = _weights(path, foreign, flows, noise)
+    return Foreign("liu2020", weights, flows, noise=_noise_term(path, foreign, noise, sigma))
+
+
+def _weights(path: Path, foreign: dict[str, Tensor], flows: int, noise: str) -> dict[str, Tensor]:
+    """Our names; the weights of conv(t) part into those of the state and those of time."""
+    names = dict(_ENDS)
+    for flow in range(max(1, flows)):
+        there = f"multiscale_flows.flows.{flow}"
+        names |= {f"{there}.{old}": f"flows.{flow}.{new}" for old, new in _DRIFT.items()}
+    ours = {f"{old}.{part}": f"{new}.{part}" for old, new in names.items() for part in ("weight", "bias")}
+    beside = {
+        f"multiscale_flows.flows.{flow}.{name}" for flow in range(flows) for name in _NOISE[noise].values()
+    }
+    weights = renamed(path, foreign, ours, f"a liu2020 network with {noise} noise", beside=beside)
+    for flow in range(flows):
+        both = weights[f"flows.{flow}.conv1.weight"]
+        weights[f"flows.{flow}.time.weight"] = both[:, :TIME_CHANNELS].clone()
+        weights[f"flows.{flow}.conv1.weight"] = both[:, TIME_CHANNELS:].clone()
+    return weights
+
+
+def _noise_term(path: Path, foreign: dict[str, Tensor], noise: str, sigma: float | None) -> NoiseSpec:
+    values = {}
+    for field, name in _NOISE[noise].items():
+        found = [tensor.flatten() for key, tensor in foreign.items() if key.endswith(f".{name}")]
+        numbers = set(torch.cat(found).tolist())
+        if len(numbers) != 1:
+            raise BenchError(
+                f"{path}: {name} must be one number, the same in all flows, not {sorted(numbers)}"
+            )
+        values[field] = round(numbers.pop(), 6)  # they store float32
+    stored = values["sigma"]
+    if noise == "none" and stored:
+        raise BenchError(
+            f"{path} was trained with sigma {stored:g}: say which --noise, additive or multiplicative"
+        )
+    if sigma is not None and stored != sigma:
+        raise BenchError(
+            f"{path} was trained with sigma {stored:g}, not {sigma:g}; leave --sigma out, "
+            "and give another one when you evaluate"
+        )
+    try:
+        return NoiseSpec.model_validate({"kind": noise, **values})
+    except ValidationError as error:
+        raise first_problem(error, f"{path}: noise") from error
