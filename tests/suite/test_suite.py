@@ -131,7 +131,7 @@ def test_shipped_suites_are_sound(digits, digits_models):
         suite = Suite.read(name)
         assert suite.spec.description
         cells = suite.cells(list(digits_models.values()), digits)
-        assert len({cell.key(digits) for cell in cells}) == len(cells) > 20
+        assert len({cell.key(digits) for cell in cells}) == len(cells) > 2
 
 
 def test_every_checkpoint_gets_its_clean_and_control_rows(tmp_path, digits, digits_models):

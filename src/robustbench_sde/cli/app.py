@@ -18,6 +18,7 @@ from robustbench_sde.cli.report import report_command
 from robustbench_sde.cli.run import run_command
 from robustbench_sde.cli.score import score_command
 from robustbench_sde.cli.stability import stability_command
+from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command
 from robustbench_sde.errors import BenchError, BenchWarning, ExitCode
 from robustbench_sde.version import __version__
@@ -40,6 +41,7 @@ app.command("run")(run_command)
 app.command("score")(score_command)
 app.command("audit")(audit_command)
 app.command("stability")(stability_command)
+app.command("study")(study_command)
 app.command("compare")(compare_command)
 app.add_typer(baseline_app, name="baseline")
 app.command("preview")(preview_command)

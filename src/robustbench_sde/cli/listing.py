@@ -38,6 +38,7 @@ def list_command(
         "models": _models,
         "presets": _presets,
         "rules": _rules,
+        "studies": _studies,
         "suites": _suites,
     }
     if kind not in listings:
@@ -163,6 +164,15 @@ def _rules() -> dict[str, str]:
         "mean-prob": "argmax of the mean softmax over the score draws",
         "vote": "the class that most score draws give",
         "single": "argmax of one draw",
+    }
+
+
+def _studies() -> dict[str, str]:
+    from robustbench_sde.suite.suite import Suite, study_suites
+
+    described = {name: Suite.read(suite).spec.description for name, suite in study_suites().items()}
+    return described | {
+        "stability": "How fast neighbouring states part, beside the theorem: sde-bench stability"
     }
 
 

@@ -239,6 +239,8 @@ def find_sources(
 def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
     """The checkpoints named, or all in ``checkpoints/`` that were trained on this data set.
 
+    States of unfinished trainings, which a shell's ``*`` names too, are passed over.
+
     Raises:
         BenchError: there are none, or a named one does not exist (with the nearest name).
     """
@@ -248,6 +250,7 @@ def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
 
     present = checkpoints_here()
     if named:
+        named = [path for path in named if ".state." not in path.name] or named
         known = {path.stem: path for path in present}
         for path in named:
             if not path.exists() and str(path) not in known:

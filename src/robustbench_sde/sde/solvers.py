@@ -149,7 +149,12 @@ class DormandPrince5(Solver):
             ) from error
         times = torch.tensor([t, t + dt], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
         solution: Tensor = odeint(
-            lambda time, state: f(float(time), state), h, times, rtol=1e-5, atol=1e-6, method="dopri5"
+            lambda time, state: f(float(time.detach()), state),
+            h,
+            times,
+            rtol=1e-5,
+            atol=1e-6,
+            method="dopri5",
         )
         return solution[-1]
 

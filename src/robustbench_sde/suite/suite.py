@@ -36,9 +36,15 @@ _Setting = tuple[float | None, str | None, int | None]
 
 
 def shipped_suites() -> dict[str, Path]:
-    """The suites that are installed with the package, by name."""
+    """The suites that are installed with the package, by name, as ``smoke`` and ``study/clean``."""
     folder = Path(str(resources.files("robustbench_sde"))) / "suites"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return dict(sorted(found.items()))
+
+
+def study_suites() -> dict[str, str]:
+    """The shipped suites that are studies of the paper, by the study's name."""
+    return {name.removeprefix("study/"): name for name in shipped_suites() if name.startswith("study/")}
 
 
 @dataclass(frozen=True)
