@@ -3,18 +3,38 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs checkpoints tables clean
+.PHONY: demo gate baseline test test-lowest fuzz lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## attack the shipped checkpoints on the embedded digits
-	$(BIN)/sde-bench attack --eps 0.03
+demo: $(VENV)/installed  ## the smoke suite on the shipped checkpoints and embedded digits; ends with a page to open
+	$(BIN)/sde-bench run smoke
+	$(BIN)/sde-bench report reports/smoke
+
+gate: $(VENV)/installed  ## have the shipped checkpoints become less robust? (docs/ci.md)
+	rm -rf reports/gate  # what changed code measures, not what is stored
+	$(BIN)/sde-bench run smoke --images 360 --name gate --no-cache
+	$(BIN)/sde-bench compare reports/baseline-digits.json reports/gate --max-drop 0.02
+
+baseline: $(VENV)/installed  ## a new baseline for the gate, after a change that is meant
+	rm -rf reports/gate
+	$(BIN)/sde-bench run smoke --images 360 --name gate --no-cache
+	$(BIN)/sde-bench baseline save reports/gate reports/baseline-digits.json
 
 test: $(VENV)/installed  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -rs
+
+test-lowest: ## all tests with the lowest version of every dependency that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) .ci/lowest.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test]'
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto -rs
+
+fuzz: $(VENV)/installed  ## thousands of cases of every hypothesis test, new ones each time
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto tests/hostile/test_fuzz.py
 
 lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff check .
@@ -34,5 +54,8 @@ checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
 tables: $(VENV)/installed  ## docs/tables.md from the schema
 	$(BIN)/python -c 'from robustbench_sde.results.schema import documentation; print(documentation(), end="")' > docs/tables.md
 
+dist: $(VENV)/installed  ## wheel and source distribution; tests/test_packaging.py looks at what is in them
+	$(BIN)/python -m build
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
