@@ -42,6 +42,11 @@ class BenchWarning(UserWarning):
     """Something that the user should know and that stops nothing; the program prints it as one line."""
 
 
+def printable(text: str) -> str:
+    """One line without what moves a terminal's cursor or hides text: for what comes from files."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """An error that names the nearest known name, or all of them where none is near."""
     names = sorted(known)

@@ -4,6 +4,7 @@ A *drop* is what the run has lost against the baseline: above 0 is worse. Images
 within an image is not: an image is the unit of every test.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -22,6 +23,8 @@ MOST_IMAGES = 10_000_000
 
 #: Longest sum whose distribution is computed exactly; beyond it there are so many images that it is normal.
 _LONGEST_SUM = 2**22
+#: numbers of discordant images whose critical values are computed and kept together
+_BLOCK = 256
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -124,9 +127,22 @@ def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> flo
     """
     low, high = binom.ppf([1e-9, 1 - 1e-9], images, changed)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
-    critical = binom.isf(alpha / 2, discordant, 0.5)  # rejected where more than that many are lost
-    rejected = binom.sf(critical, discordant, (1 + drop / changed) / 2)
+    rejected = binom.sf(_critical(discordant, alpha), discordant, (1 + drop / changed) / 2)
     return float(binom.pmf(discordant, images, changed) @ rejected)
+
+
+def _critical(discordant: Ints, alpha: float) -> Floats:
+    """The exact test rejects where more than that many of the discordant, consecutive numbers, are lost."""
+    first, last = int(discordant[0]), int(discordant[-1])
+    blocks = [_critical_block(block, alpha) for block in range(first // _BLOCK, last // _BLOCK + 1)]
+    start = first % _BLOCK
+    return np.concatenate(blocks)[start : start + len(discordant)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _critical_block(block: int, alpha: float) -> Floats:
+    """Slow to compute, and asked for again and again: all cells of a comparison have one level."""
+    return np.asarray(binom.isf(alpha / 2, np.arange(block * _BLOCK, (block + 1) * _BLOCK), 0.5))
 
 
 def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:

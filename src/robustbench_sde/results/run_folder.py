@@ -16,15 +16,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-import yaml
 from safetensors import SafetensorError
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.results.examples import Examples
-from robustbench_sde.results.files import atomic_write, read_yaml, remove_leftovers
+from robustbench_sde.results.files import atomic_write, read_yaml, remove_leftovers, to_yaml
 from robustbench_sde.results.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
 
 _KEY = b"sde-bench"
+#: more are refused before any is read: a few kilobytes of Parquet can claim billions
+_MOST_ROWS = 1_000_000
 #: what its manifest must say; other keys are for people
 _MANIFEST = {
     "format": int,
@@ -41,6 +42,15 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: where cells were found; a name that is not here, or whose file has gone, is looked for again
+        self._files: dict[str, Path] = {}
+
+    def stored(self) -> set[str]:
+        """The cells that have a file, whole or not."""
+        self._files = {
+            path.stem.rpartition("-")[2]: path for path in (self.path / "records").glob("*-*.parquet")
+        }
+        return set(self._files)
 
     def read_cell(self, cell: str) -> dict[str, Any] | None:
         """The summary row of a stored cell, its records checked as well.
@@ -127,7 +137,9 @@ class RunFolder:
         path = self.path / "summary.parquet"
         if not path.exists():
             raise BenchError(f"{self.path} is not the folder of a run: it has no summary.parquet")
-        return _read_table(path, SUMMARY)[0]
+        summary, _ = _read_table(path, SUMMARY)
+        texts = [column.name for column in SUMMARY if column.dtype == "str"]
+        return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
     def write_summary(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Write `summary.parquet`, `.csv` and `.md`, and return the table."""
@@ -148,7 +160,10 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            return table(pd.read_csv(path, dtype={"checkpoint": str, "corruption": str}), CORRUPTIONS)
+            kinds = {column.name: str for column in CORRUPTIONS if column.dtype == "str"}
+            # empty is NaN, and a checkpoint may be called NA
+            frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+            return table(frame, CORRUPTIONS)
         except (ValueError, OSError, BenchError) as error:
             raise _damaged(path, error) from error
 
@@ -160,17 +175,17 @@ class RunFolder:
         """
         path = self.path / "manifest.yaml"
         manifest = read_yaml(path, megabytes=50)  # one entry for every cell
-        for name, kind in _MANIFEST.items():
-            if not isinstance(manifest.get(name), kind):
-                raise BenchError(
-                    f"{path} has been changed: {name!r} is missing or no {kind.__name__}; "
-                    "the command of the run writes it anew from the stored cells"
-                )
+        fault = _manifest_fault(manifest)
+        if fault:
+            raise BenchError(
+                f"{path} has been changed: {fault}; "
+                "the command of the run writes it anew from the stored cells"
+            )
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write `manifest.yaml`: where the numbers come from."""
-        self.write_text("manifest.yaml", yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True))
+        self.write_text("manifest.yaml", to_yaml(manifest))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file into the folder."""
@@ -182,7 +197,9 @@ class RunFolder:
         remove_leftovers(self.path)
 
     def _stored(self, cell: str) -> Path | None:
-        return next((self.path / "records").glob(f"*-{cell}.parquet"), None)
+        if cell not in self._files or not self._files[cell].exists():
+            self.stored()
+        return self._files.get(cell)
 
     def _examples_path(self, cell: str) -> Path:
         return self.path / "examples" / f"{cell}.safetensors"
@@ -193,8 +210,11 @@ _SUMMARY_NAMES = {column.name for column in SUMMARY}
 
 def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
     try:
-        arrow = pq.read_table(path, page_checksum_verification=True)
-        return table(arrow.to_pandas(), columns), arrow.schema.metadata or {}
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise BenchError(f"{file.metadata.num_rows} rows are more than {_MOST_ROWS}")
+            arrow = file.read(use_threads=False)  # small files: threads cost more than they save
+        return table(arrow.to_pandas(use_threads=False), columns), arrow.schema.metadata or {}
     except (pa.ArrowException, OSError, BenchError) as error:
         raise _damaged(path, error) from error
 
@@ -202,6 +222,19 @@ def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, 
 def safe_name(label: str) -> str:
     """A label as part of a file's name."""
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", label)[:80].strip("._")
+
+
+def _manifest_fault(manifest: dict[str, Any]) -> str | None:
+    """What a run would not have written so, or None."""
+    for name, kind in _MANIFEST.items():
+        if not isinstance(manifest.get(name), kind):
+            return f"{name!r} is missing or no {kind.__name__}"
+    if not all(isinstance(cell, dict) and isinstance(cell.get("cell"), str) for cell in manifest["cells"]):
+        return "an entry of 'cells' names no cell"
+    names = manifest["dataset"].get("class_names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return "'class_names' are no names"
+    return None
 
 
 def _damaged(path: Path, error: Exception) -> BenchError:

@@ -140,8 +140,13 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
             unknown
         )
         raise BenchError(f"a table {' and '.join(parts)}; see docs/tables.md")
+    frame = frame[names]
+    empty = [column.name for column in columns if column.dtype == "str" and frame[column.name].hasnans]
+    if empty:
+        raise BenchError(f"a table has no text where there must be one, in {empty}; see docs/tables.md")
+    wrong = {column.name: column.dtype for column in columns if frame.dtypes[column.name] != column.dtype}
     try:
-        return frame[names].astype({column.name: column.dtype for column in columns})
+        return frame.astype(wrong) if wrong else frame
     except (ValueError, TypeError) as error:
         raise BenchError(f"a table has a column of the wrong type ({error}); see docs/tables.md") from error
 

@@ -27,14 +27,16 @@ class StoredCells:
         Raises:
             BenchError: a cell in `folder` is damaged.
         """
+        keys = {cell: cell.key(data) for cell in cells}
+        present = folder.stored()
         own = {}
-        for cell in cells:
-            row = folder.read_cell(cell.key(data))
+        for cell, key in keys.items():
+            row = folder.read_cell(key) if key in present else None
             if row is not None:
                 own[cell] = row | named(cell, data)
         beside = _beside(folder) if cache else {}
-        missing = [cell for cell in cells if cell not in own]
-        return cls(own, {cell: beside[key] for cell in missing if (key := cell.key(data)) in beside})
+        missing = {cell: key for cell, key in keys.items() if cell not in own}
+        return cls(own, {cell: beside[key] for cell, key in missing.items() if key in beside})
 
     def adopt(self, data: ImageDataset, folder: RunFolder) -> dict[Cell, dict[str, Any]]:
         """Copy into `folder` what is whole elsewhere; the rows of these cells."""
