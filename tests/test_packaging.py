@@ -1,0 +1,91 @@
+"""What is handed out: the wheel and the source distribution, the workflows, the pages about suites."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+import yaml
+
+from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
+from robustbench_sde.suite.suite import Suite
+
+BUILD = """
+import sys
+from setuptools import build_meta
+place = sys.argv[1]  # which setuptools takes for its own
+print(build_meta.build_wheel(place), build_meta.build_sdist(place))
+"""
+#: what is no part of the project, or is made by it
+ELSEWHERE = shutil.ignore_patterns(
+    ".git", ".venv*", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "reports"
+)
+
+
+@pytest.fixture(scope="module")
+def archives(request, tmp_path_factory):
+    """The names in the wheel and in the source distribution, built from a copy of the project."""
+    place = tmp_path_factory.mktemp("dist")
+    shutil.copytree(request.config.rootpath, place / "project", ignore=ELSEWHERE)
+    command = [sys.executable, "-c", BUILD, str(place)]
+    built = subprocess.run(command, cwd=place / "project", capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    wheel, source = built.stdout.split()[-2:]
+    with zipfile.ZipFile(place / wheel) as archive:
+        in_wheel = set(archive.namelist())
+    with tarfile.open(place / source) as archive:
+        in_source = {name.partition("/")[2] for name in archive.getnames()}
+    return in_wheel, in_source
+
+
+def test_the_wheel_holds_the_whole_package_and_nothing_else(request, archives):
+    """Every file below src, suites and page included, the licence, and the program."""
+    wheel, _ = archives
+    source = request.config.rootpath / "src"
+    files = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and not {"__pycache__"} & set(path.parts) and ".egg-info" not in str(path)
+    }
+    assert {name for name in wheel if ".dist-info/" not in name} == files
+    assert any(name.endswith("/entry_points.txt") for name in wheel)
+    assert any(name.endswith("licenses/LICENSE") for name in wheel)
+
+
+def test_the_source_distribution_can_be_tested_and_built(archives):
+    """Tests, checkpoints, documents, and what builds them."""
+    _, source = archives
+    assert {
+        "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
+        "docs/protocol.md", "tests/conftest.py", "tests/data/corruptions.npz", "benchmarks/gate.py",
+        "docs/tables.md", "checkpoints/digits-ode.safetensors",
+        "src/robustbench_sde/suites/smoke.yaml",
+    } <= source  # fmt: skip
+    assert not [name for name in source if "__pycache__" in name or name.startswith("reports/smoke")]
+
+
+def test_actions_are_pinned_by_commit(request):
+    """A tag can be moved; every `uses:` is a commit with its version beside it, and jobs may only read."""
+    for path in (request.config.rootpath / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        used = re.findall(r"uses: *(.*)", text)
+        assert used
+        assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+", use) for use in used), path
+        assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+
+
+def test_every_key_of_a_suite_is_documented(request):
+    """In docs/suites.md, whose example is a suite."""
+    page = (request.config.rootpath / "docs" / "suites.md").read_text()
+    keys = {*SuiteSpec.model_fields, *AttackEntry.model_fields, *CorruptionEntry.model_fields}
+    assert not {key for key in keys if f"`{key}`" not in page}
+
+
+def test_the_example_of_a_suite_is_one(request, tmp_path):
+    """It is read as it stands."""
+    page = (request.config.rootpath / "docs" / "suites.md").read_text()
+    (tmp_path / "mine.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    assert len(Suite.read(str(tmp_path / "mine.yaml")).entries) == 3
