@@ -20,7 +20,7 @@ from robustbench_sde.cli.score import score_command
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command
-from robustbench_sde.errors import BenchError, BenchWarning, ExitCode
+from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, printable
 from robustbench_sde.version import __version__
 
 #: What Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
@@ -97,5 +97,5 @@ def _interrupt(*_: Any) -> None:
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    print(f"sde-bench: {' '.join(message.split())}", file=sys.stderr)
+    print(f"sde-bench: {printable(message)}", file=sys.stderr)
     raise SystemExit(int(code))

@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, printable, unknown_name
 from robustbench_sde.plugins import Plugins, provider
 
 _T = TypeVar("_T")
@@ -81,7 +81,7 @@ def show_command(
             return
         print_summary(summary, folder=thing)
         whole = "complete" if manifest["complete"] else "stopped before its end"
-        print(f"run: {whole}, by {manifest['command']}")
+        print(f"run: {whole}, by {printable(manifest['command'])}")
     elif path.suffix in (".yaml", ".yml") or (thing in shipped_suites() and not path.exists()):
         suite = Suite.read(thing)
         print_entries(suite.spec.model_dump(mode="json"), as_json=json)

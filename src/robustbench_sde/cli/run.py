@@ -96,7 +96,7 @@ def run_command(
 
     chosen = Suite.read(suite)
     spec = chosen.spec
-    folder = RunFolder(Path("reports") / run_folder_name(name or chosen.name))
+    folder = RunFolder(Path("reports") / run_folder_name(chosen.name if name is None else name))
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
     compute = Compute.of("auto" if engine == "ray" else device, noise_backend=noise_backend)
     with chosen.document.blame("dataset"):

@@ -164,7 +164,6 @@ def train_command(
     console.print(
         f"{path}: test accuracy {interval(*result['test_accuracy'])} % of {len(test)} images "
         f"({result['test_draws']} draws), trained in {time.perf_counter() - started:.0f} s",
-        markup=False,
         soft_wrap=True,
     )
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 
+#: more are taken for a mistake in the labels
+MOST_CLASSES = 100_000
 #: fixes which images `ImageDataset.subset` takes; changing it changes every published subset
 _SUBSET_KEY = 0x5DEBE9C4
 
@@ -157,6 +159,11 @@ def _problem(data: ImageDataset) -> str | None:
             return f"{field} must be int64 ({count},), not {values.dtype} {tuple(values.shape)}"
     if data.classes < 2:
         return f"a classifier needs at least 2 classes, this has {data.classes}"
+    if data.classes > MOST_CLASSES:
+        return f"there can be {MOST_CLASSES} classes, this has {data.classes}"
+    unprintable = next((name for name in data.class_names if not name.isprintable()), None)
+    if unprintable is not None:  # it will stand in tables, logs and pages
+        return f"the class name {unprintable[:40]!r} has control characters"
     low, high = int(data.labels.min()), int(data.labels.max())
     if low < 0 or high >= data.classes:
         return f"label {low if low < 0 else high} is out of range for {data.classes} classes"

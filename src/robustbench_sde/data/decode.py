@@ -118,6 +118,8 @@ def _opened(file: Path | Encoded) -> Iterator["Image"]:
     from PIL import Image
 
     try:
+        if isinstance(file, Path) and not file.is_file():  # opening a pipe would wait for its other end
+            raise ValueError("it is no file")
         with Image.open(BytesIO(file.data) if isinstance(file, Encoded) else file) as image:
             yield image
     except BenchError:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustbench_sde.data.dataset import ImageDataset, allocate
+from robustbench_sde.data.dataset import MOST_CLASSES, ImageDataset, allocate
 from robustbench_sde.errors import BenchError, BenchWarning
 
 #: bytes that are read at a time
@@ -53,6 +53,8 @@ def load_npz(path: Path, split: str) -> ImageDataset:
         if len(labels[y]) != count:
             raise BenchError(f"{path}: {x} has {count} images and {y} has {len(labels[y])} labels")
         classes = 1 + max(int(values.max(initial=0)) for values in labels.values())
+        if classes > MOST_CLASSES:
+            raise BenchError(f"{path} has the label {classes - 1}; there can be {MOST_CLASSES} classes")
         names = arrays["class_names"].texts() if "class_names" in arrays else map(str, range(classes))
         images = arrays[x].images()
         return ImageDataset.whole(

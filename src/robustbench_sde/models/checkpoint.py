@@ -22,6 +22,8 @@ from robustbench_sde.results.provenance import versions
 
 _KEY = "sde-bench"
 _MAX_HEADER = 2**20
+#: half precision becomes float32 when loaded, which is exact
+_WEIGHTS = (torch.float32, torch.float16, torch.bfloat16)
 
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 
@@ -85,7 +87,7 @@ def load_checkpoint(
     model = Classifier.from_weights(header.model, tensors)
     model.name = Path(path).stem
     compute = device if isinstance(device, Compute) else Compute(str(device))
-    model = model.to(compute.device).requires_grad_(False).eval()
+    model = model.to(compute.device, torch.float32).requires_grad_(False).eval()
     model = model.with_precision(check_precision(precision)).with_compute(compute)
     return model.with_noise(sigma=sigma, enabled=noise).with_solver(solver=solver, steps=steps)
 
@@ -154,6 +156,11 @@ def check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, torc
             raise BenchError(
                 f"{path}: tensor {name!r} has shape {tuple(found[name].shape)}, "
                 f"the model needs {tuple(expected[name])}"
+            )
+        if found[name].dtype not in _WEIGHTS:
+            raise BenchError(
+                f"{path}: tensor {name!r} is {str(found[name].dtype).removeprefix('torch.')}, "
+                "weights are float32, float16 or bfloat16"
             )
         if not found[name].isfinite().all():
             raise BenchError(f"{path}: tensor {name!r} holds NaN or infinity; train the model again")

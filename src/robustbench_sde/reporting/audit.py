@@ -39,8 +39,8 @@ def print_audit(report: AuditReport, *, path: str) -> None:
         table.add_row(Text(rule.name), Text(rule.verdict, style=style), words)
     console = make_console()
     console.print(table)
-    console.print(f"report: {path}", style="dim", markup=False, soft_wrap=True)
-    console.print(verdict_line(report), style=_STYLES[report.verdict], markup=False, soft_wrap=True)
+    console.print(f"report: {path}", style="dim", soft_wrap=True)
+    console.print(verdict_line(report), style=_STYLES[report.verdict], soft_wrap=True)
 
 
 def verdict_line(report: AuditReport) -> str:

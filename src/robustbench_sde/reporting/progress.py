@@ -39,11 +39,11 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
         yield [_PlainLines(sys.stderr) for _ in range(count)]
     else:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with RichProgress(*columns, console=console, transient=True) as bar:
             yield [_Bar(bar) for _ in range(count)]

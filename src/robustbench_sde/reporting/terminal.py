@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -31,21 +32,22 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
         console.print(f"{reused} of {len(summary)} cells were stored already", style="dim")
     for row in summary[summary["status"] != "ok"].to_dict("records"):
         text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
-        console.print(text, style="bold red", markup=False)
+        console.print(text, style="bold red")
     for solver in summary["solver"].unique():
         if solver in SOLVERS and SOLVERS[solver].warning:
-            console.print(f"{solver}: {SOLVERS[solver].warning}", style="yellow", markup=False)
+            console.print(f"{solver}: {SOLVERS[solver].warning}", style="yellow")
     for kind in ("invalid", "failed"):
         count = int(summary["status"].str.startswith(f"{kind}:").sum())
         if count:
             console.print(f"{kind}: {count} of {len(summary)}", style="bold red")
-    console.print(f"tables: {folder}", style="dim", markup=False, soft_wrap=True)
+    console.print(f"tables: {folder}", style="dim", soft_wrap=True)
 
 
 def make_console() -> Console:
-    """A console on stdout that does not squeeze tables in a pipe."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+    """A console on stdout that does not squeeze tables in a pipe, and takes all text for text."""
+    literal = partial(Console, highlight=False, markup=False, emoji=False)
+    console = literal()
+    return console if console.is_terminal else literal(width=_PIPE_WIDTH)
 
 
 def summary_table(summary: pd.DataFrame) -> Table:

@@ -23,7 +23,10 @@ IMAGE_FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
 _ABOUT = "sde-bench"
 #: what people call the images, the first is ours
 _NAMES = ("x", "x_adv", "images", "arr_0")
-_ERRORS = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, SafetensorError)
+_ERRORS = (
+    *(OSError, ValueError, EOFError, MemoryError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, SafetensorError),
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,6 +50,8 @@ class Source:
         solver_steps: int | None = None,
     ) -> "Source":
         """Reads and hashes the file once. Raises BenchError unless it is sound and fits `data`."""
+        if not path.stem.isprintable():  # it will stand in tables, logs and pages
+            raise BenchError(f"the name of {str(path)!r} has control characters; rename it")
         trained = load_checkpoint(path, noise=noise, precision=precision)
         model = trained.with_noise(sigma=sigma, enabled=noise)
         model = model.with_solver(solver=solver, steps=solver_steps)

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -29,6 +30,8 @@ from robustbench_sde.suite.document import Document, Place
 from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
 
 _S = TypeVar("_S", bound=Spec)
+#: of a suite, for one checkpoint
+_MOST_CELLS = 100_000
 #: A cell's place in the tables; two cells in one place could not be told apart.
 _Row = tuple[object, ...]
 #: How a checkpoint is evaluated: sigma, solver and its steps; None is as trained.
@@ -73,6 +76,11 @@ class Suite:
         document = Document.read(path)
         spec = _checked(SuiteSpec, document, ())
         entries = [_entry(document, index, entry) for index, entry in enumerate(spec.perturbations)]
+        most = sum(_points(spec, entry) for entry in entries)
+        if most > _MOST_CELLS:
+            raise document.error(
+                ("perturbations",), f"a grid of {most:,} cells a checkpoint; {_MOST_CELLS:,} are the most"
+            )
         return cls(path.stem, document, spec, tuple(entries))
 
     def checkpoints(self) -> list[Path]:
@@ -239,6 +247,17 @@ def _entry(document: Document, index: int, content: dict[str, object]) -> Attack
                 unknown = unknown_name("key", key, [*known, *AttackEntry.model_fields])
                 raise document.error((*place, key), str(unknown))
     return entry
+
+
+def _points(spec: SuiteSpec, entry: AttackEntry | CorruptionEntry) -> int:
+    """How many cells an entry asks for; a name that stands for several counts as one."""
+    if isinstance(entry, AttackEntry):
+        own = len(entry.attack) * len(entry.norm) * len(entry.eps or [None])
+    else:
+        own = len(entry.corruption) * len(entry.severity)
+    grids = ("sigma", "solver", "solver_steps", "score_draws")
+    sizes = [len(getattr(entry, grid) or getattr(spec, grid)) for grid in grids]
+    return own * math.prod(sizes) * len(spec.rules) * len(spec.seeds)
 
 
 def _attacks(entry: AttackEntry) -> list[Perturbation]:
