@@ -23,7 +23,7 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions
-from robustbench_sde.progress import Bars
+from robustbench_sde.progress import Bars, Progress
 from robustbench_sde.results.stability import Course, Estimate, StabilityReport
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 from robustbench_sde.sde.integrate import Equation
@@ -132,24 +132,12 @@ def stability(
         bars.cells.advance(1)
     paths = settings.paths if model.stochastic else 1
     draws = Draws(settings.score.seed, Stream.AUDIT, range(paths))
-    size = max(1, settings.score.rows // paths)
-    pieces = [slice(start, start + size) for start in range(0, len(data), size)]
     images = [to_float(data.images), *(cell.images for cell in cells[1:])]
     bars.images.start("trajectories", len(data))
-    apart, parts = [], []
-    for piece in pieces:
-        here, ids = [made[piece].to(model.device) for made in images], data.ids[piece]
-        with torch.no_grad():
-            apart.append(distances(model, here, ids, draws))
-            chains = model.chains(here[0], ids, draws)
-            parts.append([_along(h0, equations, ids, draws) for h0, equations in chains])
-        bars.images.advance(len(ids))
+    (norm, *moved), flows = _trajectories(model, images, data.ids, draws, settings.score.rows, bars.images)
     bars.cells.advance(1)
-    norm, *moved = torch.cat([part.cpu() for part in apart], -1)
-    if not norm.isfinite().all():
-        raise InvalidEvaluationError(f"states of {model.name} are not finite; use more steps or less noise")
-    flows = [_Flows.joined(of_images) for of_images in zip(*parts, strict=True)]
-    times = _times(chains[0][1])
+    first = model.chains(images[0][:1].to(model.device), data.ids[:1], draws)
+    times, state = _times(first[0][1]), tuple(first[0][0].shape[2:])
     top = max(flows, key=lambda flow: float(flow.log[-1].mean()))
     lipschitz = torch.stack([flow.lipschitz for flow in flows]).amax(0)
     one_sided = torch.stack([flow.one_sided for flow in flows]).amax(0)
@@ -179,7 +167,7 @@ def stability(
             exponent,
             lipschitz=float(lipschitz.max()),
             one_sided=float(one_sided.max()),
-            state=tuple(chains[0][0].shape[2:]),
+            state=state,
         ),
         **_accuracy(cells[0]),
         perturbations=tuple(
@@ -187,6 +175,25 @@ def stability(
         ),
         seconds=time.perf_counter() - started,
     )
+
+
+@torch.no_grad()
+def _trajectories(
+    model: Classifier, images: Sequence[Tensor], ids: Tensor, draws: Draws, rows: int, progress: Progress
+) -> tuple[Tensor, list[_Flows]]:
+    """`distances` of all images, clean ones first, and what is measured along those, chain by chain."""
+    apart, parts = [], []
+    size = max(1, rows // len(draws))
+    for start in range(0, len(ids), size):
+        piece = slice(start, start + size)
+        here = [same[piece].to(model.device) for same in images]
+        apart.append(distances(model, here, ids[piece], draws).cpu())
+        if not apart[-1].isfinite().all():
+            raise InvalidEvaluationError(f"states of {model.name} are not finite: more steps, or less noise")
+        chains = model.chains(here[0], ids[piece], draws)
+        parts.append([_along(h0, equations, ids[piece], draws) for h0, equations in chains])
+        progress.advance(len(here[0]))
+    return torch.cat(apart, -1), [_Flows.joined(chain) for chain in zip(*parts, strict=True)]
 
 
 def _along(h0: Tensor, equations: Sequence[Equation], ids: Tensor, draws: Draws) -> _Flows:
