@@ -1,0 +1,54 @@
+"""The scripts in examples/ run, at their small size (the plug-in package: test_plugins.py)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+#: what each prints
+SAYS = {
+    "quickstart.py": ["ODE  eps 0.05", "SDE  eps 0.05"],
+    "torchsde_model.py": [
+        "noise: opaque  control",
+        "noise: keyed   pgd",
+        "every record of the second run equals that of the first",
+    ],
+    "torchdiffeq_model.py": ["rk4     noise: none  pgd", "dopri5  noise: none  pgd"],
+    "torchvision_resnet18.py": ["resnet18 noise: none pgd"],
+}
+
+
+def test_every_example_is_run():
+    """No script is left out here."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_example_runs(name: str, tmp_path: Path):
+    """An example runs as a user runs it, and the eps = 0 control equals the clean row in what it prints."""
+    finished = subprocess.run(
+        [sys.executable, EXAMPLES / name, "--small"],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    for words in SAYS[name]:
+        assert words in finished.stdout
+    lines = finished.stdout.splitlines()
+    clean = [line for line in lines if " clean " in line]
+    assert [line.replace(" clean   ", " control ") for line in clean] == [
+        li for li in lines if " control " in li
+    ]
+    if name == "quickstart.py":
+        assert sorted(path.name for path in (tmp_path / "quickstart").iterdir()) == [
+            "curves.svg",
+            "images.png",
+            "ode.safetensors",
+            "sde.safetensors",
+        ]
