@@ -1,7 +1,9 @@
 """Documents cannot rot: their Python runs, their commands parse, their links lead somewhere."""
 
 import importlib.util
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import typer
 from documents import DOCUMENTS, ROOT, command_lines, commands, python_blocks, words
 
+import robustbench_sde
 from robustbench_sde.cli import options
 from robustbench_sde.cli.app import app
 from robustbench_sde.perturbations.attacks import attack_kind
@@ -73,7 +76,7 @@ def check(arguments: list[str]) -> None:
     rest = list(arguments)
     while hasattr(command, "resolve_command"):
         name, command, rest = command.resolve_command(context, rest)
-        if "--help" in rest or "..." in rest:
+        if not rest or "--help" in rest or "..." in rest:  # named, not called
             return
         context = command.make_context(name, rest, parent=context)
     for option, look_up in VALUES.items():
@@ -89,10 +92,24 @@ def helps(command: Any) -> Iterator[str]:
         yield from helps(part)
 
 
+def test_public_functions_say_what_they_take_and_return():
+    """Every argument of every public function is in its docstring, in order, and so is what it returns."""
+    functions = [
+        f for f in (getattr(robustbench_sde, n) for n in robustbench_sde.__all__) if inspect.isfunction(f)
+    ]
+    assert len(functions) >= 7
+    for function in functions:
+        text = inspect.getdoc(function) or ""
+        arguments = text.partition("Args:\n")[2].partition("\n\n")[0]
+        named = re.findall(r"^    \**(\w+):", arguments, re.MULTILINE)
+        assert named == list(inspect.signature(function).parameters), function.__name__
+        assert "\nReturns:\n" in text, function.__name__
+
+
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs")
 def test_site_builds(tmp_path: Path):
     """The site is built in strict mode: broken links and pages outside the navigation are errors."""
-    build = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site")
+    build = ("-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site")
     finished = subprocess.run(
         [sys.executable, *build], cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ.copy()
     )

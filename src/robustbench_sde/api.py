@@ -54,7 +54,11 @@ def as_classifier(
         module: (B, C, H, W) floats to logits (B, classes), where it is; its mode is left alone.
         data: the images that it is for.
         name: what tables call it; the name of its class.
-        mean, std: of the normalisation that it expects of images in [0, 1], one number or one a channel.
+        mean: of the normalisation that it expects of images in [0, 1], one number or one a channel.
+        std: its deviation, above 0, as many numbers.
+
+    Returns:
+        What `attack` and `score` take; its `noise` is `none`, `keyed` or `opaque`.
 
     Raises:
         BenchError: it cannot be evaluated as it is; says why.
@@ -72,6 +76,15 @@ def as_module(model: RandomClassifier, draws: int = 16, *, fixed: bool = False, 
     It returns the log of the mean probability over `draws` fresh draws, or always the same where `fixed`.
     Score the images that an attack has made of it; believe nothing else that a library says about them
     (`PlainModule`).
+
+    Args:
+        model: what is attacked, from `load_checkpoint` or `as_classifier`.
+        draws: averaged in every call, at least 1; a deterministic model needs one.
+        fixed: the same draws in every call, instead of the next ones.
+        seed: of the draws, which are of the `attack` stream: none of them scores.
+
+    Returns:
+        A module of images (B, C, H, W) float in [0, 1] to log-probabilities (B, classes).
     """
     return PlainModule(model, draws, fixed=fixed, seed=seed)
 
@@ -92,14 +105,15 @@ def attack(
 
     Args:
         model: a classifier, from `load_checkpoint` say, or a network of your own (`as_classifier`).
-        data: what to attack, from `load_dataset`.
-        attack: its name.
+        data: what to attack, from `load_dataset`; of the shape and classes that the model takes.
+        attack: its name (`sde-bench list attacks`).
         score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
-        rule: `mean-prob`, `vote` or `single`.
-        seed: of everything random.
+        rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or `single`.
+        seed: of everything random, any integer.
         batch_size: folded rows (images x draws) in one pass; changes no number.
         progress: told of every finished image.
-        parameters: of the attack: norm, eps (in units of images in [0, 1]), steps, eot_draws, restarts, ...
+        **parameters: fields of the attack's class: norm (`linf`, `l2`), eps (in units of images in [0, 1]),
+            steps, eot_draws (draws averaged in every gradient), restarts, ...
 
     Returns:
         The clean row, the eps = 0 control and the attack; records and images of the attack.
@@ -107,6 +121,9 @@ def attack(
     Raises:
         BenchError: an argument is wrong.
         InvalidEvaluationError: the control differs from clean, or a perturbed image is invalid.
+
+    Source: PGD is that of Madry et al., ICLR 2018; expectation over transformation that of Athalye et al., ICML
+    2018; docs/protocol.md has what is reported, and why.
     """
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
     chosen, model = make_attack(attack, **parameters), _ready(model, data)
@@ -137,8 +154,16 @@ def score(
         model: as in `attack`.
         data: labels, ids, and the originals that distances are measured from.
         images: (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; None scores the originals.
-        norm, eps: the ball that they are said to stay in, which is verified.
-        score_draws, rule, seed, batch_size, progress: as in `attack`.
+        norm: `linf` or `l2`, of the ball that they are said to stay in.
+        eps: its radius, in units of images in [0, 1]; None for no ball. That they stay in it is verified.
+        score_draws: as in `attack`.
+        rule: as in `attack`.
+        seed: as in `attack`.
+        batch_size: as in `attack`.
+        progress: as in `attack`.
+
+    Returns:
+        One row, its records, and the images as they were scored.
 
     Raises:
         BenchError: images and data do not match.

@@ -139,12 +139,16 @@ def load_dataset(
     """A data set by name, as `sde-bench --dataset` takes it.
 
     Args:
-        name: a key of `DATASETS`, or a plug-in's; files of your own as ``image-folder:PATH`` or ``npz:FILE``.
+        name: a key of `DATASETS`, or a plug-in's; your own as ``image-folder:PATH``, ``npz:FILE`` or
+            ``huggingface:PATH``.
         split: ``train`` or ``test``.
         images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
         data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
         download: fetch files that are missing.
         image_size: S or (H, W) to which images of an image folder or of Hugging Face are resized.
+
+    Returns:
+        Images (n, C, H, W) uint8 with labels, and ids that are their places in the whole split.
 
     Raises:
         BenchError: unknown name or split, files missing or damaged, bad `images` or `image_size`.

@@ -71,12 +71,15 @@ def load_checkpoint(
 
     Args:
         path: a checkpoint written by this package.
-        sigma: test-time noise scale; None keeps the trained one.
+        sigma: noise scale at test time, at least 0; None keeps the trained one.
         noise: False switches the noise off at test time.
         solver: another scheme at test time (`SOLVERS`); None keeps the one trained with.
         steps: another number of steps at test time.
         precision: `fp32`, or `bf16` for convolutions and linear maps in bfloat16.
         device: where to put it; a `Compute` says as well how to compute it.
+
+    Returns:
+        A module whose `logits` takes images (B, C, H, W) float in [0, 1], their ids, and draws.
 
     Raises:
         BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; noise

@@ -115,6 +115,9 @@ def stability(
         sha256: of the model's checkpoint, for the report.
         bars: told of the parts of the work, and of images.
 
+    Returns:
+        Estimates with their intervals, exponents per unit of the flow's time (docs/stability.md).
+
     Raises:
         BenchError: the data do not fit the model, or it is not one of ours, whose flow can be looked into.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
