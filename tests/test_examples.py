@@ -10,6 +10,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: what each prints
 SAYS = {
+    "other_libraries.py": ["torchattacks", "art", "ours"],
     "quickstart.py": ["ODE  eps 0.05", "SDE  eps 0.05"],
     "torchsde_model.py": [
         "noise: opaque  control",
@@ -29,6 +30,9 @@ def test_every_example_is_run():
 @pytest.mark.parametrize("name", SAYS)
 def test_example_runs(name: str, tmp_path: Path):
     """An example runs as a user runs it, and the eps = 0 control equals the clean row in what it prints."""
+    if name == "other_libraries.py":
+        pytest.importorskip("art", reason="needs the Adversarial Robustness Toolbox")
+    (tmp_path / "checkpoints").symlink_to(EXAMPLES.parent / "checkpoints")
     finished = subprocess.run(
         [sys.executable, EXAMPLES / name, "--small"],
         cwd=tmp_path,

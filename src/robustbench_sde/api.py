@@ -122,8 +122,8 @@ def attack(
         BenchError: an argument is wrong.
         InvalidEvaluationError: the control differs from clean, or a perturbed image is invalid.
 
-    Source: PGD is that of Madry et al., ICLR 2018; expectation over transformation that of Athalye et al., ICML
-    2018; docs/protocol.md has what is reported, and why.
+    Source: PGD is that of Madry et al., ICLR 2018; expectation over transformation that of Athalye et al.,
+    ICML 2018; docs/protocol.md has what is reported, and why.
     """
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
     chosen, model = make_attack(attack, **parameters), _ready(model, data)
