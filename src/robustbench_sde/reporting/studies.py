@@ -141,7 +141,8 @@ def _with_mean(
             found.append((np.nan, np.nan, np.nan))
             continue
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        found.append((values.mean(), values.mean() - half, values.mean() + half))
+        mean, least = values.mean(), 0.0 if (values >= 0).all() else -1.0
+        found.append((mean, max(least, mean - half), min(1.0, mean + half)))
     return summary.assign(**dict(zip((name, f"{name}_low", f"{name}_high"), np.array(found).T, strict=True)))
 
 
