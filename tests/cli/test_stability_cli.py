@@ -40,7 +40,10 @@ def sde_bench(place, monkeypatch, capsys):
 
 
 def test_checkpoints_side_by_side(sde_bench, place):
-    """All checkpoints of the data set: two tables, a sentence each, a report each, and one figure."""
+    """All checkpoints of the data set: two tables, a sentence each, a report each, and one figure.
+
+    The same command makes only what is missing, and prints the same.
+    """
     code, stdout, _ = sde_bench("stability", *SMALL, "--out", "all", "--corruptions", "contrast,fog")
     assert code == 0
     assert "plain: sigma² > 2L says nothing here: there is no noise" in stdout
@@ -49,6 +52,10 @@ def test_checkpoints_side_by_side(sde_bench, place):
     for words in ("pgd linf 0.03 (7.65/255)", "contrast 3", "fog 3", "no claim"):
         assert words in stdout
     assert stdout.rstrip().endswith("reports and figure: all")
+    (place / "all" / "stability" / "plain.json").unlink()
+    code, again, _ = sde_bench("stability", *SMALL, "--out", "all", "--corruptions", "contrast,fog")
+    assert "2 of 3 reports were stored already" in again
+    assert again.replace("2 of 3 reports were stored already", "").split() == stdout.split()
     written = {str(path.relative_to(place / "all")) for path in (place / "all").rglob("*.*")}
     reports = {f"stability/{name}.json" for name in ("plain", "scalar", "independent")}
     assert written == reports | {"figures/stability.svg", "figures/stability.png"}
@@ -71,6 +78,17 @@ def test_json_is_what_the_files_hold(sde_bench, place):
         assert report["perturbations"][1]["eps"] == 0.5
         found.append(report["condition"]["agreement"])
     assert found == ["silent", "contradicts"]
+
+
+def test_a_damaged_report_is_named(sde_bench, place):
+    """It is not overwritten in silence."""
+    path = place / "broken" / "stability" / "plain.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    code, _, stderr = sde_bench("stability", "plain", *SMALL, "--out", "broken")
+    assert code == 2
+    assert "broken/stability/plain.json is damaged" in stderr
+    assert stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

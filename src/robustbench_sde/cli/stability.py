@@ -63,15 +63,16 @@ def stability_command(
     """
     from robustbench_sde.cli.attack import run_name
     from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed, stability
+    from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.stability import print_stability, stability_figure
     from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.results.stability import to_json, write_stability
+    from robustbench_sde.results.stability import to_json
     from robustbench_sde.suite.cells import Source
     from robustbench_sde.suite.corruption import check_names
+    from robustbench_sde.suite.stability import run_stability, stability_key
 
     perturbations = followed(
         norm,
@@ -89,18 +90,14 @@ def stability_command(
     found = o.find_checkpoints(checkpoints, data.name)
     check_names(found)
     sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in found]
-    folder = RunFolder(
-        out or Path("reports") / f"stability-{run_name(data.name, [source.sha256 for source in sources])}"
-    )
-    reports = []
+    keys = [stability_key(source, data, perturbations, settings) for source in sources]
+    folder = RunFolder(out or Path("reports") / f"stability-{run_name(data.name, keys)}")
     with progress_bars(quiet=quiet) as bars:
-        for source in sources:
-            model = source.load(compute)
-            report = stability(model, data, perturbations, settings, sha256=source.sha256, bars=bars)
-            write_stability(folder.path, report)
-            reports.append(report)
+        reports, reused = run_stability(
+            sources, data, perturbations, settings, folder, compute=compute, bars=bars
+        )
     stability_figure(reports, folder)
     if json:
         print(to_json(reports))
     else:
-        print_stability(reports, folder=str(folder.path))
+        print_stability(reports, folder=str(folder.path), reused=reused)

@@ -25,7 +25,7 @@ _DETAILS = ("over paths", "by drift", "by noise", "mu (max)", "at 0")
 _WIDE = 140
 
 
-def print_stability(reports: Sequence[StabilityReport], *, folder: str) -> None:
+def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: int = 0) -> None:
     """The theory's quantities, the perturbations, a sentence for each checkpoint, and where the files are."""
     console = make_console()
     wide = console.width >= _WIDE
@@ -34,6 +34,8 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str) -> None:
     for report in reports:
         style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
         console.print(sentence(report), style=style, markup=False, soft_wrap=True)
+    if reused:
+        console.print(f"{reused} of {len(reports)} reports were stored already", style="dim")
     console.print(f"reports and figure: {folder}", style="dim", markup=False, soft_wrap=True)
 
 

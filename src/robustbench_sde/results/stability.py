@@ -108,6 +108,8 @@ class StabilityReport:
     checkpoint: str
     #: of the checkpoint's bytes; empty for a model that is no file
     sha256: str
+    #: hash of all that decides the numbers; empty for a report that nobody will look for again
+    key: str
     dataset: str
     images: int
     #: Brownian paths for each image
@@ -175,7 +177,26 @@ def write_stability(folder: Path, report: StabilityReport) -> Path:
     Raises:
         BenchError: it cannot be written.
     """
-    path = folder / "stability" / f"{report.checkpoint}.json"
+    path = _path(folder, report.checkpoint)
     with atomic_write(path) as temporary:
         temporary.write_text(report.to_json() + "\n", encoding="utf-8")
     return path
+
+
+def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
+    """What `write_stability` has written about a checkpoint; None where there is nothing.
+
+    Raises:
+        BenchError: the file is damaged.
+    """
+    path = _path(folder, checkpoint)
+    if not path.exists():
+        return None
+    try:
+        return StabilityReport.from_json(path.read_bytes())
+    except (OSError, BenchError) as error:
+        raise BenchError(f"{path} is damaged ({error}); delete it and run the command again") from error
+
+
+def _path(folder: Path, checkpoint: str) -> Path:
+    return folder / "stability" / f"{checkpoint}.json"

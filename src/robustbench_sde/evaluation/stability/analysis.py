@@ -98,6 +98,7 @@ def stability(
     settings: StabilitySettings | None = None,
     *,
     sha256: str = "",
+    key: str = "",
     bars: Bars | None = None,
 ) -> StabilityReport:
     """Measure how neighbouring states of a classifier drift apart, beside what theory predicts.
@@ -113,6 +114,7 @@ def stability(
             is `followed()`.
         settings: None is the default.
         sha256: of the model's checkpoint, for the report.
+        key: by which the report will be known again.
         bars: told of the parts of the work, and of images.
 
     Returns:
@@ -148,6 +150,7 @@ def stability(
     return StabilityReport(
         checkpoint=model.name,
         sha256=sha256,
+        key=key,
         dataset=data.name,
         images=len(data),
         paths=paths,

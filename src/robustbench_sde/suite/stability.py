@@ -1,0 +1,53 @@
+"""Stability of several checkpoints, resumable: one report a checkpoint in a folder."""
+
+import hashlib
+from collections.abc import Sequence
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.base import Clean, Perturbation
+from robustbench_sde.progress import Bars
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.stability import StabilityReport, read_stability, write_stability
+from robustbench_sde.suite.cells import Cell, Source
+
+
+def stability_key(
+    source: Source, data: ImageDataset, perturbations: Sequence[Perturbation], settings: StabilitySettings
+) -> str:
+    """Hash of all that decides the numbers of a report: those of its cells, and the number of paths."""
+    cells = [Cell(source, perturbation, settings.score) for perturbation in (Clean(), *perturbations)]
+    parts = [*(cell.key(data) for cell in cells), str(settings.paths)]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def run_stability(
+    sources: Sequence[Source],
+    data: ImageDataset,
+    perturbations: Sequence[Perturbation],
+    settings: StabilitySettings,
+    folder: RunFolder,
+    *,
+    compute: Compute,
+    bars: Bars,
+) -> tuple[list[StabilityReport], int]:
+    """The reports, in the order of `sources`, and how many of them were in the folder already.
+
+    Each is written when it is finished, so that the same call goes on after an interruption.
+
+    Raises:
+        BenchError: a stored report is damaged, or a checkpoint has changed.
+    """
+    reports, reused = [], 0
+    for source in sources:
+        key = stability_key(source, data, perturbations, settings)
+        report = read_stability(folder.path, source.path.stem)
+        if report is not None and report.key == key:
+            reused += 1
+        else:
+            model = source.load(compute)
+            report = stability(model, data, perturbations, settings, sha256=source.sha256, key=key, bars=bars)
+            write_stability(folder.path, report)
+        reports.append(report)
+    return reports, reused
