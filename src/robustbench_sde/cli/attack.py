@@ -94,6 +94,7 @@ def attack_command(
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
+    memory_limit: o.MemoryLimit = None,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -133,7 +134,7 @@ def attack_command(
     attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
     kind = None if save_images is None else check_image_format(save_images)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    compute = Compute.of(device, noise_backend=noise_backend)
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     sources = o.find_sources(
         checkpoints, model, weights, normalize, data,

@@ -1,5 +1,6 @@
 """`sde-bench audit`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ def audit_command(
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
+    memory_limit: o.MemoryLimit = None,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -59,6 +61,7 @@ def audit_command(
     from robustbench_sde.evaluation.audit.lab import AuditSettings
     from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.compute import Compute
+    from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
@@ -67,7 +70,7 @@ def audit_command(
     budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
     score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     settings = AuditSettings(norm, budget, steps, eot_draws, score)
-    compute = Compute.of(device, noise_backend=noise_backend)
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit is of one classifier: name a checkpoint or give --model")
@@ -77,8 +80,12 @@ def audit_command(
         sigma=sigma, noise=noise, precision=precision, compute=compute,
     )  # fmt: skip
     folder = out or Path("reports") / f"audit-{source.path.stem}"
+    keep_freed_memory()
+    classifier = source.load(compute)
+    rows = min(batch_size, rows_that_fit(classifier, compute.memory_limit) or batch_size)
+    settings = replace(settings, score=replace(score, rows=rows))
     with progress_bars(quiet=quiet) as bars:
-        report = audit(source.load(compute), data, settings, sha256=source.sha256, bars=bars)
+        report = audit(classifier, data, settings, sha256=source.sha256, bars=bars)
     written = write_audit(folder, report)
     if json:
         print(report.to_json())

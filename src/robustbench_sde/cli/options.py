@@ -50,10 +50,18 @@ NoiseBackend = Annotated[
         help="What generates the noise, bit for bit the same: host or device.", rich_help_panel=_MODEL
     ),
 ]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="What the process may take, as 2GB; default: what is free. Batches shrink to fit.",
+        rich_help_panel=_MODEL,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="Rows (images x draws) in one pass: memory and speed, no number.", rich_help_panel=_SCORING
+        help="At most so many rows (images x draws) in one pass, fewer where memory is short: no number.",
+        rich_help_panel=_SCORING,
     ),
 ]
 Sigma = Annotated[

@@ -41,6 +41,7 @@ def run_command(
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
+    memory_limit: o.MemoryLimit = None,
     batch_size: o.BatchSize = 256,
     engine: Annotated[
         str, typer.Option(help="Who does the work: local (this process) or ray.", rich_help_panel=_RAY)
@@ -98,7 +99,9 @@ def run_command(
     spec = chosen.spec
     folder = RunFolder(Path("reports") / run_folder_name(chosen.name if name is None else name))
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
-    compute = Compute.of("auto" if engine == "ray" else device, noise_backend=noise_backend)
+    compute = Compute.of(
+        "auto" if engine == "ray" else device, noise_backend=noise_backend, memory_limit=memory_limit
+    )
     with chosen.document.blame("dataset"):
         data = load_dataset(
             spec.dataset,

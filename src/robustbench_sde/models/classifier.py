@@ -137,9 +137,12 @@ class Classifier(nn.Module):
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        if self.precision == "fp32":
             logits = self._logits(images, image_ids, draws)
-        return logits.to(images.dtype).expand(len(draws), -1, -1)
+        else:
+            with torch.autocast(self.device.type, torch.bfloat16):
+                logits = self._logits(images, image_ids, draws).to(images.dtype)
+        return logits.expand(len(draws), -1, -1)
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """(draws, images, classes), or (1, images, classes) of an ODE."""

@@ -1,9 +1,10 @@
 """Where and how networks are computed."""
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from robustbench_sde.errors import unknown_name
+from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.device import resolve_device
 from robustbench_sde.sde.draws import NoiseBackend
 
@@ -22,9 +23,11 @@ class Compute:
     device: str = "cpu"
     #: what generates the noise
     noise_backend: NoiseBackend = "host"
+    #: bytes that a process may take on the device; None: what is free when it begins
+    memory_limit: int | None = None
 
     @classmethod
-    def of(cls, device: str, *, noise_backend: str = "host") -> "Compute":
+    def of(cls, device: str, *, noise_backend: str = "host", memory_limit: str | None = None) -> "Compute":
         """From the words of a command line.
 
         Raises:
@@ -32,11 +35,25 @@ class Compute:
         """
         if noise_backend not in get_args(NoiseBackend):
             raise unknown_name("noise backend", noise_backend, get_args(NoiseBackend))
-        return cls(resolve_device(device), noise_backend)  # type: ignore[arg-type]
+        limit = None if memory_limit is None else parse_bytes(memory_limit)
+        return cls(resolve_device(device), noise_backend, limit)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
         """For a manifest."""
         return asdict(self)
+
+
+def parse_bytes(text: str) -> int:
+    """``2GB``, ``1.5 GiB`` or ``800MB``, in bytes.
+
+    Raises:
+        BenchError: it is no such size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT])(i?)B\s*", text)
+    if found is None:
+        raise BenchError(f"--memory-limit is {text!r}; write 2GB, 1.5GiB or 800MB")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** ("MGT".index(unit) + 2))
 
 
 def check_precision(name: str) -> Precision:

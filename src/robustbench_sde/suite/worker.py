@@ -14,6 +14,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, Made, blank_row, judge, perturb
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
@@ -43,8 +44,9 @@ class Outcome:
 class Worker:
     """One model and the images of one perturbation at a time.
 
-    Cells that follow each other and differ only in how they are scored share their images. Where memory does
-    not suffice, the batch is halved, for perturbing and scoring each, and stays so.
+    Cells that follow each other and differ only in how they are scored share their images. A batch has no
+    more rows than fit into memory by a forecast; where that fails, it is halved, for perturbing and scoring
+    each, and stays so.
     """
 
     def __init__(
@@ -61,9 +63,11 @@ class Worker:
         self._images = images
         self._keep_images = keep_images
         self._model: tuple[Source, RandomClassifier] | None = None
+        self._fitting: dict[Phase, int] = {}
         self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
         #: rows that fit into memory, where it was found not to suffice; kept in the dict that is given
         self.halved: dict[Phase, int] = {} if halved is None else halved
+        keep_freed_memory()
 
     def attempt(self, cell: Cell) -> Outcome:
         """Evaluate a cell; whatever goes wrong in it is its status."""
@@ -105,6 +109,9 @@ class Worker:
         if self._model is None or self._model[0] != source:
             self._model = self._made = None  # before the next is loaded: they need not fit together
             self._model = source, source.load(self._compute)
+            rows = rows_that_fit(self._model[1], self._compute.memory_limit)
+            # without a graph a row takes a fourth at most
+            self._fitting = {} if rows is None else {"perturbing": rows, "scoring": 4 * rows}
         return self._model[1]
 
     def _perturb(self, cell: Cell, model: RandomClassifier) -> Made:
@@ -127,7 +134,7 @@ class Worker:
         return self._made[1]
 
     def _within_memory(self, phase: Phase, asked: int, work: Callable[[int], _T]) -> _T:
-        rows = min(asked, self.halved.get(phase, asked))
+        rows = min(asked, self._fitting.get(phase, asked), self.halved.get(phase, asked))
         while True:
             try:
                 return work(rows)

@@ -1,0 +1,103 @@
+"""How much memory a gradient takes, and how many rows (images x draws) fit into what there is."""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.sde.draws import Draws, Stream
+
+#: Share of the memory that is counted on. Graphs were seen to take up to 1.7 times what they keep: what they
+#: are made of in passing, and the holes that glibc leaves between aligned blocks (benchmarks/memory.py).
+_SHARE = 0.5
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed, up to 1 GiB, for the next pass; other C libraries have no such setting.
+
+    As it comes, it returns the graph of every gradient to the system, and gets the same pages back zeroed
+    one by one: a tenth of the time of an attack (docs/performance.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**26)
+        mallopt(_M_TRIM_THRESHOLD, 2**30)
+
+
+def rows_that_fit(model: RandomClassifier, limit: int | None = None) -> int | None:
+    """How many rows the graph of a gradient may have: a power of two; None where nobody knows.
+
+    Args:
+        model: a classifier of ours; of others nothing is known.
+        limit: bytes that the whole process may take; None: what is free.
+    """
+    budget = memory_budget(model.device, limit)
+    if budget is None or not isinstance(model, Classifier):
+        return None
+    return 1 << max(0, int(_SHARE * budget / bytes_per_row(model)).bit_length() - 1)
+
+
+def bytes_per_row(model: Classifier) -> int:
+    """What the graph of a gradient keeps of one image with one draw, weights and recomputation aside.
+
+    Found by such a pass, so that it holds for every architecture, noise and solver.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    image = torch.full((1, *model.image_shape), 0.5, device=model.device, requires_grad=True)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = model.with_recomputation(False).logits(image, [0], Draws(0, Stream.AUDIT))
+    del logits  # till here all that was noted was alive, and no address was used twice
+    return sum(size for address, size in kept.items() if address not in weights)
+
+
+@cache
+def memory_budget(device: torch.device, limit: int | None) -> int | None:
+    """Bytes that passes may take on a device; None where nobody knows.
+
+    Asked once a process: what it has freed since, it may have kept.
+    """
+    free, used = _free_and_used(device)
+    left = None if limit is None or used is None else max(0, limit - used)
+    known = [size for size in (free, left) if size is not None]
+    return min(known) if known else None
+
+
+def _free_and_used(device: torch.device) -> tuple[int | None, int | None]:
+    """Bytes that are left on a device, and that this process has taken there."""
+    if device.type == "cuda":
+        used = torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - used, used
+    if device.type == "mps":
+        used = torch.mps.current_allocated_memory()
+        return torch.mps.recommended_max_memory() - used, used
+    left = (_sizes("/proc/meminfo").get("MemAvailable"), _left_to_container())
+    free = min((size for size in left if size is not None), default=None)
+    return free, _sizes("/proc/self/status").get("VmRSS")
+
+
+def _sizes(name: str) -> dict[str, int]:
+    """Sizes in a file of /proc, ``Name:  123 kB``, in bytes; none where there is no such file."""
+    path = Path(name)
+    lines = path.read_text().splitlines() if path.exists() else []
+    words = (line.split() for line in lines if line.endswith(" kB"))
+    return {label.rstrip(":"): int(size) * 1024 for label, size, _ in words}
+
+
+def _left_to_container() -> int | None:
+    """What a control group (v2) leaves of its memory; None where it sets no limit."""
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
+        return None
+    return int(limit.read_text()) - int(used.read_text())

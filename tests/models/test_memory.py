@@ -1,0 +1,110 @@
+"""How much memory gradients take, and batches that fit into it."""
+
+import subprocess
+import sys
+
+import pytest
+from builders import make_model, save_digits_model
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models import memory
+from robustbench_sde.models.compute import Compute, parse_bytes
+from robustbench_sde.models.memory import bytes_per_row, rows_that_fit
+from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.suite.worker import Worker
+
+#: prints by how much the peak of a process grows when a gradient of 96 rows follows one of a single row,
+#: and the forecast for it
+PROBE = """
+import resource, sys
+import torch
+from builders import make_model
+from robustbench_sde.models.memory import _SHARE, bytes_per_row, keep_freed_memory
+from robustbench_sde.sde.draws import Draws, Stream
+
+keep_freed_memory()
+model = make_model(sys.argv[1], features=32, height=32, width=32, steps=16)
+
+def gradient(rows):
+    images = torch.rand(rows, 1, 32, 32, requires_grad=True)
+    torch.autograd.grad(model.logits(images, range(rows), Draws(0, Stream.ATTACK)).sum(), images)
+
+gradient(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+gradient(96)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(95 * bytes_per_row(model) / _SHARE / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")
+@pytest.mark.parametrize("kind", ["multiplicative", "none"])
+def test_a_gradient_takes_no_more_than_the_forecast(request, kind):
+    """The peak of a process grows by less than is forecast for 95 rows more, and by a quarter at least."""
+    command = [sys.executable, "-c", PROBE, kind]
+    environment = {"PYTHONPATH": ":".join(["tests", *sys.path]), "OMP_NUM_THREADS": "1"}
+    finished = subprocess.run(
+        command, cwd=request.config.rootpath, env=environment, capture_output=True, text=True, check=True
+    )
+    grown, forecast = map(float, finished.stdout.split())
+    assert forecast / 4 < grown < forecast
+
+
+def test_what_a_row_keeps_is_linear_in_steps():
+    """Twice the steps, twice the graph, but for stem and head."""
+    few, many, more = (bytes_per_row(make_model(steps=steps)) for steps in (4, 8, 12))
+    assert many - few == more - many > 0
+
+
+@pytest.mark.parametrize("bytes_", [10**9, 10**5, 10])
+def test_rows_are_a_power_of_two_that_fits(monkeypatch, bytes_):
+    """Half of the budget, and never less than a row."""
+    monkeypatch.setattr(memory, "memory_budget", lambda device, limit: bytes_)
+    monkeypatch.setattr(memory, "bytes_per_row", lambda model: 20_000)
+    fitting = rows_that_fit(make_model())
+    assert fitting & (fitting - 1) == 0
+    assert fitting == 1 or fitting * 20_000 <= bytes_ / 2 < 2 * fitting * 20_000
+
+
+def test_a_limit_below_what_the_process_has_leaves_one_row():
+    """There is always a pass, be it of one row; without a limit what is free counts."""
+    assert rows_that_fit(make_model(), 10**6) == 1
+    assert rows_that_fit(make_model()) > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), (" 1.5 GiB", 3 * 2**29), ("800MB", 8 * 10**8), ("1TB", 10**12)]
+)
+def test_sizes_are_read(text, size):
+    """Decimal and binary units."""
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["2", "GB", "-1GB", "2 gb", "1e9B"])
+def test_other_sizes_are_refused(text):
+    """With an example of what to write."""
+    with pytest.raises(BenchError, match=r"--memory-limit .*write 2GB"):
+        parse_bytes(text)
+
+
+def test_a_worker_batches_by_its_memory_limit(tmp_path, monkeypatch, digits):
+    """An attack on 256 draws sees no pass of more rows than fit, and its records are those of one batch."""
+    data = digits.subset(2)
+    source = Source.of(save_digits_model(tmp_path / "m.safetensors"), data)
+    cell = Cell(source, make_attack("pgd", eps=0.1, steps=1, eot_draws=256), ScoreSettings(draws=4, rows=256))
+    whole = Worker(data, Compute()).attempt(cell)
+    seen = []
+    logits = type(make_model()).logits
+
+    def noted(model, images, ids, draws):
+        seen.append(len(images) * len(draws))
+        return logits(model, images, ids, draws)
+
+    monkeypatch.setattr("robustbench_sde.suite.worker.rows_that_fit", lambda model, limit: limit)
+    monkeypatch.setattr(type(make_model()), "logits", noted)
+    limited = Worker(data, Compute(memory_limit=16)).attempt(cell)
+    assert max(seen) == 16
+    assert limited.records["prediction"].tolist() == whole.records["prediction"].tolist()
+    assert limited.records["margin"].tolist() == pytest.approx(whole.records["margin"].tolist(), abs=1e-4)
