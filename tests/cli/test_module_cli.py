@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+import yaml
 from forked import sde_bench
 
 CODE = """
@@ -56,6 +57,8 @@ def test_a_module_is_attacked_and_its_run_resumes(place):
     code, out, err = run(place, *command)
     assert code == 0, err
     assert "trained was in train()" in err
+    module = yaml.safe_load((place / "run" / "manifest.yaml").read_text())["modules"]["trained"]
+    assert (module["model"], module["weights"], module["noise"]) == ("nets.py:plain", "trained.pt", "none")
     rows = json.loads(out)
     assert [row["perturbation"] for row in rows] == ["clean", "control", "pgd"]
     assert {row["checkpoint"] for row in rows} == {"trained"}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import types
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,15 @@ def test_the_control_equals_clean_and_attacks_work(kind):
     check_control(clean.records, control.records)
     assert attacked.row["accuracy"] < clean.row["accuracy"] - 0.3
     assert clean.row["score_draws"] == (8 if model.stochastic else 1)
+
+
+def test_outputs_of_hugging_face_and_half_precision_are_taken():
+    """The field `logits` of an output, as float32."""
+    data = labelled(Net(), 6)
+    wrapped = Net(after=Apply(lambda y: types.SimpleNamespace(logits=y.half()))).eval()
+    logits = classifier(wrapped, data).logits(to_float(data.images), data.ids, Draws(0, Stream.SCORE))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits[0], Net()(to_float(data.images)), atol=0.05, rtol=0)
 
 
 def test_noise_of_a_keyed_module_can_be_switched_off():

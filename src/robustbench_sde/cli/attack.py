@@ -120,6 +120,7 @@ def attack_command(
     from robustbench_sde.results.images import check_image_format
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import attack_cells
+    from robustbench_sde.suite.module_source import about_modules
     from robustbench_sde.suite.run import run_cells
 
     shared = {
@@ -141,9 +142,10 @@ def attack_command(
         sigma=sigma, noise=noise, precision=precision, compute=compute,
     )  # fmt: skip
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
+    about = about_modules(sources)
     folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars, save_images=kind)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars, save_images=kind, about=about)
     accuracy_against_eps(run.summary, folder)
     accuracy_against_distance(run.summary, folder, folder)
     if json:

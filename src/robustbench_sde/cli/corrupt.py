@@ -75,6 +75,7 @@ def corrupt_command(
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Source, corruption_cells
     from robustbench_sde.suite.corruption import check_names, write_corruptions
+    from robustbench_sde.suite.module_source import about_modules
     from robustbench_sde.suite.run import run_cells
 
     severities = o.parse_severities(severity)
@@ -104,7 +105,7 @@ def corrupt_command(
         out or Path("reports") / f"corrupt-{run_name(data.name, [c.key(data) for c in cells])}"
     )
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars, about=about_modules(sources))
     table = write_corruptions(run, cells, data, base)
     corruption_figure(table, folder)
     if json:

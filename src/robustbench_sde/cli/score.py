@@ -78,6 +78,7 @@ def score_command(
     from robustbench_sde.results.images import PerturbedImages
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.cells import Cell
+    from robustbench_sde.suite.module_source import about_modules
     from robustbench_sde.suite.run import run_cells
 
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
@@ -98,7 +99,7 @@ def score_command(
     cells = [Cell(source, made, settings) for source in sources for made in (Clean(), *given)]
     folder = RunFolder(out or Path("reports") / f"score-{run_name(data.name, [c.key(data) for c in cells])}")
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars)
+        run = run_cells(cells, data, folder, compute=compute, bars=bars, about=about_modules(sources))
     if json:
         print_json(run.summary)
     else:

@@ -1,7 +1,10 @@
 """Cells of a user's own module."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
@@ -59,6 +62,17 @@ class ModuleSource(Source):
             notes=notes,
         )
 
+    def describe(self) -> dict[str, Any]:
+        """For a manifest."""
+        return {
+            "model": Path(self.factory.text).name,
+            "weights": None if self.factory.weights is None else self.factory.weights.name,
+            "normalize": str(self.interface.normalisation),
+            "noise": self.interface.noise,
+            "draws_per_pass": self.interface.draws_per_pass if self.interface.noise == "opaque" else None,
+            "notes": list(self.notes),
+        }
+
     def load(self, compute: Compute) -> ModuleClassifier:
         """The module, ready to be evaluated. Raises BenchError if it is no longer the same."""
         module, digest = self.factory.make()
@@ -70,6 +84,12 @@ class ModuleSource(Source):
         interface = replace(self.interface, precision=check_precision(self.precision))
         model = interface.around(module.to(compute.device).requires_grad_(False))
         return model if self.noise or not isinstance(model, Keyed) else model.with_noise(enabled=False)
+
+
+def about_modules(sources: Sequence[Source]) -> dict[str, Any]:
+    """What a manifest says about modules among the sources, by name; nothing where there are none."""
+    modules = {source.path.stem: source.describe() for source in sources if isinstance(source, ModuleSource)}
+    return {"modules": modules} if modules else {}
 
 
 def _sha256(digest: str, interface: Interface) -> str:
