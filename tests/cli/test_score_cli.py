@@ -40,7 +40,7 @@ def test_saved_images_are_scored_as_the_attack_was(place, kind):
     code, out, err = run(place, "score", path, "--checkpoint", "tiny", *FEW)
     assert code == 0, err
     clean, given = json.loads(out)
-    assert (clean["perturbation"], given["perturbation"]) == ("clean", path.stem)
+    assert (clean["perturbation"], given["perturbation"]) == ("clean", "pgd on tiny")
     same = ["norm", "eps", "images", "accuracy", "accuracy_low", "single_draw_accuracy", "undecided", "brier"]
     assert [given[name] for name in same] == [attacked[name] for name in same]
     path.unlink()  # a cell whose images are not there counts as not stored

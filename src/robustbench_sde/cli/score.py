@@ -89,9 +89,7 @@ def score_command(
     data, *others = (images_of(found, whole) for found in files.values())
     if any(other.ids.tolist() != data.ids.tolist() for other in others):
         raise BenchError("the files are of different images: score them one by one")
-    given = [
-        Given.read(found, data, title=path.stem, norm=norm, eps=claimed) for path, found in files.items()
-    ]
+    given = [Given.read(found, data, name=path.stem, norm=norm, eps=claimed) for path, found in files.items()]
     sources = o.find_sources(
         checkpoint, model, weights, normalize, data,
         sigma=sigma, noise=noise, precision=precision, compute=compute,

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -70,21 +71,24 @@ class Given(Perturbation):
         found: PerturbedImages,
         data: ImageDataset,
         *,
-        title: str,
+        name: str,
         norm: str | None = None,
         eps: float | None = None,
     ) -> "Given":
-        """Images from a file, in the ball that `norm` and `eps` say, or else the file.
+        """Images from a file called `name`, in the ball that `norm` and `eps` say, or else the file.
+
+        Tables call ours by what made them on which checkpoint, others by their file.
 
         Raises:
             BenchError: they do not match the data, or norm and eps no ball.
         """
         about = found.about
+        ours = {"perturbation", "checkpoint"} <= about.keys()
         claimed = eps if eps is not None or norm is not None else about.get("eps")
         return cls.of(
             torch.from_numpy(found.images),
             data,
-            title=title,
+            title=_readable(f"{about['perturbation']} on {about['checkpoint']}" if ours else name),
             norm=norm or str(about.get("norm", "")) or ("" if eps is None else "linf"),
             eps=None if claimed is None else float(claimed),
         )
@@ -103,6 +107,11 @@ class Given(Perturbation):
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         where = (batch.ids[:, None] == self.ids[None]).int().argmax(1)
         return Perturbed.free(self.images[where].to(batch.images.device))
+
+
+def _readable(title: str) -> str:
+    """A title that anybody may have written, fit for a table."""
+    return re.sub(r"[^\w.:=+ -]", "_", title)[:60]
 
 
 def images_of(found: PerturbedImages, whole: ImageDataset) -> ImageDataset:
