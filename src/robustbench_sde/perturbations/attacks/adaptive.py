@@ -20,6 +20,11 @@ PILOT = 8
 _RESTART = 2**29
 
 
+def pilot_passes(ball: Ball | None) -> int:
+    """Passes that `draws_needed` takes for an image."""
+    return PILOT if ball is None else 2 * PILOT
+
+
 def draws_needed(
     model: RandomClassifier, batch: Batch, aim: Aim, ball: Ball | None, *, seed: int
 ) -> tuple[Tensor, int]:

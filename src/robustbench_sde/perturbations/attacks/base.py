@@ -13,7 +13,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged
+from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged, pilot_passes
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
@@ -44,7 +44,8 @@ class Attack(Perturbation):
     steps: int = 20
     #: fresh draws averaged in every gradient
     eot_draws: int = 8
-    #: instead, as many for each image as its gradient needs (`draws_needed`)
+    #: instead, as many for each image as its gradient needs (`draws_needed`); not where finding that out
+    #: would take more than a quarter of `passes`
     adaptive_draws: bool = False
     restarts: int = 1
     #: draws that choose among restarts
@@ -137,7 +138,8 @@ class Attack(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         model = self.crafted_on(model)
-        if not (self.adaptive_draws and self.gradients and model.stochastic):
+        too_small = self.passes is not None and self.passes < 4 * pilot_passes(self.budget)
+        if not (self.adaptive_draws and self.gradients and model.stochastic) or too_small:
             return self.capped(model)._attack(model, batch, seed=seed, rows=rows)
         aim, _ = self.aim(model, batch, seed=seed)
         needed, passes = draws_needed(model, batch, aim, self.budget, seed=seed)

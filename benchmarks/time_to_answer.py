@@ -1,0 +1,187 @@
+"""How long until an attack's number: ours against the PGDs of foolbox, torchattacks and ART with equal draws.
+
+    pip install -e '.[test,benchmarks]'
+    python -m benchmarks.time_to_answer [CHECKPOINT ...] [--dataset digits] [--images 200] [--eps 0.03 0.06]
+                                        [--steps 20] [--draws 8] [--threads 1] [--batch 32]
+
+Every attacker makes `--steps` steps of 2.5 eps / steps, from a random point (some members of `auto` do not);
+a gradient averages `--draws` draws. The peers see a random network as their users would: foolbox behind its
+ExpectationOverTransformationWrapper, EOTPGD with `eot_iter`, ART behind a module that averages the
+probabilities of so many forward passes. Weights ask for no gradient, so that nobody pays for theirs. Ours:
+`pgd` as it comes, `pgd` with as many draws as a gradient needs, and `auto`; none may take more gradient
+passes for an image than the peers do. All images are scored by us, on the same 128 draws. Seconds are CPU
+time of this process.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import foolbox as fb
+import numpy as np
+import torch
+import torchattacks
+from torch import Tensor, nn
+
+import robustbench_sde as rb
+from benchmarks.peers import CHECKPOINTS, OneDraw, percent
+from robustbench_sde.data import to_float
+from robustbench_sde.evaluation.statistics import wilson
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks import make_attack
+
+SCORE_DRAWS = 128
+
+Judge = Callable[[Tensor], str]
+Run = Callable[[OneDraw, Tensor, Tensor], Tensor]
+
+
+class MeanOfDraws(nn.Module):
+    """Log of the mean probability over so many forward passes of a module."""
+
+    def __init__(self, module: OneDraw, draws: int) -> None:
+        super().__init__()
+        self.module, self.draws = module, draws
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log probabilities (B, classes)."""
+        return torch.stack([self.module(images).softmax(-1) for _ in range(self.draws)]).mean(0).log()
+
+
+def peers(eps: float, steps: int, draws: int) -> Iterator[tuple[str, Run]]:
+    """Name and attack of each library; it takes (module, images, labels)."""
+    step = 2.5 * eps / steps
+
+    def foolbox(module: OneDraw, images: Tensor, labels: Tensor) -> Tensor:
+        model: Any = fb.PyTorchModel(module, (0, 1))
+        if draws > 1:
+            model = fb.models.ExpectationOverTransformationWrapper(model, n_steps=draws)
+        attack = fb.attacks.LinfPGD(abs_stepsize=step, steps=steps)
+        return attack.run(model, images, fb.Misclassification(labels), epsilon=eps)
+
+    def eotpgd(module: OneDraw, images: Tensor, labels: Tensor) -> Tensor:
+        attack = torchattacks.EOTPGD(module, eps=eps, alpha=step, steps=steps, eot_iter=draws)
+        return attack(images, labels)
+
+    def art(module: OneDraw, images: Tensor, labels: Tensor) -> Tensor:
+        kind = import_module("art.estimators.classification").PyTorchClassifier
+        pgd = import_module("art.attacks.evasion").ProjectedGradientDescent
+        classifier = kind(
+            MeanOfDraws(module, draws).eval(),
+            loss=nn.NLLLoss(),
+            input_shape=images.shape[1:],
+            nb_classes=module.model.classes,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
+        )
+        attack = pgd(
+            classifier,
+            norm=np.inf,
+            eps=eps,
+            eps_step=step,
+            max_iter=steps,
+            num_random_init=1,
+            batch_size=len(images),
+            verbose=False,
+        )
+        return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
+
+    yield "foolbox LinfPGD, EOT wrapper", foolbox
+    yield "torchattacks EOTPGD", eotpgd
+    yield "ART ProjectedGradientDescent", art
+
+
+def theirs(run: Run, model: RandomClassifier, data: rb.ImageDataset, batch: int) -> Tensor:
+    """Images of a peer, in batches; torch's and numpy's global generators are left as they were."""
+    state = np.random.get_state()  # noqa: NPY002 (ART draws its start from there)
+    parts = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        for images, labels in zip(to_float(data.images).split(batch), data.labels.split(batch), strict=True):
+            parts.append(run(OneDraw(model).eval(), images, labels).detach())
+    np.random.set_state(state)  # noqa: NPY002
+    return torch.cat(parts)
+
+
+def ours(
+    name: str, model: RandomClassifier, data: rb.ImageDataset, batch: int, draws: int, **parameters: Any
+) -> Tensor:
+    """Images of an attack of our registry, in passes of the peers' size."""
+    attack = make_attack(name, norm="linf", **parameters)
+    made = attack(model, to_float(data.images), data.labels, data.ids, rows=batch * draws)
+    return made.images
+
+
+def attackers(
+    model: RandomClassifier, data: rb.ImageDataset, eps: float, steps: int, draws: int, batch: int
+) -> Iterator[tuple[str, bool, Callable[[], Tensor]]]:
+    """Name of each, whether it is ours, and how to make its images."""
+    draws = draws if model.stochastic else 1
+    fixed: dict[str, Any] = {"eps": eps, "eot_draws": draws, "passes": steps * draws}
+    made = {"pgd": ("pgd", fixed | {"steps": steps})}
+    if model.stochastic:
+        made["pgd, draws auto"] = ("pgd", fixed | {"steps": steps, "eot_draws": "auto"})
+    made["auto"] = ("auto", fixed | {"queries_per_step": 2})
+    for label, (name, parameters) in made.items():
+        yield label, True, partial(ours, name, model, data, batch, draws, **parameters)
+    for label, run in peers(eps, steps, draws):
+        yield label, False, partial(theirs, run, model, data, batch)
+
+
+HEADER = """
+| checkpoint | eps | attacker | accuracy left (95 %) | CPU seconds | of the fastest peer's |
+|---|---|---|---|---|---|"""
+
+
+def table_rows(job: Sequence[tuple[str, bool, Callable[[], Tensor]]], where: str, judge: Judge) -> list[str]:
+    """Markdown rows of one checkpoint and budget."""
+    measured = []
+    for name, own, make in job:
+        started = time.process_time()
+        images = make()
+        seconds = time.process_time() - started
+        measured.append((name, own, judge(images), seconds))
+    fastest = min(seconds for _, own, _, seconds in measured if not own)
+    return [
+        f"| {where} | {name} | {left} | {seconds:.1f} | {seconds / fastest:.2f} |"
+        for name, _, left, seconds in measured
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "checkpoints", nargs="*", type=Path, default=[CHECKPOINTS / "digits-multiplicative.safetensors"]
+    )
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--eps", type=float, nargs="+", default=[0.03, 0.06])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32, help="images in a pass")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    data = rb.load_dataset(options.dataset, images=options.images)
+    print(f"{data.name}, {len(data)} images, linf, {options.steps} steps, {options.draws} draws a gradient")
+    print(HEADER, flush=True)
+    for checkpoint in options.checkpoints:
+        model = rb.load_checkpoint(checkpoint)
+
+        def judge(images: Tensor, model: RandomClassifier = model) -> str:
+            records = rb.score(model, data, images, score_draws=SCORE_DRAWS).records
+            return percent(wilson(float(records["correct"].mean()), len(records)))
+
+        for eps in options.eps:
+            job = list(attackers(model, data, eps, options.steps, options.draws, options.batch))
+            print("\n".join(table_rows(job, f"{model.name} | {eps:.4g}", judge)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
