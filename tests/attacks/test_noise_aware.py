@@ -178,6 +178,19 @@ def test_settled_images_leave_the_batch_and_cost_less():
     assert run(auto, model, data).backward_passes.tolist() == [4] * len(data)
 
 
+@pytest.mark.parametrize(
+    ("passes", "depth", "steps"),
+    [(None, 4, 50), (6 * 50, 4, 50), (60, 4, 10), (59, 3, 19), (25, 2, 12), (7, 1, 7)],
+)
+def test_a_small_budget_goes_to_the_first_members_of_auto(passes, depth, steps):
+    """Ten steps for each that runs, or else fewer run; pgd, apgd-ce, fmn and three targets take six."""
+    model = make_model("none")
+    auto = make_attack("auto", eps=0.1, passes=passes).capped(model)
+    assert (auto.depth, auto.steps) == (depth, steps)
+    assert [member.name for member in auto.members(model)][-1] == "square"
+    assert len(auto.members(model)) == depth + 1
+
+
 def test_fixed_path_scores_the_path_that_it_attacked(sde, digits):
     """The diagnostic row has one draw of the audit stream, for attack and score alike, and shows it."""
     data = first(digits, 20)

@@ -40,7 +40,7 @@ def test_the_table_has_a_row_for_every_attacker(tmp_path, capsys):
     out = tmp_path / "table.md"
     checkpoint = str(CHECKPOINTS / "digits-ode.safetensors")
     main(
-        ["--checkpoints", checkpoint, "--images", "4", "--eps", "0.03", "--gradients", "5", "--out", str(out)]
+        ["--checkpoints", checkpoint, "--images", "4", "--eps", "0.03", "--gradients", "6", "--out", str(out)]
     )
     lines = out.read_text().splitlines()
     assert lines == capsys.readouterr().out.splitlines()

@@ -15,7 +15,7 @@ from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
-from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.results.audits import Verdict
@@ -121,7 +121,8 @@ class Lab:
         return self._scored[perturbation, source, judge]
 
     def _images(self, perturbation: Perturbation, source: RandomClassifier) -> Tensor:
-        if isinstance(perturbation, Attack) and perturbation.gradients and not self.connected:
+        attack = perturbation.attack if isinstance(perturbation, Control) else perturbation
+        if isinstance(attack, Attack) and attack.gradients and not self.connected:
             raise NotApplicableError("no gradient reaches the images")
         if (perturbation, source) not in self._made:
             score = self.settings.score

@@ -1,8 +1,8 @@
 """The ensemble whose number a single attack should not get below."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from torch import Tensor
 
@@ -14,20 +14,26 @@ from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 
+#: A gradient attack that a budget gives fewer steps than these does not run.
+_FEWEST_STEPS = 10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Auto(Attack):
-    """pgd, apgd-ce, apgd-targeted, fmn and square one after the other; each image keeps its worst point.
+    """pgd, apgd-ce, fmn, apgd-targeted and square one after the other; each image keeps its worst point.
 
     After Croce & Hein (ICML 2020). The worst point is chosen on the `select` stream, and an image leaves
     once its margin there is below zero by `z` standard errors: never because of one draw. pgd comes first,
-    from the image itself: it takes few steps for what falls easily.
+    from the image itself: it takes few steps for what falls easily. A budget of passes that is too small to
+    give each ten steps goes to the first of them.
     """
 
     name = "auto"
 
     #: steps of each of the gradient attacks
     steps: int = 50
+    #: how many of the attacks with gradients run: the first of pgd, apgd-ce, fmn, apgd-targeted
+    depth: int = 4
     #: wrong classes that apgd-targeted goes for
     targets: int = 3
     #: queries of square for each step of the others
@@ -37,9 +43,20 @@ class Auto(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("queries_per_step", "targets"):
+        for name in ("queries_per_step", "targets", "depth"):
             if getattr(self, name) < 1:
                 raise BenchError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def capped(self, model: RandomClassifier) -> Self:
+        shallow = self
+        while (
+            self.passes is not None
+            and shallow.depth > 1
+            and self.passes
+            < _FEWEST_STEPS * self._draws(model) * self.restarts * shallow.gradients_per_step(model)
+        ):
+            shallow = replace(shallow, depth=shallow.depth - 1)
+        return super(Auto, shallow).capped(model)
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         members = self.members(model)
@@ -50,12 +67,11 @@ class Auto(Attack):
         members: list[SingleAttack] = [
             PGD(**shared, steps=self.steps, random_start=False),
             APGDCrossEntropy(**shared, steps=self.steps),
+            FastMinimumNorm(**shared, steps=self.steps),
         ]
         if model.classes >= 3:
             members.append(APGDTargeted(**shared, steps=self.steps, targets=self.targets))
-        members.append(FastMinimumNorm(**shared, steps=self.steps))
-        members.append(Square(**shared, steps=self.steps * self.queries_per_step))
-        return members
+        return [*members[: self.depth], Square(**shared, steps=self.steps * self.queries_per_step)]
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
         return margin + self.z * error < 0

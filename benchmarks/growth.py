@@ -1,0 +1,138 @@
+"""How cost grows: with images, draws and steps; what the harness adds; whether memory stays flat.
+
+    python -m benchmarks.growth [--checkpoint digits-multiplicative] [--repeats 3] [--cells 75] [--threads 1]
+
+1. CPU time of pgd with one setting doubled at a time: linear growth doubles it.
+2. Of a whole run (control, pgd, scoring, records, verification, tables) the share that is neither the attack
+   nor a forward pass of scoring.
+3. Resident memory after every tenth of many corruption cells.
+"""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+
+import robustbench_sde as rb
+from benchmarks.peers import CHECKPOINTS
+from robustbench_sde.data import to_float
+from robustbench_sde.evaluation import scoring
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.pgd import PGD
+from robustbench_sde.perturbations.corruptions import make_corruptions
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.cells import Source, attack_cells, corruption_cells
+from robustbench_sde.suite.run import run_cells
+
+BASE = {"images": 16, "draws": 4, "steps": 5}
+
+
+def attack_seconds(model: RandomClassifier, data: rb.ImageDataset, repeats: int, **setting: int) -> float:
+    """Median CPU seconds of a pgd whose images all take all steps."""
+    part = data.subset(setting["images"])
+    attack = make_attack("pgd", eps=0.03, steps=setting["steps"], eot_draws=setting["draws"], settle=False)
+    seconds = []
+    for _ in range(repeats):
+        started = time.process_time()
+        attack(model, to_float(part.images), part.labels, part.ids)
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
+
+
+def growth(model: RandomClassifier, data: rb.ImageDataset, repeats: int) -> Iterator[str]:
+    """Rows of the first table."""
+    attack_seconds(model, data, 1, **BASE)  # warm
+    for name in BASE:
+        times = [
+            attack_seconds(model, data, repeats, **BASE | {name: BASE[name] * factor}) for factor in (1, 2, 4)
+        ]
+        ratios = " | ".join(f"{after / before:.2f}" for before, after in itertools.pairwise(times))
+        yield f"| {name} | {BASE[name]} | {times[0]:.2f} s | {ratios} |"
+
+
+@contextmanager
+def timed(owner: Any, name: str, total: list[float]) -> Iterator[None]:
+    """Adds the CPU time of every call of a function to `total[0]`."""
+    inner: Callable[..., Any] = getattr(owner, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        started = time.process_time()
+        try:
+            return inner(*arguments, **options)
+        finally:
+            total[0] += time.process_time() - started
+
+    with mock.patch.object(owner, name, call):
+        yield
+
+
+def overhead(checkpoint: Path, data: rb.ImageDataset) -> tuple[float, float]:
+    """CPU seconds of a run, and those of its attacks and forward passes."""
+    source = Source.of(checkpoint, data)
+    cells = attack_cells(source, [make_attack("pgd", eps=0.03)], ScoreSettings())
+    inside = [0.0]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        timed(PGD, "run_in", inside),
+        timed(scoring, "log_probabilities", inside),
+    ):
+        started = time.process_time()
+        run_cells(cells, data, RunFolder(Path(folder) / "run"))
+        return time.process_time() - started, inside[0]
+
+
+def resident() -> float:
+    """MiB of this process in memory; Linux."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def memory(checkpoint: Path, data: rb.ImageDataset, count: int) -> list[float]:
+    """Memory after every tenth of so many corruption cells, in one process."""
+    source = Source.of(checkpoint, data)
+    perturbations = make_corruptions("benchmark", [1, 2, 3, 4, 5])[:count]
+    cells = corruption_cells(source, perturbations, ScoreSettings(2))
+    levels = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        for end in range(1, len(cells) + 1, max(1, len(cells) // 10)):
+            run_cells(cells[:end], data, run)
+            levels.append(resident())
+    return levels
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print everything."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="digits-multiplicative")
+    parser.add_argument("--images", type=int, default=64, help="of the run and of the corruption cells")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cells", type=int, default=75)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    path = CHECKPOINTS / f"{options.checkpoint}.safetensors"
+    model, data = rb.load_checkpoint(path), rb.load_dataset("digits", images=max(64, options.images))
+    print("| doubled | from | time | 2 x | 4 x |\n|---|---|---|---|---|", flush=True)
+    for row in growth(model, data, options.repeats):
+        print(row, flush=True)
+    whole, inside = overhead(path, data.subset(options.images))
+    print(f"\nharness: {whole - inside:.2f} of {whole:.2f} s, {1 - inside / whole:.1%}", flush=True)
+    levels = memory(path, data.subset(options.images), options.cells)
+    print(
+        f"memory over {options.cells} corruption cells, MiB: {' '.join(f'{level:.0f}' for level in levels)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
