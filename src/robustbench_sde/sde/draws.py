@@ -91,7 +91,7 @@ class KeyedRandom:
         draw: int,
     ) -> Tensor:
         size = math.prod(shape)
-        rows = [(draw, int(image)) for image in image_ids]
+        rows = [(draw, image) for image in _listed(image_ids)]
         words = philox.words(self._key, rows, -(-size // philox.WORDS_PER_BLOCK))
         return convert(philox.signed(words))[:, :size].reshape(len(rows), *shape)
 
@@ -118,13 +118,13 @@ class BrownianPaths:
         backend: NoiseBackend = "host",
     ) -> None:
         self._key = philox.key(draws.seed, draws.stream, "path")
-        images = [int(image) for image in image_ids]
+        images = _listed(image_ids)
         self._rows = [(draw, image) for draw in draws.indices for image in images]
         self._counters = torch.tensor(self._rows, device=device) if backend == "device" else None
         self._shape = (len(draws), len(images), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
-        self._steps, self._site, self._law, self._device = steps, site, law, device
+        self._steps, self._site, self._law, self._device = steps, site, law, torch.device(device)
 
     def __iter__(self) -> Iterator[Tensor]:
         """One (draws, images, *shape) float32 tensor per step."""
@@ -140,21 +140,26 @@ class BrownianPaths:
         chunks = [steps[start : start + size] for start in range(0, len(steps), size)]
         if len(chunks) < 2 or self._counters is not None:
             for chunk in chunks:
-                yield from self._numbers(chunk)
+                yield from self._by_step(self._numbers(chunk))
             return
         with ThreadPoolExecutor(1) as ahead:
             following = ahead.submit(self._numbers, chunks[0])
             for chunk in chunks[1:]:
                 numbers, following = following.result(), ahead.submit(self._numbers, chunk)
-                yield from numbers
-            yield from following.result()
+                yield from self._by_step(numbers)
+            yield from self._by_step(following.result())
 
-    def _numbers(self, steps: range) -> list[Tensor]:
-        """Those of some steps, made in one piece."""
+    def _numbers(self, steps: range) -> Tensor:
+        """Those of some steps, made in one piece: (rows, steps, numbers of a step)."""
         words = self._words(len(steps) * self._blocks, steps.start * self._blocks)
-        numbers = self._law(words.view(len(self._rows), len(steps), -1))
-        numbers = numbers[..., : self._size].to(self._device, non_blocking=True)
-        return [step.reshape(self._shape) for step in numbers.unbind(1)]
+        numbers = self._law(words.view(len(self._rows), len(steps), -1))[..., : self._size]
+        # a copy from pinned memory does not hold up the host; from any other it does
+        return numbers.pin_memory() if self._device.type == "cuda" and numbers.is_cpu else numbers
+
+    def _by_step(self, numbers: Tensor) -> Iterator[Tensor]:
+        # moved by the thread that computes: its stream is the one that must wait
+        for step in numbers.to(self._device, non_blocking=True).unbind(1):
+            yield step.reshape(self._shape)
 
     def _words(self, blocks: int, first_block: int) -> Tensor:
         if self._counters is not None:
@@ -164,6 +169,10 @@ class BrownianPaths:
             )
         raw = philox.words(self._key, self._rows, blocks, first_block=first_block, site=self._site)
         return philox.signed(raw)
+
+
+def _listed(image_ids: Sequence[int] | Tensor) -> Sequence[int]:
+    return image_ids.tolist() if isinstance(image_ids, Tensor) else image_ids
 
 
 def term_site(flow: int, term: int) -> int:

@@ -47,7 +47,8 @@ class PGD(Targetable):
             look, gradient = part.gradient(x, step)
             settled = self._settled(part, x, look, step)
             best.update(x, look.margin.masked_fill(settled, -math.inf), active)
-            active, x, gradient = active[~settled], x[~settled], gradient[~settled]
+            stay = (~settled).nonzero()[:, 0]  # the one number of a step that the host waits for
+            active, x, gradient = active[stay], x[stay], gradient[stay]
             if not len(active):
                 return best.images
             x = ball.project(images[active], x + step_size * ball.norm.steepest(gradient))
