@@ -7,7 +7,11 @@ import pytest
 from builders import save_digits_model
 
 from robustbench_sde.cli.app import main
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
 from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.suite.cells import Source
+from robustbench_sde.suite.stability import stability_key
 
 SMALL = ("--images", 5, "--paths", 2, "--steps", 2, "--eot-draws", 2, "--score-draws", 2, "--quiet")
 
@@ -78,6 +82,20 @@ def test_json_is_what_the_files_hold(sde_bench, place):
         assert report["perturbations"][1]["eps"] == 0.5
         found.append(report["condition"]["agreement"])
     assert found == ["silent", "contradicts"]
+
+
+def test_a_report_is_known_by_all_that_decides_it(place, digits):
+    """Paths, seed, noise and perturbations make it another one; batch sizes do not."""
+    path = place / "checkpoints" / "scalar.safetensors"
+    data = digits.subset(5)
+
+    def key(paths=2, eps=0.03, sigma=None, **score):
+        settings = StabilitySettings(paths, ScoreSettings(**score))
+        return stability_key(Source.of(path, data, sigma=sigma), data, followed(eps=eps), settings)
+
+    others = {key(paths=3), key(eps=0.02), key(sigma=0.1), key(seed=1), key(draws=8)}
+    assert len(others | {key()}) == 6
+    assert key(rows=7) == key()
 
 
 def test_a_damaged_report_is_named(sde_bench, place):
