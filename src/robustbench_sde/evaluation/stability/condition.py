@@ -74,6 +74,8 @@ def _obstacle(terms: dict[str, NoiseSpec], entries: int) -> str:
     for kind in ("jump", "dropout"):
         if kind in terms:
             return _OTHER_NOISE[kind]
+    if others := terms.keys() - {"additive", "multiplicative"}:
+        return f"the theorem is about noise proportional to h, and {min(others)} noise is not"
     if "multiplicative" not in terms:
         return _OTHER_NOISE["additive"]
     return "" if entries == 1 else _OTHER_SHAPE.get(terms["multiplicative"].shape, "")
