@@ -10,7 +10,7 @@ import pytest
 from builders import save_digits_model
 
 from robustbench_sde.cli.app import main
-from robustbench_sde.reporting.studies import VIEWS
+from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite import suite as suites
 
@@ -75,7 +75,7 @@ def test_every_study_writes_a_table_and_a_figure_and_is_resumed(sde_bench, place
     assert f"{len(folder.read_summary())} stored" in sde_bench("study", name, "--images", 6, "--dry-run")[1]
     if name in VIEWS:
         table = pd.read_csv(folder.path / "study.csv")
-        assert not table[list(VIEWS[name].measures)].isna().all().any()
+        assert not table[[measure.name for measure in VIEWS[name].measures]].isna().all().any()
         assert set(table["checkpoint"]) == {"tiny-none", "tiny-multiplicative"}
 
 
@@ -108,6 +108,17 @@ def test_grid_compares_with_the_most_steps(sde_bench, place):
         one, finest = (folder.read_records(rows[steps]["cell"])["label_probability"] for steps in (1, 12))
         assert rows[1]["change"] == pytest.approx((one - finest).abs().mean())
         assert np.isnan(rows[12]["change"])
+
+
+def test_sigma_says_what_a_checkpoint_was_trained_with(sde_bench, place):
+    """Beside the noise at test time."""
+    table, _ = study(sde_bench, place, "sigma")
+    found = set(zip(table["line"], table["sigma"], strict=True))
+    assert found == {
+        ("tiny-multiplicative, trained with 0.8", 0.0),
+        ("tiny-multiplicative, trained with 0.8", 0.8),
+        ("tiny-none, trained with 0", 0.0),
+    }
 
 
 def test_solver_pairs_every_attack_with_every_solver_that_takes_the_noise(sde_bench, place):

@@ -63,6 +63,7 @@ def study_command(
         )
         return
     from robustbench_sde.data import load_dataset
+    from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
@@ -104,7 +105,8 @@ def study_command(
         corruptions = write_corruptions(run, cells, loaded)
         corruption_figure(corruptions, folder)
     else:
-        table, _ = write_study(name, run.summary, folder)
+        train_sigma = {path.stem: read_header(path).model.sigma for path in paths}
+        table, _ = write_study(name, run.summary, train_sigma, folder)
     if json:
         print_json(run.summary)
     elif name == "corruption":

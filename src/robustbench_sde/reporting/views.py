@@ -1,0 +1,203 @@
+"""The studies of Liu et al. (CVPR 2020): each is a shipped suite, and a view of its summary.
+
+What a study runs stands in ``suites/study/<name>.yaml``; docs/studies.md says which claim it tests.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustbench_sde.reporting.terminal import interval, perturbation_text
+from robustbench_sde.results.run_folder import RunFolder
+
+Row = Mapping[Hashable, Any]
+_Numbers = npt.NDArray[np.float64]
+
+#: the attack that the paper's own is compared with
+_HONEST = "apgd-ce"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of the summary as a study shows it."""
+
+    #: its column
+    name: str
+    #: on an axis
+    label: str
+    #: at the head of a column
+    heading: str
+    #: its 95 % interval is in the columns `<ends>_low` and `<ends>_high`, as shares; empty: it is no share
+    ends: str
+
+    def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
+        """Value and ends of the interval as an axis shows them; the value thrice where there is none."""
+        if not self.ends:
+            return [rows[self.name]] * 3
+        return [100 * rows[name] for name in (self.name, f"{self.ends}_low", f"{self.ends}_high")]
+
+    def text(self, row: Row) -> str:
+        """The same in a table; empty where there is no number."""
+        if not self.ends:
+            return f"{row[self.name]:.3f}"
+        return interval(row[self.name], row[f"{self.ends}_low"], row[f"{self.ends}_high"])
+
+
+ACCURACY = Measure("accuracy", "accuracy, %", "accuracy (95 %)", "accuracy")
+SINGLE_DRAW = Measure("single_draw_accuracy", "accuracy of one draw, %", "single draw (95 %)", "single_draw")
+CALIBRATION = Measure("ece", "expected calibration error", "ECE", "")
+CHANGE = Measure("change", "change of the label's probability, %", "change of p (95 %)", "change")
+OVERSTATED = Measure("overstated", "more than honest accuracy, %", "overstated (95 %)", "overstated")
+
+
+@dataclass(frozen=True)
+class View:
+    """How the summary of a study is shown."""
+
+    #: a panel of the figure and a section of the table
+    panel: Callable[[Row], str]
+    #: a line in it
+    line: Callable[[Row], str]
+    #: a row's place along its line, which `heading` names
+    across: Callable[[Row], float | str]
+    heading: str
+    kind: Literal["lines", "points", "heat map"] = "lines"
+    measures: tuple[Measure, ...] = (ACCURACY,)
+    #: whether the axis is logarithmic
+    log: bool = False
+    #: what tables call panels and lines
+    panel_name: str = "perturbation"
+    line_name: str = "checkpoint"
+    #: adds measures that need the records
+    derive: Callable[[pd.DataFrame, RunFolder], pd.DataFrame] = lambda summary, folder: summary
+
+
+def _checkpoint(row: Row) -> str:
+    return str(row["checkpoint"])
+
+
+def _perturbation(row: Row) -> str:
+    return perturbation_text(dict(row))
+
+
+def _attack_alone(row: Row) -> str:
+    return f"{row['perturbation']} {row['norm']}"
+
+
+def _attack_solver(row: Row) -> str:
+    name = str(row["perturbation"])
+    return "clean" if name == "clean" else f"attack on {name.partition(':')[2]}"
+
+
+def _solver(row: Row) -> str:
+    return str(row["solver"])
+
+
+def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
+    """By how much the paper's attack and scoring say more than honest ones; clean rows are budget 0."""
+    clean, attacked = (summary[(summary["perturbation"] == "clean") == which] for which in (True, False))
+    kinds = dict.fromkeys(zip(attacked["perturbation"], attacked["norm"], strict=True))
+    starts = [clean.assign(perturbation=str(kind), norm=str(norm), eps=0.0) for kind, norm in kinds]
+    summary = pd.concat([*starts, attacked], ignore_index=True)
+    honest = {
+        (row["checkpoint"], row["eps"], row["seed"]): row["cell"]
+        for row in summary[summary["perturbation"] == _HONEST].to_dict("records")
+    }
+
+    def difference(row: Row) -> _Numbers | None:
+        partner = honest.get((row["checkpoint"], row["eps"], row["seed"]))
+        if row["perturbation"] != "liu2020" or partner is None:
+            return None
+        own, other = folder.read_records(row["cell"]), folder.read_records(partner)
+        return (own["share_correct"] - other["correct"]).to_numpy(dtype=np.float64)
+
+    return _with_mean(summary, "overstated", difference)
+
+
+def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
+    """Beside every number of steps: how far the label's probability is from that of the most steps."""
+    finest = summary.loc[summary.groupby("checkpoint")["solver_steps"].idxmax()]
+    reference = dict(zip(finest["checkpoint"], finest["cell"], strict=True))
+
+    def difference(row: Row) -> _Numbers | None:
+        if reference[row["checkpoint"]] == row["cell"]:
+            return None
+        own, other = (folder.read_records(cell) for cell in (row["cell"], reference[row["checkpoint"]]))
+        return (own["label_probability"] - other["label_probability"]).abs().to_numpy(dtype=np.float64)
+
+    return _with_mean(summary, "change", difference)
+
+
+def _with_mean(
+    summary: pd.DataFrame, name: str, difference: Callable[[Row], _Numbers | None]
+) -> pd.DataFrame:
+    """A measure that is a mean over paired images, with its normal 95 % interval; NaN where there is none."""
+    found = []
+    for row in summary.to_dict("records"):
+        values = difference(row)
+        if values is None:
+            found.append((np.nan, np.nan, np.nan))
+            continue
+        half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+        mean, least = values.mean(), 0.0 if (values >= 0).all() else -1.0
+        found.append((mean, max(least, mean - half), min(1.0, mean + half)))
+    columns = np.array(found, dtype=np.float64).reshape(-1, 3).T
+    return summary.assign(**dict(zip((name, f"{name}_low", f"{name}_high"), columns, strict=True)))
+
+
+#: The studies that are suites, with what is shown of them; `corruption` has tables and a figure of its own.
+VIEWS: Mapping[str, View] = {
+    "clean": View(
+        panel=lambda row: "clean",
+        line=_checkpoint,
+        across=lambda row: "off" if row["noise"] == "none" else "as trained",
+        heading="noise at test time",
+        kind="points",
+        measures=(ACCURACY, SINGLE_DRAW),
+    ),
+    "budget": View(
+        panel=_attack_alone,
+        line=_checkpoint,
+        across=lambda row: float(row["eps"]),
+        heading="eps",
+        measures=(ACCURACY, SINGLE_DRAW, OVERSTATED),
+        derive=_overstated,
+    ),
+    "draws": View(
+        panel=_perturbation,
+        line=_checkpoint,
+        across=lambda row: int(row["score_draws"]),
+        heading="score draws",
+        measures=(ACCURACY, CALIBRATION),
+        log=True,
+    ),
+    "grid": View(
+        panel=lambda row: "clean",
+        line=_checkpoint,
+        across=lambda row: int(row["solver_steps"]),
+        heading="steps of the solver",
+        measures=(ACCURACY, CHANGE),
+        log=True,
+        derive=_change,
+    ),
+    "sigma": View(
+        panel=_perturbation,
+        line=lambda row: f"{row['checkpoint']}, trained with {row['train_sigma']:g}",
+        across=lambda row: "as trained" if np.isnan(row["sigma"]) else float(row["sigma"]),
+        heading="sigma at test time",
+        kind="heat map",
+    ),
+    "solver": View(
+        panel=_checkpoint,
+        line=_attack_solver,
+        across=_solver,
+        heading="scored on",
+        kind="heat map",
+        panel_name="checkpoint",
+        line_name="attack",
+    ),
+}

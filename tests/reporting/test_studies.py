@@ -1,0 +1,51 @@
+"""Views of studies that have little to show."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from robustbench_sde.reporting.studies import study_table, write_study
+from robustbench_sde.reporting.views import VIEWS
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.schema import SUMMARY, table
+
+
+def summary(*rows):
+    """A summary of these rows; columns that are not given are 0 or empty."""
+    blank = {column.name: "" if column.dtype == "str" else 0 for column in SUMMARY}
+    return table([blank | row for row in rows], SUMMARY)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_study_of_which_every_cell_has_failed_has_an_empty_table(tmp_path, name):
+    """And no figure."""
+    rows = summary({"checkpoint": "net", "perturbation": "clean", "status": "failed: no memory"})
+    found, drawn = write_study(name, rows, {"net": 0.5}, RunFolder(tmp_path))
+    assert found.empty
+    assert drawn == []
+    assert study_table(found, "title").row_count == 0
+
+
+def test_noise_of_several_scales_has_a_place_of_its_own(tmp_path):
+    """Beside those that are numbers."""
+    sigmas = (math.nan, 0.0, 0.5)
+    known = {"checkpoint": "net", "perturbation": "clean", "severity": math.nan, "status": "ok"}
+    rows = summary(*({**known, "sigma": sigma} for sigma in sigmas))
+    found, drawn = write_study("sigma", rows, {"net": math.nan}, RunFolder(tmp_path))
+    assert found["sigma at test time"].tolist() == ["as trained", "0", "0.5"]
+    assert (tmp_path / "figures" / f"{drawn[0].name}.svg").exists()
+
+
+def test_the_table_says_a_name_once(tmp_path):
+    """Lines of one checkpoint follow each other, along their axis."""
+    known = {"perturbation": "clean", "severity": math.nan, "status": "ok"}
+    rows = summary(
+        *(known | {"checkpoint": name, "score_draws": draws} for draws in (4, 1) for name in ("b", "a"))
+    )
+    found, _ = write_study("draws", rows, {}, RunFolder(tmp_path))
+    assert found[["checkpoint", "score draws"]].to_numpy().tolist() == [
+        ["b", "1"], ["b", "4"], ["a", "1"], ["a", "4"],
+    ]  # fmt: skip
+    assert isinstance(pd.read_csv(tmp_path / "study.csv"), pd.DataFrame)
+    assert list(study_table(found, "title").columns[1].cells) == ["b", "", "a", ""]
