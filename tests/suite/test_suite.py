@@ -7,10 +7,11 @@ from builders import make_data, save_digits_model
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.suite.estimate import estimate_seconds, passes
+from robustbench_sde.suite.estimate import Passes, perturbing, seconds_by_cell, seconds_with
 from robustbench_sde.suite.plan import Plan, duration
 from robustbench_sde.suite.suite import Suite, shipped_suites
 
@@ -266,9 +267,17 @@ def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits
     )
     pgd = [cell for cell in cells if cell.perturbation.describe()["perturbation"] == "pgd"]
     models = [cell.source.load(Compute()) for cell in pgd]
-    assert [passes(cell, model) for cell, model in zip(pgd, models, strict=True)] == [10 * 8 * 2.5, 10 * 2.5]
-    assert passes(cells[0], models[0]) == 0
-    assert estimate_seconds([], digits, "cpu") == 0
+    found = [perturbing(cell.perturbation, model) for cell, model in zip(pgd, models, strict=True)]
+    assert found == [Passes(0, 10 * 8), Passes(0, 10)]
+    assert perturbing(make_attack("noise", eps=0.1, restarts=3), models[0]) == Passes(3 * 32)
+    square = make_attack("square", eps=0.1, steps=50, eot_draws=4)
+    assert perturbing(square, models[0]) == Passes(50 * 4)
+    assert seconds_by_cell([], digits, Compute()) == {}
+    work = dict.fromkeys(cells, 100.0)  # two groups of each checkpoint: clean and control, pgd
+    alone, two, many = (seconds_with(workers, work, 10, 256) for workers in (1, 2, 99))
+    assert 600 < alone < 620
+    assert 300 < two < 320
+    assert 200 < many < 220  # a group is not cut further: it has less than one batch
     plan = Plan.of(cells, digits.subset(10), RunFolder(tmp_path / "run"), compute=Compute(), cache=True)
     assert str(plan).startswith("6 cells: 6 to run, about ")
     assert not (tmp_path / "run").exists()

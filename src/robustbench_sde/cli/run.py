@@ -65,11 +65,8 @@ def run_command(
         int, typer.Option(help="Cores, and threads, of a task.", rich_help_panel=_RAY)
     ] = 1,
     shard_images: Annotated[
-        int | None,
-        typer.Option(
-            help="Images in a task, rounded up to whole batches; default: 256.", rich_help_panel=_RAY
-        ),
-    ] = None,
+        int, typer.Option(help="Images in a task, rounded up to whole batches.", rich_help_panel=_RAY)
+    ] = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -119,7 +116,11 @@ def run_command(
         if json:
             print_json(pd.DataFrame(plan.rows()))
         else:
-            print("\n".join([*plan.lines(), str(plan)]))
+            print(
+                "\n".join(
+                    [*plan.lines(), str(plan), *([plan.with_workers(shard_images)] if plan.seconds else [])]
+                )
+            )
         return
     if not quiet:
         typer.echo(str(plan), err=True)
@@ -153,7 +154,7 @@ def make_engine(
     device: str,
     gpus_per_task: float | None,
     cpus_per_task: int,
-    shard_images: int | None,
+    shard_images: int,
 ) -> "Engine":
     """The engine that does the work of a run.
 
@@ -167,14 +168,14 @@ def make_engine(
     if name != "ray":
         raise unknown_name("engine", name, ("local", "ray"))
 
-    from robustbench_sde.suite.ray_engine import SHARD_IMAGES, RayEngine
+    from robustbench_sde.suite.ray_engine import RayEngine
 
     return RayEngine(
         address,
         device=device,
         cpus_per_task=cpus_per_task,
         gpus_per_task=gpus_per_task,
-        shard_images=SHARD_IMAGES if shard_images is None else shard_images,
+        shard_images=shard_images,
     )
 
 

@@ -1,58 +1,127 @@
-"""How long cells will take: the passes that they ask for, times one timed pass of each checkpoint."""
+"""How long cells will take: images x passes x the time of a pass, which is measured.
 
+The passes of a cell are draws x steps x restarts of its attack and the draws of its scoring. One forward pass
+and one gradient of every checkpoint are timed, and every corruption on a few images. Images that an attack is
+done with early are not foreseen: where there are many, it takes less.
+"""
+
+import heapq
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
+from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.suite.shards import groups, pieces
 
-#: What a gradient with respect to the image costs, in forward passes.
-_GRADIENT = 2.5
+#: Seconds that a shard takes beside its work, and a worker to start (benchmarks/ray_efficiency.py).
+SHARD_SECONDS, START_SECONDS = 0.03, 8.0
+#: Images that a corruption is timed on.
+_TIMED = 4
 
 
-def estimate_seconds(cells: Iterable[Cell], data: ImageDataset, compute: Compute) -> float:
-    """An estimate, on the low side: attacks may look at more than their steps, corruptions count as free."""
+@dataclass(frozen=True)
+class Passes:
+    """Passes of one draw that an image takes."""
+
+    forward: float = 0.0
+    #: forward and backward
+    gradient: float = 0.0
+
+
+def seconds_by_cell(cells: Iterable[Cell], data: ImageDataset, compute: Compute) -> dict[Cell, float]:
+    """Estimated seconds of each cell for one worker; images are made in the first of several scorings."""
     by_source: dict[Source, list[Cell]] = {}
     for cell in cells:
         by_source.setdefault(cell.source, []).append(cell)
-    total = 0.0
+    corruptions: dict[Perturbation, float] = {}
+    found: dict[Cell, float] = {}
     for source, own in by_source.items():
         model = source.load(compute)
-        images = {(cell.perturbation, cell.settings.seed): passes(cell, model) for cell in own}
-        scoring = sum(cell.settings.most_draws if model.stochastic else 1 for cell in own)
-        rows = own[0].settings.rows
-        total += (sum(images.values()) + scoring) * len(data) * _seconds_a_pass(model, data, rows)
-    return total
+        forward, gradient = _seconds_a_pass(model, data, own[0].settings.rows)
+        made: set[tuple[Perturbation, int]] = set()
+        for cell in own:
+            seconds = forward * (cell.settings.most_draws if model.stochastic else 1)
+            images = cell.perturbation, cell.settings.seed
+            if images not in made:
+                made.add(images)
+                if isinstance(cell.perturbation, Attack | Control):
+                    passes = perturbing(cell.perturbation, model)
+                    seconds += forward * passes.forward + gradient * passes.gradient
+                elif not isinstance(cell.perturbation, Clean):
+                    if cell.perturbation not in corruptions:
+                        corruptions[cell.perturbation] = _seconds_an_image(cell.perturbation, model, data)
+                    seconds += corruptions[cell.perturbation]
+            found[cell] = seconds * len(data)
+    return found
 
 
-def passes(cell: Cell, model: RandomClassifier) -> float:
-    """Passes of one draw that the perturbation of a cell takes for an image, in forward passes."""
-    attack = cell.perturbation
+def perturbing(attack: Attack | Control, model: RandomClassifier) -> Passes:
+    """The passes of an attack for an image, at most."""
     if isinstance(attack, Control):
-        return _GRADIENT * (attack.attack.eot_draws if model.stochastic else 1)
-    if not isinstance(attack, Attack):
-        return 0.0
+        one = attack.attack
+        return Passes(gradient=(one.eot_draws if model.stochastic else 1) * min(2, one.restarts))
     capped = attack.capped(model)
-    steps = sum(
-        member.steps * (member.eot_draws if model.stochastic else 1)
-        * (_GRADIENT * member.gradients_per_step(model) if member.gradients else 1)
-        for member in capped.members(model)
-    )  # fmt: skip
-    return float(steps * capped.restarts)
+    members = capped.members(model)
+    forward = gradient = 0.0
+    for member in members:
+        each = member.steps * member.gradients_per_step(model) * (member.eot_draws if model.stochastic else 1)
+        if member.gradients:
+            gradient += each
+        else:
+            forward += each
+    turns = len(members) * capped.restarts
+    if turns > 1:  # the worst is chosen on draws of its own
+        forward += len(members) * (capped.select_draws if model.stochastic else 1)
+    return Passes(forward * capped.restarts, gradient * capped.restarts)
 
 
-def _seconds_a_pass(model: RandomClassifier, data: ImageDataset, rows: int) -> float:
-    """Wall time of one forward pass of one image and draw, in the better of two batches."""
+def seconds_with(workers: int, seconds: Mapping[Cell, float], images: int, shard_images: int) -> float:
+    """Wall time of an engine that gives each free worker the next shard."""
+    free = [START_SECONDS] * workers
+    for group in groups(list(seconds)):
+        work = sum(seconds[cell] for cell in group) / images
+        for piece in pieces(group, images, shard_images):
+            busy = len(range(images)[piece]) * work + SHARD_SECONDS
+            heapq.heapreplace(free, free[0] + busy)
+    return max(free)
+
+
+def _seconds_a_pass(model: RandomClassifier, data: ImageDataset, rows: int) -> tuple[float, float]:
+    """Wall time of a forward pass and of a gradient of one image and draw."""
     draws = Draws(0, Stream.AUDIT, range(8 if model.stochastic else 1))
     count = min(len(data), max(1, min(rows, 64) // len(draws)))
-    images = to_float(data.images[:count]).to(model.device)
+    images, ids = to_float(data.images[:count]).to(model.device), data.ids[:count]
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.logits(images, ids, draws).cpu()
+
+    def gradient() -> None:
+        x = images.clone().requires_grad_()
+        torch.autograd.grad(model.logits(x, ids, draws).sum(), x)[0].cpu()
+
+    each = count * len(draws)
+    return _fastest(forward) / each, _fastest(gradient) / each
+
+
+def _seconds_an_image(perturbation: Perturbation, model: RandomClassifier, data: ImageDataset) -> float:
+    few = data.select(data.ids[:_TIMED])
+    images = to_float(few.images)
+    return _fastest(lambda: perturbation(model, images, few.labels, few.ids), 1) / len(few)
+
+
+def _fastest(call: Callable[[], object], times: int = 2) -> float:
     seconds = []
-    for _ in range(2):
+    for _ in range(times):
         started = time.perf_counter()
-        model.logits(images, data.ids[:count], draws).cpu()
+        call()
         seconds.append(time.perf_counter() - started)
-    return min(seconds) / (count * len(draws))
+    return min(seconds)

@@ -9,7 +9,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.estimate import estimate_seconds
+from robustbench_sde.suite.estimate import seconds_by_cell, seconds_with
 from robustbench_sde.suite.stored import StoredCells
 
 
@@ -20,8 +20,9 @@ class Plan:
     cells: tuple[Cell, ...]
     stored: StoredCells
     compute: Compute
-    #: estimated for the cells that are to be run
-    seconds: float
+    #: estimated for the cells that are to be run, for one worker
+    seconds: dict[Cell, float]
+    images: int
 
     @classmethod
     def of(
@@ -34,7 +35,7 @@ class Plan:
         """
         stored = StoredCells.find(cells, data, folder, cache=cache)
         missing = [cell for cell in cells if cell not in stored.own and cell not in stored.elsewhere]
-        return cls(tuple(cells), stored, compute, estimate_seconds(missing, data, compute))
+        return cls(tuple(cells), stored, compute, seconds_by_cell(missing, data, compute), len(data))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per cell, for scripts; no number where there is none."""
@@ -49,6 +50,7 @@ class Plan:
                 "rule": cell.settings.rule,
                 "seed": cell.settings.seed,
                 "state": self._state(cell),
+                "seconds": round(self.seconds.get(cell, 0.0), 1),
             }
             for cell in self.cells
         ]
@@ -57,6 +59,11 @@ class Plan:
         """One line per cell, for people."""
         return [f"{self._state(cell):<17} {cell.label}" for cell in self.cells]
 
+    def with_workers(self, shard_images: int, counts: Sequence[int] = (1, 8, 64)) -> str:
+        """How long it takes with several workers like this machine."""
+        times = [duration(seconds_with(count, self.seconds, self.images, shard_images)) for count in counts]
+        return f"{', '.join(map(str, counts))} workers like this one (--engine ray): {', '.join(times)}"
+
     def __str__(self) -> str:
         states = [self._state(cell) for cell in self.cells]
         parts = [
@@ -64,7 +71,8 @@ class Plan:
         ]
         left = states.count("to run")
         if left:
-            parts.append(f"{left} to run, about {duration(self.seconds)} on {self.compute.device} (estimate)")
+            total = duration(sum(self.seconds.values()))
+            parts.append(f"{left} to run, about {total} on {self.compute.device} (estimate)")
         return f"{len(self.cells)} cells: {', '.join(parts)}"
 
     def _state(self, cell: Cell) -> str:

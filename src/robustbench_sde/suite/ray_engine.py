@@ -32,8 +32,6 @@ from robustbench_sde.suite.parcel import PackedImages, Parcel, Report, files_of,
 from robustbench_sde.suite.shards import Job, Shard, groups, pieces
 from robustbench_sde.suite.worker import PHASES, Phase, reason
 
-#: Images in a shard, before it is rounded up to whole batches (docs/scale.md has the measurements).
-SHARD_IMAGES = 256
 #: How often a shard is run again after its worker or node has gone.
 RETRIES = 3
 #: Shards that Ray knows of at a time: enough to show an autoscaler what there is to do.
@@ -54,7 +52,7 @@ class RayEngine:
         device: str = "auto",
         cpus_per_task: int = 1,
         gpus_per_task: float | None = None,
-        shard_images: int = SHARD_IMAGES,
+        shard_images: int = 256,
     ) -> None:
         """Nothing is started before there is something to run.
 
@@ -91,40 +89,49 @@ class RayEngine:
         bars.images.advance(0, note="waiting for Ray")
         jobs = [Job(group, pieces(group, len(data), self.shard_images)) for group in groups(cells)]
         shards = deque(Shard(job, index) for job in jobs for index in range(len(job.pieces)))
+        guest = _ray().is_initialized()
         with _connected(self.address) as ray:
             cluster = _Cluster(ray, data, compute, self)
             if self.address is None and not cluster.workers():
                 raise BenchError(f"this machine has not {cluster.task} for a task; ask for less")
             self._facts = {"ray": ray.__version__, "device": cluster.compute.device, "shards": len(shards)}
-            yield from self._drive(cluster, shards, data, bars)
+            running: dict[Any, Shard] = {}
+            try:
+                yield from self._drive(cluster, shards, running, data, bars)
+            finally:
+                if guest:  # otherwise they end with our connection
+                    cluster.cancel(running)
 
-    def _drive(self, cluster: "_Cluster", waiting: deque[Shard], data: ImageDataset, bars: Bars) -> Outcomes:
-        running: dict[Any, Shard] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < _SUBMITTED:
-                    shard = waiting.popleft()
-                    try:
-                        running[cluster.submit(shard, data, self.halved)] = shard
-                    except BenchError as error:  # a file that cannot be read
-                        yield from shard.come_to_nothing(f"failed: {error}", data)
-                for task in cluster.finished(running):
-                    shard = running.pop(task)
-                    try:
-                        report = cluster.result(task)
-                    except _LostError as error:
-                        if self._again(shard, error):
-                            waiting.appendleft(shard)
-                            continue
-                        status = f"failed: lost {shard.lost} times ({error})"
-                        yield from shard.come_to_nothing(status, data)
-                    else:
-                        self._learn(report.halved)
-                        yield from shard.come_to(report.outcomes, data)
-                    bars.images.advance(shard.images)
-                bars.images.advance(0, note=self._note(cluster))
-        finally:
-            cluster.cancel(running)
+    def _drive(
+        self,
+        cluster: "_Cluster",
+        waiting: deque[Shard],
+        running: dict[Any, Shard],
+        data: ImageDataset,
+        bars: Bars,
+    ) -> Outcomes:
+        while waiting or running:
+            while waiting and len(running) < _SUBMITTED:
+                shard = waiting.popleft()
+                try:
+                    running[cluster.submit(shard, data, self.halved)] = shard
+                except BenchError as error:  # a file that cannot be read
+                    yield from shard.come_to_nothing(f"failed: {error}", data)
+            for task in cluster.finished(running):
+                shard = running.pop(task)
+                try:
+                    report = cluster.result(task)
+                except _LostError as error:
+                    if self._again(shard, error):
+                        waiting.appendleft(shard)
+                        continue
+                    status = f"failed: lost {shard.lost} times ({error})"
+                    yield from shard.come_to_nothing(status, data)
+                else:
+                    self._learn(report.halved)
+                    yield from shard.come_to(report.outcomes, data)
+                bars.images.advance(shard.images)
+            bars.images.advance(0, note=self._note(cluster))
 
     def _again(self, shard: Shard, error: "_LostError") -> bool:
         """Count a shard that was lost; whether it is to be run again."""

@@ -112,7 +112,7 @@ class Attack(Perturbation):
         return self.eot_draws if model.stochastic else 1
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
-        """Gradients for each of `steps`, at most."""
+        """Gradients, or looks of a black box, for each of `steps`, at most."""
         return 1
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:

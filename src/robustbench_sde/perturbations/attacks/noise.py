@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import Ball
@@ -18,6 +19,9 @@ class Noise(BudgetAttack):
     gradients = False
 
     restarts: int = 10
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        return 0
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         return ball.random(start, victim.ids, images, draw=restart)

@@ -1,0 +1,78 @@
+"""How much faster two workers of Ray are than one process, and what a shard costs beside its work.
+
+    OMP_NUM_THREADS=1 python benchmarks/ray_efficiency.py [--images 320] [--steps 20] [--workers 2]
+
+The same cells in this process with one thread, then by the Ray engine with workers of one thread each. Tables
+must be equal to the last bit; the ratio of the wall times is the speed-up, with and without the start of Ray
+and the imports of its workers. Takes about five minutes on an idle machine with two cores; on a busy one the
+ratio means nothing.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import ray
+import torch
+
+from robustbench_sde.data import ImageDataset, load_dataset
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.cells import Cell, Source, attack_cells
+from robustbench_sde.suite.engine import Engine, LocalEngine
+from robustbench_sde.suite.ray_engine import RayEngine
+from robustbench_sde.suite.run import Run, run_cells
+
+
+def timed(engine: Engine, cells: list[Cell], data: ImageDataset, folder: Path) -> tuple[Run, float]:
+    """The run and its wall time."""
+    started = time.perf_counter()
+    run = run_cells(cells, data, RunFolder(folder), engine=engine)
+    return run, time.perf_counter() - started
+
+
+def overhead(source: Source, data: ImageDataset, folder: Path, workers: int) -> float:
+    """Seconds of a worker that a shard takes beside its work, from shards that have hardly any."""
+    cells = [Cell(source, Clean(), ScoreSettings(1, seed=seed, rows=8)) for seed in range(20)]
+    run, seconds = timed(RayEngine(shard_images=8), cells, data, folder)
+    work = run.summary["seconds"].sum()
+    shards = run.folder.read_manifest()["shards"]
+    return (workers * seconds - work) / shards
+
+
+def main() -> None:
+    """Measure, check and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load_dataset("digits", split="test").subset(options.images)
+    source = Source.of(Path("checkpoints/digits-multiplicative.safetensors"), data)
+    attacks = [make_attack("pgd", eps=eps, steps=options.steps, settle=False) for eps in (0.02, 0.04, 0.06)]
+    cells = attack_cells(source, attacks, ScoreSettings())
+    with tempfile.TemporaryDirectory() as name:
+        local, alone = timed(LocalEngine(), cells, data, Path(name) / "local")
+        started = time.perf_counter()
+        settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(num_cpus=options.workers, **settings)
+        cold, first = timed(RayEngine(shard_images=32), cells, data, Path(name) / "cold")
+        first = time.perf_counter() - started
+        _, second = timed(RayEngine(shard_images=32), cells, data, Path(name) / "warm")
+        tables = [run.summary.drop(columns="seconds") for run in (local, cold)]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+        shard = overhead(source, data, Path(name) / "overhead", options.workers)
+    print(f"one process: {alone:.1f} s")
+    print(f"{options.workers} workers: {second:.1f} s, {first:.1f} s with their start")
+    print(f"speed-up: {alone / second:.2f}, {alone / first:.2f} with their start")
+    print(f"a shard takes {1000 * shard:.0f} ms beside its work; a worker starts in {first - second:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The Ray engine on a cluster whose nodes come and go."""
+
+import dataclasses
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from builders import save_digits_model
+
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.perturbations.base import Perturbation, Perturbed
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.suite.ray_engine import RayEngine
+from robustbench_sde.suite.run import run_cells
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Slow(Perturbation):
+    """Waits, until there is no need to, and says that it has begun."""
+
+    name = "slow"
+
+    folder: Path
+
+    def _perturb(self, model, batch, *, seed, rows):
+        (self.folder / str(int(batch.ids[0]))).touch()
+        while not (self.folder / "go").exists():
+            time.sleep(0.05)
+        return Perturbed.free(batch.images)
+
+
+def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
+    """The shards of a node that is removed are run again; one that is added takes part."""
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    data = digits.subset(6)
+    source = Source.of(save_digits_model(tmp_path / "tiny.safetensors", "additive"), data)
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    cells = [Cell(source, Slow(begun), ScoreSettings(2, rows=2))]
+    engine = RayEngine(shard_images=2)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    engine.address = cluster.address
+
+    def change():
+        while len(list(begun.iterdir())) < 2:
+            time.sleep(0.05)
+        cluster.remove_node(second, allow_graceful=False)
+        cluster.add_node(num_cpus=1)
+        while len(list(begun.iterdir())) < 3:
+            time.sleep(0.05)
+        (begun / "go").touch()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    try:
+        found = run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine)
+    finally:
+        (begun / "go").touch()
+        changing.join()
+        cluster.shutdown()
+    local = run_cells(cells, data, RunFolder(tmp_path / "local"))
+    tables = [run.summary.drop(columns="seconds") for run in (found, local)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    assert engine.lost.total() == 1, engine.lost
+    assert found.folder.read_manifest()["workers"] == 2
