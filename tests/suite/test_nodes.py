@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from builders import save_digits_model
 
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
+from robustbench_sde.progress import Bars
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source
 from robustbench_sde.suite.ray_engine import RayEngine
@@ -31,9 +31,29 @@ class Slow(Perturbation):
 
     def _perturb(self, model, batch, *, seed, rows):
         (self.folder / str(int(batch.ids[0]))).touch()
-        while not (self.folder / "go").exists():
+        deadline = time.monotonic() + 120
+        while not (self.folder / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         return Perturbed.free(batch.images)
+
+
+class Changes:
+    """A progress bar that takes a node away and adds another, once there is work on both."""
+
+    def __init__(self, cluster, begun):
+        self.cluster, self.begun = cluster, begun
+        self.second = cluster.add_node(num_cpus=1)
+
+    def start(self, description, total):
+        pass
+
+    def advance(self, amount=1, note=""):
+        count = len(list(self.begun.iterdir()))
+        if count == 2 and self.second:
+            self.cluster.remove_node(self.second, allow_graceful=False)
+            self.second = self.cluster.add_node(num_cpus=1) and None
+        elif count >= 3:
+            (self.begun / "go").touch()
 
 
 def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
@@ -46,27 +66,12 @@ def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
     begun = tmp_path / "begun"
     begun.mkdir()
     cells = [Cell(source, Slow(begun), ScoreSettings(2, rows=2))]
-    engine = RayEngine(shard_images=2)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    second = cluster.add_node(num_cpus=1)
-    engine.address = cluster.address
-
-    def change():
-        while len(list(begun.iterdir())) < 2:
-            time.sleep(0.05)
-        cluster.remove_node(second, allow_graceful=False)
-        cluster.add_node(num_cpus=1)
-        while len(list(begun.iterdir())) < 3:
-            time.sleep(0.05)
-        (begun / "go").touch()
-
-    changing = threading.Thread(target=change)
-    changing.start()
     try:
-        found = run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine)
+        engine = RayEngine(cluster.address, shard_images=2)
+        bars = Bars(images=Changes(cluster, begun))
+        found = run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine, bars=bars)
     finally:
-        (begun / "go").touch()
-        changing.join()
         cluster.shutdown()
     local = run_cells(cells, data, RunFolder(tmp_path / "local"))
     tables = [run.summary.drop(columns="seconds") for run in (found, local)]

@@ -7,6 +7,7 @@ but for float rounding.
 import contextlib
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,8 +58,10 @@ class Team:
         """The objective of a share; its gradients become the mean over the processes."""
         if self.size == 1:
             return partial(objective, model, config)
+        # one input channel: torch says that it copies a gradient of a few hundred numbers
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         devices = [torch.device(self.device)] if self.device.startswith("cuda") else None
-        return DistributedDataParallel(_Objective(model, config), device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(_Objective(model, config), device_ids=devices)
 
     def sums(self, *numbers: float) -> list[float]:
         """Sums over the processes.
