@@ -25,6 +25,8 @@ class Compute:
     noise_backend: NoiseBackend = "host"
     #: bytes that a process may take on the device; None: what is free when it begins
     memory_limit: int | None = None
+    #: of that, where several processes share the device
+    memory_share: float = 1.0
 
     @classmethod
     def of(cls, device: str, *, noise_backend: str = "host", memory_limit: str | None = None) -> "Compute":

@@ -29,17 +29,18 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
-def rows_that_fit(model: RandomClassifier, limit: int | None = None) -> int | None:
+def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: float = 1.0) -> int | None:
     """How many rows the graph of a gradient may have: a power of two; None where nobody knows.
 
     Args:
         model: a classifier of ours; of others nothing is known.
         limit: bytes that the whole process may take; None: what is free.
+        share: of that, where other processes do the same at the same time.
     """
     budget = memory_budget(model.device, limit)
     if budget is None or not isinstance(model, Classifier):
         return None
-    return 1 << max(0, int(_SHARE * budget / bytes_per_row(model)).bit_length() - 1)
+    return 1 << max(0, int(_SHARE * share * budget / bytes_per_row(model)).bit_length() - 1)
 
 
 def bytes_per_row(model: Classifier) -> int:

@@ -1,5 +1,6 @@
 """Cells on their way to a machine that has none of this machine's files, and what is done there."""
 
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -80,10 +81,13 @@ class Parcel:
         if self.software != here:
             raise ImportError(f"it has {', '.join(here)} and not {', '.join(self.software)}")
         torch.set_num_threads(self.threads)
+        compute = self.compute
+        if compute.device == "cpu":
+            compute = replace(compute, memory_share=min(1.0, self.threads / (os.cpu_count() or 1)))
         halved = dict(self.halved)
         with tempfile.TemporaryDirectory(prefix="sde-bench-") as folder:
             places = _write(dict(zip(self.paths, files, strict=True)), Path(folder))
-            worker = Worker(data.unpack(self.piece), self.compute, halved=halved)
+            worker = Worker(data.unpack(self.piece), compute, halved=halved)
             outcomes = [worker.attempt(_moved(cell, places)) for cell in self.cells]
         for outcome in outcomes:
             for path, place in places.items():

@@ -173,7 +173,7 @@ class _Cluster:
             there = engine.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
             gpus = float(there or engine.device == "cuda")
         device = ("cuda" if gpus else "cpu") if engine.device == "auto" else engine.device
-        self.compute = replace(compute, device=device)
+        self.compute = replace(compute, device=device, memory_share=min(1.0, gpus or 1.0))
         self._cpus, self._gpus = engine.cpus_per_task, gpus
         options = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": 0, "max_calls": 0}
         self._run = ray.remote(**options)(Parcel.run)

@@ -109,7 +109,8 @@ class Worker:
         if self._model is None or self._model[0] != source:
             self._model = self._made = None  # before the next is loaded: they need not fit together
             self._model = source, source.load(self._compute)
-            rows = rows_that_fit(self._model[1], self._compute.memory_limit)
+            compute = self._compute
+            rows = rows_that_fit(self._model[1], compute.memory_limit, compute.memory_share)
             # without a graph a row takes a fourth at most
             self._fitting = {} if rows is None else {"perturbing": rows, "scoring": 4 * rows}
         return self._model[1]
