@@ -1,6 +1,7 @@
 """The Ray engine on a cluster whose nodes come and go."""
 
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,7 @@ class Slow(Perturbation):
     folder: Path
 
     def _perturb(self, model, batch, *, seed, rows):
-        (self.folder / str(int(batch.ids[0]))).touch()
+        (self.folder / f"{int(batch.ids[0])}-{os.getpid()}").touch()
         deadline = time.monotonic() + 120
         while not (self.folder / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -61,7 +62,7 @@ def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
     from ray.cluster_utils import Cluster
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    data = digits.subset(6)
+    data = digits.subset(4)
     source = Source.of(save_digits_model(tmp_path / "tiny.safetensors", "additive"), data)
     begun = tmp_path / "begun"
     begun.mkdir()

@@ -17,6 +17,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
+from robustbench_sde.progress import Bars
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite import ray_engine
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
@@ -106,6 +107,27 @@ def test_tables_equal_those_of_the_local_engine(cluster, tmp_path, data, source)
     again = run_cells([*cells, Cell(source, Odd("memory"), SETTINGS)], data, local.folder, engine=engine)
     assert (again.reused, again.summary["status"].tolist()) == (7, [*statuses, "ok"])
     assert local.folder.read_manifest()["batch_size"] == {"asked": 6, "perturbing": 1}
+
+
+def test_an_interrupted_run_leaves_its_tables_and_goes_on(cluster, tmp_path, data, source):
+    """Ctrl-C in between: what is done is written, nothing goes on running, and the same call goes on."""
+
+    class Impatient:
+        def start(self, description, total):
+            pass
+
+        def advance(self, amount=1, note=""):
+            if amount:
+                raise KeyboardInterrupt
+
+    cells = [Cell(source, Odd(), ScoreSettings(2, seed=seed, rows=6)) for seed in range(12)]
+    folder = RunFolder(tmp_path / "ray")
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, data, folder, engine=RayEngine(), bars=Bars(cells=Impatient()))
+    assert folder.read_manifest()["complete"] is False
+    assert len(folder.read_summary()) == 1
+    run = run_cells(cells, data, folder, engine=RayEngine())
+    assert (run.reused, len(run.summary)) == (1, 12)
 
 
 def test_a_killed_worker_changes_nothing(cluster, tmp_path, data, source, caplog, monkeypatch):
