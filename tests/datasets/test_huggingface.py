@@ -1,5 +1,6 @@
 """Folders that the `datasets` library has written, and what is wrong with others."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_damaged_files_are_named(tmp_path: Path, root: str, name: str, keep: int
     folder = shutil.copytree(FIXTURES / root, tmp_path / root)
     (folder / name).write_bytes((folder / name).read_bytes()[:keep])
     assert f"cannot read {folder / name}" in message(folder)
+
+
+def test_changed_bytes_are_an_error_or_other_pixels(saved: Path):
+    """Whatever byte of an Arrow file is changed, the answer is a data set or one line, and no crash."""
+    file = saved / "test" / "data-00000-of-00002.arrow"
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 9):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xA5]) + whole[place + 1 :])
+        with contextlib.suppress(BenchError):
+            load(saved)
 
 
 @pytest.mark.parametrize("state", ["", "[]", json.dumps({"_data_files": [{}]})])

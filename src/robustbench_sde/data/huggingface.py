@@ -65,21 +65,22 @@ class _Columns:
 
         schema = _schema(file)
         with _reading(file):
+            present = schema.names
             described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
             features = described.get("info", {}).get("features", {})
             names = {
                 name: tuple(f["names"]) for name, f in features.items() if f.get("_type") == "ClassLabel"
             }
-        images = [
-            field.name
-            for field in schema
-            if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-        ]
-        labels = ["label"] if "label" in schema.names else list(names)
+            images = [
+                field.name
+                for field in schema
+                if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+            ]
+        labels = ["label"] if "label" in present else list(names)
         for what, found in (("images", images), ("class labels", labels)):
             if len(found) != 1:
                 held = f"several columns of {what}: {', '.join(found)}" if found else f"no column of {what}"
-                raise BenchError(f"{file} has {held}; its columns are {', '.join(schema.names)}")
+                raise BenchError(f"{file} has {held}; its columns are {', '.join(present)}")
         return cls(images[0], labels[0], names.get(labels[0], ()))
 
 
@@ -125,16 +126,18 @@ def _schema(file: Path) -> Any:
 
 
 def _rows(file: Path) -> int:
+    import pyarrow as pa
     from pyarrow import parquet
 
     with _reading(file):
         if file.suffix == ".parquet":
             return int(parquet.ParquetFile(file).metadata.num_rows)
-    return sum(batch.num_rows for batch in _tables(file, []))
+        with pa.memory_map(str(file)) as source:  # of which only the descriptions of batches are looked at
+            return sum(batch.num_rows for batch in pa.ipc.open_stream(source))
 
 
 def _tables(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Record batches of some columns; those of an Arrow file are on the disk until they are looked at."""
+    """Record batches of some columns, validated: a damaged Arrow file may point outside of its memory."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -142,9 +145,11 @@ def _tables(file: Path, columns: list[str]) -> Iterator[Any]:
         if file.suffix == ".parquet":
             yield from parquet.ParquetFile(file).iter_batches(_ROWS, columns=columns)
             return
-        with pa.memory_map(str(file)) as source:
+        with pa.OSFile(str(file)) as source:
             for batch in pa.ipc.open_stream(source):
-                yield batch.select(columns)
+                chosen = batch.select(columns)
+                chosen.validate(full=True)
+                yield chosen
 
 
 def _batches(file: Path, columns: _Columns) -> Iterator[tuple[list[Encoded], npt.NDArray[np.int64]]]:
