@@ -106,15 +106,15 @@ def study_command(
         corruption_figure(corruptions, folder)
     else:
         train_sigma = {path.stem: read_header(path).model.sigma for path in paths}
-        table, _ = write_study(name, run.summary, train_sigma, folder)
+        rows, _ = write_study(name, run.summary, train_sigma, folder)
     if json:
-        print_json(run.summary)
+        print_json(run.summary if name == "corruption" else rows)
     elif name == "corruption":
         print_corruptions(
             corruptions, run.summary, folder=str(folder.path), reused=run.reused, reference=None
         )
     else:
-        make_console().print(study_table(table, summary_title(run.summary)))
+        make_console().print(study_table(name, rows, summary_title(run.summary)))
         print_footer(run.summary, folder=str(folder.path), reused=run.reused)
     if (run.summary["status"] != "ok").any():
         raise typer.Exit(ExitCode.INVALID)

@@ -46,24 +46,27 @@ def long(rows: pd.DataFrame, view: View) -> pd.DataFrame:
 def write_study(
     name: str, summary: pd.DataFrame, train_sigma: Mapping[str, float], folder: RunFolder
 ) -> tuple[pd.DataFrame, list[Drawn]]:
-    """Write `study.csv` (numbers), `study.md` (the table) and the figure `study-<name>`; table and figure.
+    """Write `study.csv` (numbers), `study.md` (the table) and the figure `study-<name>`.
 
     Args:
         name: in `VIEWS`.
         summary: of the study's run.
         train_sigma: noise scale that each checkpoint, by name, was trained with.
         folder: of the run.
+
+    Returns:
+        The numbers, and the figure where there is something to show.
     """
     view = VIEWS[name]
     rows = placed(summary.assign(train_sigma=summary["checkpoint"].map(train_sigma)), folder, view)
     folder.write_text("study.csv", rows.to_csv(index=False))
-    table = long(rows, view)
-    folder.write_text("study.md", markdown(table))
-    return table, [] if rows.empty else [_figure(name, rows, view, folder)]
+    folder.write_text("study.md", markdown(long(rows, view)))
+    return rows, [] if rows.empty else [_figure(name, rows, view, folder)]
 
 
-def study_table(table: pd.DataFrame, title: str) -> Table:
-    """The table for the terminal; a name that repeats is said once."""
+def study_table(name: str, rows: pd.DataFrame, title: str) -> Table:
+    """What `write_study` returns, for the terminal; a name that repeats is said once."""
+    table = long(rows, VIEWS[name])
     shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, heading in enumerate(table.columns):
         shown.add_column(heading, justify="left" if place < _NAMES else "right", overflow="fold")
