@@ -1,11 +1,15 @@
-"""`summary.md` and `summary.tex`."""
+"""The summary on the terminal, `summary.md` and `summary.tex`."""
 
+import io
 import re
 
+import pytest
 from reporting.conftest import HOSTILE
+from rich.console import Console
 
 from robustbench_sde.reporting.latex import escape, latex
 from robustbench_sde.reporting.markdown import markdown
+from robustbench_sde.reporting.terminal import summary_table
 
 
 def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
@@ -49,3 +53,16 @@ def test_a_status_that_is_not_ok_is_written(sample, tmp_path):
     summary = sample.write(tmp_path / "bad").read_summary()
     assert "| invalid: the control is off by 3 images |" in markdown(summary)
     assert "invalid: the control is off by 3 images" in latex(summary)
+
+
+@pytest.mark.parametrize(("width", "fits"), [(80, False), (100, False), (200, True)])
+def test_no_terminal_cuts_a_number(sample, tmp_path, width, fits):
+    """A narrow one leaves columns out and says which; accuracy with its interval is always there."""
+    summary = sample.write(tmp_path).read_summary()
+    text = io.StringIO()
+    console = Console(file=text, width=width, markup=False)
+    console.print(summary_table(summary, console))
+    assert "75.0 (59.8-85.8)" in text.getvalue()
+    assert "…" not in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    assert ("no room for: over noise" in text.getvalue()) != fits

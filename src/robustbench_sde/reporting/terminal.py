@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,11 +17,14 @@ from robustbench_sde.sde.solvers import SOLVERS
 
 #: Width of a pipe, which has none: wide enough for every column.
 _PIPE_WIDTH = 160
+#: Names are folded to that width before a column of numbers is left out.
+_NAME_WIDTH = 15
 
 
 def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> None:
     """The summary as a table, a line about its provenance, and every status that is not ok."""
-    make_console().print(summary_table(summary))
+    console = make_console()
+    console.print(summary_table(summary, console))
     print_footer(summary, folder=folder, reused=reused)
 
 
@@ -50,24 +53,42 @@ def make_console() -> Console:
     return console if console.is_terminal else literal(width=_PIPE_WIDTH)
 
 
-def summary_table(summary: pd.DataFrame) -> Table:
-    """One line per cell, the checkpoint's name on its first."""
-    table = Table(
-        title=summary_title(summary),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+def summary_table(summary: pd.DataFrame, console: Console) -> Table:
+    """One line per cell, the checkpoint's name on its first.
+
+    No number is cut: where the console is too narrow, headings take two lines, then columns are left out, and
+    that is said.
+    """
     columns = summary_columns(summary)
-    for column in columns:
-        table.add_column(
-            column.heading,
-            justify="right" if column.numeric else "left",
-            overflow="ellipsis" if column.numeric else "fold",
-        )
+    spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
+    endless = console.options.update(width=10_000)  # a measure is never wider than its console
+    table = _table(summary, columns, one_line=True)
+    for count in range(len(spare) + 1):
+        if console.measure(table, options=endless).minimum <= console.width:
+            break
+        left_out = spare[:count]
+        table = _table(summary, [column for column in columns if column not in left_out])
+        if left_out:
+            names = ", ".join(column.heading.partition(" (")[0] for column in left_out)
+            table.caption, table.caption_justify = f"no room for: {names}", "left"
+    return table
+
+
+def _table(summary: pd.DataFrame, columns: Sequence["SummaryColumn"], *, one_line: bool = False) -> Table:
+    table = Table(title=summary_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    rows = summary.to_dict("records")
+    texts = [[column.text(row) for column in columns] for row in rows]
+    for index, column in enumerate(columns):
+        if not column.numeric:
+            table.add_column(column.heading, overflow="fold", min_width=_NAME_WIDTH)
+            continue
+        heading = column.heading
+        if not one_line:
+            heading = heading.replace(" (", "\n(") if "(" in heading else heading.replace(" ", "\n")
+        whole = max(map(len, [*heading.splitlines(), *(own[index] for own in texts)]))
+        table.add_column(heading, justify="right", no_wrap=True, min_width=whole)  # rich breaks at spaces
     previous = None
-    for row in summary.to_dict("records"):
-        name, *others = (column.text(row) for column in columns)
+    for row, (name, *others) in zip(rows, texts, strict=True):
         if previous not in (None, name):
             table.add_section()
         table.add_row(
@@ -87,6 +108,8 @@ class SummaryColumn:
     #: the column of the table by which it sorts
     key: str
     numeric: bool = True
+    #: a narrow terminal leaves out the highest first; 0 is always there
+    spare: int = 0
 
 
 def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
@@ -106,12 +129,17 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
     several = [column for column in settings if summary.groupby("checkpoint")[column.key].nunique().max() > 1]
     numbers = [
         SummaryColumn("accuracy (95 %)", _interval_of("accuracy", "accuracy"), "accuracy"),
-        SummaryColumn("over noise", lambda row: span(row["noise_low"], row["noise_high"]), "noise_low"),
         SummaryColumn(
-            "single draw (95 %)", _interval_of("single_draw_accuracy", "single_draw"), "single_draw_accuracy"
+            "over noise", lambda row: span(row["noise_low"], row["noise_high"]), "noise_low", spare=4
         ),
-        SummaryColumn("undecided", _number("undecided", ".0%"), "undecided"),
-        SummaryColumn("passes/image", _number("forward_passes", ".0f"), "forward_passes"),
+        SummaryColumn(
+            "single draw (95 %)",
+            _interval_of("single_draw_accuracy", "single_draw"),
+            "single_draw_accuracy",
+            spare=1,
+        ),
+        SummaryColumn("undecided", _number("undecided", ".0%"), "undecided", spare=2),
+        SummaryColumn("passes/image", _number("forward_passes", ".0f"), "forward_passes", spare=3),
     ]
     if summary["distance_median"].notna().any():
         numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
