@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.special import ndtri
+from scipy.special import bdtrc, ndtri
 from scipy.stats import binom, norm
 
 from robustbench_sde.evaluation.statistics import Interval
@@ -127,7 +127,8 @@ def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> flo
     """
     low, high = binom.ppf([1e-9, 1 - 1e-9], images, changed)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
-    rejected = binom.sf(_critical(discordant, alpha), discordant, (1 + drop / changed) / 2)
+    # special.bdtrc is binom.sf without checks that cost more than it, here many times a cell
+    rejected = bdtrc(_critical(discordant, alpha), discordant, (1 + drop / changed) / 2)
     return float(binom.pmf(discordant, images, changed) @ rejected)
 
 
@@ -145,6 +146,7 @@ def _critical_block(block: int, alpha: float) -> Floats:
     return np.asarray(binom.isf(alpha / 2, np.arange(block * _BLOCK, (block + 1) * _BLOCK), 0.5))
 
 
+@functools.lru_cache(maxsize=4096)  # of so many images few shares are possible
 def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
     """The smallest true drop that is found with a probability of `POWER`; 1 if none is.
 
@@ -157,6 +159,7 @@ def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
     return float(brentq(lacking, 1e-9, 1.0, xtol=1e-6)) if lacking(1.0) > 0 else 1.0
 
 
+@functools.lru_cache(maxsize=4096)
 def images_for_decisions(changed: float, drop: float, alpha: float) -> int | None:
     """How many images find a true drop with a probability of `POWER`; None beyond `MOST_IMAGES`."""
     changed = max(changed, drop)
