@@ -30,4 +30,4 @@ class Rounded(nn.Module):
 
 def rounded() -> nn.Module:
     """The masked network."""
-    return Rounded()
+    return Rounded().eval()
