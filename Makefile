@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo gate baseline test test-lowest fuzz lint dist docs checkpoints tables clean
+.PHONY: bench demo gate baseline test test-lowest fuzz lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,13 @@ checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
 	$(BIN)/sde-bench train --force --noise additive --sigma 0.5 --out checkpoints/digits-additive.safetensors
 	$(BIN)/sde-bench train --force --noise multiplicative --sigma 0.5 --out checkpoints/digits-multiplicative.safetensors
 	$(BIN)/sde-bench train --force --noise dropout --sigma 0.5 --out checkpoints/digits-dropout.safetensors
+
+bench: $(VENV)/installed  ## all tables of docs/performance.md; hours
+	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
+	$(BIN)/python -m benchmarks.time_to_answer
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python -m benchmarks.adaptive_draws
 
 tables: $(VENV)/installed  ## docs/tables.md from the schema
 	$(BIN)/python -c 'from robustbench_sde.results.schema import documentation; print(documentation(), end="")' > docs/tables.md

@@ -19,6 +19,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import paired
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.planning import plan_attacks
+from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Source, attack_cells
@@ -66,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--norm", choices=sorted(ATTACKS), default="linf")
-    parser.add_argument("--eps", type=float, nargs="+", default=[0.03, 0.06])
+    parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])
     parser.add_argument("--attacks", help="with commas; `auto` has to be there")
     parser.add_argument("--score-draws", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1)

@@ -30,6 +30,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -180,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--checkpoints", nargs="+", type=Path, default=sorted(CHECKPOINTS.glob("digits-*")))
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--eps", type=float, nargs="+", default=[0.03, 0.06])
+    parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])
     parser.add_argument("--gradients", type=int, default=250, help="gradients an image, see above")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the table to this file, too")

@@ -33,6 +33,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.norms import parse_budget
 
 SCORE_DRAWS = 128
 
@@ -162,7 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--eps", type=float, nargs="+", default=[0.03, 0.06])
+    parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32, help="images in a pass")

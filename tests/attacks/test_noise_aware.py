@@ -8,7 +8,6 @@ import pytest
 import torch
 from builders import make_data, make_model
 
-import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import evaluate
@@ -26,21 +25,6 @@ SETTINGS = ScoreSettings(draws=32)
 TINY = {"eps": 1e-9, "steps": 2, "eot_draws": 2}
 FIXED = [*sorted(name for name, kind in ATTACKS.items() if not kind.minimal), "foolbox:LinfPGD"]
 MINIMAL = sorted(name for name, kind in ATTACKS.items() if kind.minimal and name != "hopskipjump")
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return rb.load_dataset("digits")
-
-
-@pytest.fixture(scope="module")
-def ode():
-    return rb.load_checkpoint(CHECKPOINTS / "digits-ode.safetensors")
-
-
-@pytest.fixture(scope="module")
-def sde():
-    return rb.load_checkpoint(CHECKPOINTS / "digits-multiplicative.safetensors")
 
 
 def first(data, count):

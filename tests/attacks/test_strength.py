@@ -1,7 +1,6 @@
 """Strength against foolbox on a deterministic model, and honesty where foolbox's claims are wrong."""
 
 import math
-from pathlib import Path
 
 import foolbox as fb
 import numpy as np
@@ -16,8 +15,6 @@ from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.sde.draws import Draws, Stream
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
-
 
 class Plain(nn.Module):
     """The ODE classifier as foolbox wants it: one fixed draw, which an ODE ignores."""
@@ -28,16 +25,6 @@ class Plain(nn.Module):
 
     def forward(self, images):
         return self.model.logits(images, torch.arange(len(images)), Draws(0, Stream.AUDIT))[0]
-
-
-@pytest.fixture(scope="module")
-def ode():
-    return rb.load_checkpoint(CHECKPOINTS / "digits-ode.safetensors")
-
-
-@pytest.fixture(scope="module")
-def sde():
-    return rb.load_checkpoint(CHECKPOINTS / "digits-multiplicative.safetensors")
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("linf", 0.06), ("l2", 0.6)])
