@@ -1,5 +1,6 @@
 """The masking audit: every rule tried on one model."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -74,8 +75,15 @@ def audit(
         verdict=Verdict.worst(rule.verdict for rule in rules),
         rules=tuple(rules),
         seconds=time.perf_counter() - started,
-        setting=f"{settings}, sigma {model.sigma:g}" if model.stochastic else str(settings),
+        setting=f"{settings}{_noise(model)}",
     )
+
+
+def _noise(model: RandomClassifier) -> str:
+    """What a report says about the noise: its scale, or only its kind where that is not one number."""
+    if not model.stochastic:
+        return ""
+    return f", noise {model.noise}" if math.isnan(model.sigma) else f", sigma {model.sigma:g}"
 
 
 def _judged(judge: Callable[[Lab], Finding], lab: Lab) -> Finding:
