@@ -203,7 +203,8 @@ class Victim:
         """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W).
 
         Draws in pieces are passed twice: the first time without a graph, to see what the loss of the mean
-        asks of each draw's log-probabilities, and then piece by piece with one.
+        asks of each draw's log-probabilities, and then piece by piece with one. Only the first time counts:
+        memory decides about pieces, and costs are to be those of the attack.
         """
         images = images.detach().requires_grad_()
         draws = self._draws(step, self.eot_draws)
@@ -219,7 +220,7 @@ class Victim:
             parts = wanted.split([len(piece) for piece in pieces])
             gradient = torch.zeros_like(images)
             for piece, part in zip(pieces, parts, strict=True):
-                gradient += self._at_images(self._log_probs(images, piece), images, part)
+                gradient += self._at_images(self._passed(images, piece), images, part)
         self.backward_passes[self._rows] += len(draws)
         return self._look(log_probs.detach()), gradient
 
@@ -268,8 +269,11 @@ class Victim:
             return torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
 
     def _log_probs(self, images: Tensor, draws: Draws) -> Tensor:
-        """(draws, B, classes)."""
+        """(draws, B, classes), counted."""
         self.forward_passes[self._rows] += len(draws)
+        return self._passed(images, draws)
+
+    def _passed(self, images: Tensor, draws: Draws) -> Tensor:
         return self._model.logits(images, self.ids, draws).log_softmax(-1)
 
 
