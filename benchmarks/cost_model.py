@@ -1,6 +1,6 @@
 """Predicted against measured time of the cells of a suite, by kind of perturbation.
 
-    OMP_NUM_THREADS=1 python benchmarks/cost_model.py [smoke] [--images 40] [--clock wall|cpu]
+    OMP_NUM_THREADS=1 python benchmarks/cost_model.py [smoke] [--images 40] [--only pgd,fog] [--clock cpu]
 
 What `sde-bench run SUITE --dry-run` prints, held to what a run in this process takes. On a busy machine,
 `--clock cpu` counts work instead of time, for both.
@@ -27,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("suite", nargs="?", default="smoke")
     parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--only", help="perturbations, with commas")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -35,6 +36,11 @@ def main() -> None:
     suite = Suite.read(options.suite)
     data = load_dataset(suite.spec.dataset, split="test").subset(options.images)
     cells = suite.cells(sorted(Path("checkpoints").glob(f"{data.name}-*.safetensors")), data)
+    first = {(cell.source, cell.perturbation, cell.settings.seed): cell for cell in reversed(cells)}
+    cells = [cell for cell in cells if cell in first.values()]  # in further scorings, images are there
+    if options.only:
+        wanted = options.only.split(",")
+        cells = [cell for cell in cells if cell.perturbation.describe()["perturbation"] in wanted]
     predicted = seconds_by_cell(cells, data, Compute())
     with tempfile.TemporaryDirectory() as folder:
         summary = run_cells(cells, data, RunFolder(Path(folder))).summary

@@ -67,7 +67,9 @@ def perturbing(attack: Attack | Control, model: RandomClassifier) -> Passes:
     """The passes of an attack for an image, at most."""
     if isinstance(attack, Control):
         one = attack.attack
+        model = one.crafted_on(model)
         return Passes(gradient=(one.eot_draws if model.stochastic else 1) * min(2, one.restarts))
+    model = attack.crafted_on(model)
     capped = attack.capped(model)
     members = capped.members(model)
     forward = gradient = 0.0
