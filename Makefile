@@ -53,6 +53,8 @@ checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
 
 bench: $(VENV)/installed  ## all tables of docs/performance.md; hours
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py
 	$(BIN)/python -m benchmarks.time_to_answer
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.growth

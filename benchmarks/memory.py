@@ -1,9 +1,13 @@
 """Peak memory of a gradient: against the number of steps, and of 256 draws under a limit of 2 GB.
 
-Every figure is the growth of the peak of a process of its own. Run: python benchmarks/memory.py
+Every figure is the growth of the peak of a process of its own. `alive` has every block mapped by itself, so
+that the peak is what is needed at once; the others have the holes as well that glibc leaves between blocks.
+
+Run: python benchmarks/memory.py
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -68,10 +72,13 @@ def many_draws(preset: str, draws: int) -> str:
     return f"{peak() / 1e6:.0f} MB, {min(rows, 256)} rows a pass ({forecast:.1f} MiB each)"
 
 
-def in_a_process(what: str, *arguments: object) -> str:
+def in_a_process(what: str, *arguments: object, **environment: str) -> str:
     """What this script prints when it is given `what` to do."""
     command = [sys.executable, __file__, what, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    finished = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return finished.stdout.strip()
 
 
 def main() -> None:
@@ -86,10 +93,12 @@ def main() -> None:
     if what[:1] == ["draws"]:
         print(many_draws(what[1], int(what[2])))
         return
-    print("MiB of a gradient of 64 rows, cifar preset\n  steps   plain   recomputed", flush=True)
+    print("MiB of a gradient of 64 rows, cifar preset")
+    print("  steps   plain   recomputed   recomputed, alive", flush=True)
     for steps in (8, 32, 128):
         plain, again = (in_a_process("steps", steps, recompute) for recompute in (False, True))
-        print(f"  {steps:5} {plain:>7} {again:>12}", flush=True)
+        alive = in_a_process("steps", steps, True, MALLOC_MMAP_THRESHOLD_="65536")
+        print(f"  {steps:5} {plain:>7} {again:>12} {alive:>19}", flush=True)
     print("\npeak of a process that takes a gradient over 256 draws of an image within 2 GB")
     for preset in ("cifar", "liu2020"):
         print(f"  {preset:<8} {in_a_process('draws', preset, 256)}", flush=True)
