@@ -1,5 +1,6 @@
 """How networks are computed: what changes numbers, and what must not."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,23 @@ def test_precision_is_part_of_a_cells_key(digits):
         for given in ({}, {"precision": "fp32"}, {"precision": "bf16"})
     ]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_drift_decides_and_differentiates_alike(digits):
+    """Decisions on 50 digits and 4 draws are the same, gradients agree to float tolerance."""
+    data = digits.subset(50)
+    plain = rb.load_checkpoint(CHECKPOINTS / "digits-multiplicative.safetensors")
+    results = []
+    for model in (plain, plain.with_compute(Compute(compile=True))):
+        images = to_float(data.images).requires_grad_()
+        log_probs = model.logits(images, data.ids, Draws(0, Stream.ATTACK, range(4))).log_softmax(-1)
+        (gradient,) = torch.autograd.grad(log_probs[..., 0].sum(), images)
+        results.append((log_mean(log_probs).argmax(1), gradient))
+    (decisions, gradients), (same, near) = results
+    assert torch.equal(decisions, same)
+    assert torch.allclose(gradients, near, rtol=1e-3, atol=1e-5 * float(gradients.abs().max()))
 
 
 @pytest.mark.parametrize("name", ["ode", "additive", "multiplicative", "dropout"])

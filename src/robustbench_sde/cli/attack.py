@@ -95,6 +95,7 @@ def attack_command(
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
     memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -135,7 +136,7 @@ def attack_command(
     attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
     kind = None if save_images is None else check_image_format(save_images)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     sources = o.find_sources(
         checkpoints, model, weights, normalize, data,

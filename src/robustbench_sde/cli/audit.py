@@ -42,6 +42,7 @@ def audit_command(
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
     memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -70,7 +71,7 @@ def audit_command(
     budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
     score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     settings = AuditSettings(norm, budget, steps, eot_draws, score)
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
     data = o.test_data(dataset, data_dir, download, image_size, images)
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit is of one classifier: name a checkpoint or give --model")

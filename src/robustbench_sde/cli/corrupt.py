@@ -51,6 +51,7 @@ def corrupt_command(
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
     memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
@@ -80,7 +81,7 @@ def corrupt_command(
 
     severities = o.parse_severities(severity)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
     published = None if official is None else open_official(official)
     if published is None:
         made = make_corruptions(corruptions, severities, family=family, frost_dir=frost_dir)

@@ -57,6 +57,12 @@ MemoryLimit = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile drifts (needs a C++ compiler): for long runs.", rich_help_panel=_MODEL
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

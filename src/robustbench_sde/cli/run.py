@@ -42,6 +42,7 @@ def run_command(
     precision: o.Precision = "fp32",
     noise_backend: o.NoiseBackend = "host",
     memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,
     engine: Annotated[
         str, typer.Option(help="Who does the work: local (this process) or ray.", rich_help_panel=_RAY)
@@ -97,7 +98,10 @@ def run_command(
     folder = RunFolder(Path("reports") / run_folder_name(chosen.name if name is None else name))
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
     compute = Compute.of(
-        "auto" if engine == "ray" else device, noise_backend=noise_backend, memory_limit=memory_limit
+        "auto" if engine == "ray" else device,
+        noise_backend=noise_backend,
+        memory_limit=memory_limit,
+        compile=compile_,
     )
     with chosen.document.blame("dataset"):
         data = load_dataset(

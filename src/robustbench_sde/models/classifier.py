@@ -19,7 +19,7 @@ from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
 from robustbench_sde.sde.integrate import Equation
-from robustbench_sde.sde.solvers import SOLVERS
+from robustbench_sde.sde.solvers import SOLVERS, Drift
 
 #: stem and drift of networks that others have designed
 _FOREIGN: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
@@ -46,6 +46,8 @@ class Classifier(nn.Module):
         self.precision: Precision = "fp32"
         #: how it is computed (`with_compute`); the weights are where they are
         self.compute = Compute()
+        #: drifts that have been compiled, by flow; twins share them as they share weights
+        self._compiled: dict[int, Drift] = {}
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
@@ -195,7 +197,15 @@ class Classifier(nn.Module):
                     backend=self.compute.noise_backend,
                 )
                 noise.append((diffusion, path))
-        return Equation(self.flows[flow], noise, spec.horizon, spec.steps, SOLVERS[spec.solver])
+        return Equation(self._drift(flow), noise, spec.horizon, spec.steps, SOLVERS[spec.solver])
+
+    def _drift(self, flow: int) -> Drift:
+        if not self.compute.compile:
+            drift: Drift = self.flows[flow]
+            return drift
+        if flow not in self._compiled:  # for any number of rows and any time: two graphs, not one for each
+            self._compiled[flow] = torch.compile(self.flows[flow], dynamic=True)
+        return self._compiled[flow]
 
     def with_noise(self, *, sigma: float | None = None, enabled: bool = True) -> Self:
         """The same weights with another noise at test time.

@@ -27,9 +27,18 @@ class Compute:
     memory_limit: int | None = None
     #: of that, where several processes share the device
     memory_share: float = 1.0
+    #: whether drifts are compiled, on their first pass
+    compile: bool = False
 
     @classmethod
-    def of(cls, device: str, *, noise_backend: str = "host", memory_limit: str | None = None) -> "Compute":
+    def of(
+        cls,
+        device: str,
+        *,
+        noise_backend: str = "host",
+        memory_limit: str | None = None,
+        compile: bool = False,
+    ) -> "Compute":
         """From the words of a command line.
 
         Raises:
@@ -38,7 +47,7 @@ class Compute:
         if noise_backend not in get_args(NoiseBackend):
             raise unknown_name("noise backend", noise_backend, get_args(NoiseBackend))
         limit = None if memory_limit is None else parse_bytes(memory_limit)
-        return cls(resolve_device(device), noise_backend, limit)  # type: ignore[arg-type]
+        return cls(resolve_device(device), noise_backend, limit, compile=compile)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
         """For a manifest."""
