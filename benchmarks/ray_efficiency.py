@@ -61,7 +61,7 @@ def main() -> None:
         local, alone = timed(LocalEngine(), cells, data, Path(name) / "local")
         started = time.perf_counter()
         settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-        ray.init(num_cpus=options.workers, **settings)
+        ray.init("local", num_cpus=options.workers, **settings)
         cold, first = timed(RayEngine(shard_images=32), cells, data, Path(name) / "cold")
         first = time.perf_counter() - started
         _, second = timed(RayEngine(shard_images=32), cells, data, Path(name) / "warm")

@@ -58,7 +58,7 @@ class Odd(Perturbation):
 @pytest.fixture(scope="module")
 def cluster():
     """Two workers on this machine, which know the classes of this file."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield
     ray.shutdown()

@@ -1,13 +1,13 @@
 """Training by several processes: the steps of one, an end together, a state to go on from."""
 
-import multiprocessing
 import os
 import socket
 import time
+from functools import partial
 
 import pytest
 import torch
-from forked import PRELOADED, _main
+from forked import sde_bench
 
 from robustbench_sde.models.checkpoint import load_checkpoint, read_header
 from robustbench_sde.training.distributed import Team
@@ -23,22 +23,19 @@ def train(size, out, *options):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, "robustbench_sde.training.loop"])
-    arguments = ["train", *OPTIONS, "--out", str(out), "--device", "cpu", "--quiet", *options]
     processes = []
     for rank in range(size):
         cwd = out.parent / f"{out.stem}-{rank}"
         cwd.mkdir(exist_ok=True)
-        processes.append(context.Process(target=_rank, args=(rank, size, port, arguments, cwd)))
-        processes[-1].start()
+        arguments = ("train", *OPTIONS, "--out", out, "--device", "cpu", "--quiet", *options)
+        processes.append(sde_bench(*arguments, cwd=cwd, before=partial(be, rank, size, port)))
     return processes
 
 
-def _rank(rank, size, port, arguments, cwd):
+def be(rank, size, port):
+    """Become one of the processes that `torchrun` starts."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    _main(arguments, cwd)
 
 
 def ends(processes):
