@@ -98,9 +98,19 @@ def shortened(path):
 
 
 def flipped(path):
+    """Where the values of the first columns are: elsewhere are statistics that nobody reads."""
     content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    content[200:264] = bytes(byte ^ 0xFF for byte in content[200:264])
     path.write_bytes(content)
+
+
+def lying(path):
+    """The same records beside a better accuracy."""
+    folder = RunFolder(path.parents[1])
+    key = path.stem.rpartition("-")[2]
+    row, records = folder.read_cell(key), folder.read_records(key)
+    path.unlink()
+    folder.write_cell(key, path.stem.removesuffix(f"-{key}"), row | {"accuracy": 1.5}, records)
 
 
 def emptied(path):
@@ -126,6 +136,7 @@ DAMAGE = [
     (CELL, shortened, "run compare baseline"),
     (CELL, flipped, "run compare baseline"),
     (CELL, emptied, "run compare baseline"),
+    (CELL, lying, "run"),
     (CELL, other_columns, "run compare baseline"),
     (SUMMARY, shortened, "show report compare baseline"),
     (SUMMARY, other_columns, "show report compare baseline"),
@@ -158,12 +169,13 @@ COMMANDS = {
 def test_damage_is_one_line_that_names_the_file(place, name, damage, commands):
     """By every command that reads the file; nothing is written, and no other cell is touched."""
     folder = place / "reports" / "tiny"
-    victim = next(folder.glob(name)).resolve()
-    damage(victim)
+    victims = [path.resolve() for path in folder.glob(name)]
+    for victim in victims:
+        damage(victim)
     before = contents(folder)
     for command in commands.split():
         ended = finished(*COMMANDS[command], cwd=place)
-        assert_one_line(ended, re.escape(victim.name))
+        assert_one_line(ended, "|".join(re.escape(victim.name) for victim in victims))
         assert contents(folder) == before, command
         assert not (place / "new").exists() or not list((place / "new").rglob("index.html"))
         assert not (place / "new.json").exists()
