@@ -73,6 +73,7 @@ CHECKPOINTS = [
     ("number.safetensors", tensors(lambda *_: "9" * 10_000), SHOW, "header"),
     ("megabytes.safetensors", tensors(lambda *_: '"' + "x" * 2_000_000 + '"'), SHOW, "characters, more than"),
     ("classes.safetensors", tensors(lambda w, h: h["dataset"].update(class_names=["x" * 300])), SHOW, "200"),
+    ("keys.safetensors", tensors(lambda w, h: h.update({"a\nb\x1b": 1})), SHOW, "header: a b?: Extra inputs"),
     ("channels.safetensors", spec(channels=10**9), ATTACK, "channels"),
     ("features.safetensors", spec(features=10**9), ATTACK, "features"),
     ("wide.safetensors", spec(features=4096, blocks=16), ATTACK, "tensor"),

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, printable, unknown_name
 from robustbench_sde.models.liu2020 import stem_widths
 from robustbench_sde.sde.solvers import check_solver
 
@@ -38,7 +38,7 @@ def first_problem(error: ValidationError, where: str = "") -> BenchError:
         where: file or section, put in front.
     """
     problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"]) or "options"
+    key = printable(".".join(str(part) for part in problem["loc"])) or "options"
     prefix = f"{where}: " if where else ""
     if problem["type"] == "literal_error" and isinstance(problem["input"], str):
         choices = [
