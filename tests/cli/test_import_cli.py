@@ -1,11 +1,9 @@
 """`sde-bench import` as a user runs it."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from builders import make_data
+from forked import finished as sde_bench
 from safetensors import safe_open
 
 
@@ -37,22 +35,17 @@ def place(tmp_path):
     return tmp_path
 
 
-def sde_bench(*arguments, cwd):
-    command = [sys.executable, "-m", "robustbench_sde", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-
-
 def test_a_released_checkpoint_becomes_one_of_ours(place):
     """The file is converted, and not overwritten without --force."""
     arguments = ("import", "released.pth", "--dataset", "image-folder:images", "--noise", "multiplicative")
     done = sde_bench(*arguments, "--sigma", "1.0", cwd=place)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert "multiplicative sigma 1" in done.stdout
     with safe_open(place / "checkpoints" / "released.safetensors", "pt") as file:
         assert "flows.0.time.weight" in file.keys()  # noqa: SIM118
     again = sde_bench(*arguments, cwd=place)
-    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert (again.code, again.stderr.count("\n")) == (2, 1)
     assert "--force" in again.stderr
     wrong = sde_bench(*arguments, "--force", "--noise", "jump", cwd=place)
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert (wrong.code, wrong.stderr.count("\n")) == (2, 1)
     assert "missing: multiscale_flows.flows.0.jump.rate" in wrong.stderr
