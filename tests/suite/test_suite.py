@@ -72,6 +72,7 @@ REFUSED = [
     ("seeds: [0..99999999]\n" + PGD, "longer than 10000"),
     ("seeds: [0.5]\n" + PGD, "line 1: seeds: it must be a whole number"),
     ("score_draws: [0]\n" + PGD, "line 1: score_draws"),
+    ("solver: [{a: 1}]\n" + PGD, "line 1: solver: unknown solver"),
     ("sigma: [-1]\n" + PGD, "line 1: sigma"),
     ("sigma: [.nan]\n" + PGD, "line 1: sigma"),
     ("perturbations:\n- attack: pgd\n  eps: [0.1, 8/0]\n", "line 3: eps.1: Input should be a valid number"),

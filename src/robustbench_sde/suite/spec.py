@@ -59,7 +59,7 @@ def _whole(value: object) -> object:
 def _solver(value: object) -> object:
     if value == "trained":
         return None
-    if value not in SOLVERS:
+    if not isinstance(value, str) or value not in SOLVERS:
         raise ValueError(str(unknown_name("solver", str(value), ["trained", *SOLVERS])))
     return value
 
