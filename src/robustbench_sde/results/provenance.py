@@ -40,5 +40,5 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str:
-    """The command as typed, with the program's name in place of its path."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command as typed, however the program was started."""
+    return " ".join(["sde-bench", *sys.argv[1:]])
