@@ -1,11 +1,13 @@
 """The scripts in examples/ run, at their small size (the plug-in package: test_plugins.py)."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import finished as sde_bench
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: what each prints
@@ -23,8 +25,18 @@ SAYS = {
 
 
 def test_every_example_is_run():
-    """No script is left out here."""
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(SAYS)
+    """No script is left out here; masked.py is a network to be audited."""
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*SAYS, "masked.py"}
+
+
+def test_the_masked_network_fails_its_audit(tmp_path: Path):
+    """Rounding the input is found: exit code 4, with the rule that says why."""
+    options = ("--images", 10, "--steps", 3, "--score-draws", 1, "--json", "--quiet")
+    ended = sde_bench("audit", "--model", f"{EXAMPLES / 'masked.py'}:rounded", *options, cwd=tmp_path)
+    assert ended.code == 4, ended.stderr
+    verdicts = {rule["name"]: rule["verdict"] for rule in json.loads(ended.stdout)["rules"]}
+    assert verdicts["eps-0-control"] == "pass"
+    assert verdicts["usable-gradients"] == "fail"
 
 
 @pytest.mark.parametrize("name", SAYS)
