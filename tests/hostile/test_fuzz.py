@@ -92,7 +92,9 @@ def altered(draw: st.DrawFn, document: object, strange: st.SearchStrategy[object
         while True:
             if not isinstance(place, dict | list) or not place:
                 return draw(strange)
-            key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            key = draw(
+                st.sampled_from(sorted(place, key=repr) if isinstance(place, dict) else range(len(place)))
+            )
             if isinstance(place[key], dict | list) and place[key] and draw(st.booleans()):
                 place = place[key]
                 continue
