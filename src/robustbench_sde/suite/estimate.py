@@ -21,7 +21,7 @@ from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.suite.cells import Cell, Source
 from robustbench_sde.suite.shards import groups, pieces
 
-#: Seconds that a shard takes beside its work, and a worker to start (benchmarks/ray_efficiency.py).
+#: Assumed seconds of a shard beside its work and of a worker's start (benchmarks/ray_efficiency.py measures them).
 SHARD_SECONDS, START_SECONDS = 0.03, 8.0
 #: Images that a corruption is timed on.
 _TIMED = 4
