@@ -1,31 +1,19 @@
 """`sde-bench compare` and `sde-bench baseline`, called in this process."""
 
 import json
-import signal
 from xml.etree import ElementTree
 
 import pytest
 from builders import save_digits_model
 from regression.worlds import changed, make_cell, make_side, write_run
 
-from robustbench_sde.cli.app import main
-
 
 @pytest.fixture
-def sde_bench(tmp_path, monkeypatch, capsys):
+def sde_bench(tmp_path, monkeypatch, program):
     """Run the program in an empty folder; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return program
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`sde-bench corrupt` and `sde-bench preview`, called in this process."""
 
 import json
-import signal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,6 @@ import pytest
 from builders import make_model
 from PIL import Image
 
-from robustbench_sde.cli.app import main
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.results.schema import CORRUPTIONS, SUMMARY
@@ -29,19 +27,10 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def sde_bench(place, monkeypatch, capsys):
+def sde_bench(place, monkeypatch, program):
     """Run the program in `place`; returns exit code, stdout and stderr."""
     monkeypatch.chdir(place)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return program
 
 
 CORRUPT = ("corrupt", "--images", 12, "--score-draws", 3, "--quiet")

@@ -2,12 +2,10 @@
 
 import json
 import os
-import signal
 
 import pytest
 from builders import make_model
 
-from robustbench_sde.cli.app import main
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 
@@ -25,19 +23,10 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def sde_bench(place, monkeypatch, capsys):
+def sde_bench(place, monkeypatch, program):
     """Run the program in `place`; returns exit code, stdout and stderr."""
     monkeypatch.chdir(place)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return program
 
 
 def test_no_run_is_one_line(sde_bench):

@@ -1,12 +1,10 @@
 """`sde-bench stability`, called in this process."""
 
 import json
-import signal
 
 import pytest
 from builders import save_digits_model
 
-from robustbench_sde.cli.app import main
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
 from robustbench_sde.models.spec import NoiseSpec
@@ -28,19 +26,10 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def sde_bench(place, monkeypatch, capsys):
+def sde_bench(place, monkeypatch, program):
     """Run the program in `place`; returns exit code, stdout and stderr."""
     monkeypatch.chdir(place)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return program
 
 
 def test_checkpoints_side_by_side(sde_bench, place):

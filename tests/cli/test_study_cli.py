@@ -1,7 +1,6 @@
 """`sde-bench study`, as a user runs it, on tiny checkpoints: every study that is shipped."""
 
 import json
-import signal
 from io import StringIO
 
 import numpy as np
@@ -9,7 +8,6 @@ import pandas as pd
 import pytest
 from builders import save_digits_model
 
-from robustbench_sde.cli.app import main
 from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite import suite as suites
@@ -36,7 +34,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def sde_bench(place, tmp_path, monkeypatch, capsys):
+def sde_bench(place, tmp_path, monkeypatch, program):
     """Run the program in `place` on smaller studies; returns exit code, stdout and stderr."""
     shipped = suites.study_suites()
     files = {}
@@ -49,16 +47,7 @@ def sde_bench(place, tmp_path, monkeypatch, capsys):
         files[suite].write_text(text)
     monkeypatch.setattr(suites, "shipped_suites", lambda: files)
     monkeypatch.chdir(place)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["sde-bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, *capsys.readouterr()
-
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return program
 
 
 @pytest.mark.parametrize("name", [*VIEWS, "corruption"])
