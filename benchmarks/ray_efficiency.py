@@ -2,14 +2,16 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ray_efficiency.py [--images 320] [--steps 20] [--workers 2]
 
-The same cells in this process with one thread, then by the Ray engine with workers of one thread each. Tables
-must be equal to the last bit; the ratio of the wall times is the speed-up, with and without the start of Ray
-and the imports of its workers. Takes about five minutes on an idle machine with two cores; on a busy one the
-ratio means nothing.
+The same cells in this process on one core (Linux), in this process as it comes, and by the Ray engine with
+workers of one thread each. As it comes, a process with one thread uses two cores: a second thread makes
+noise ahead. Tables must be equal to the last bit; the ratios of the wall times are the speed-up, with and
+without the start of Ray and the imports of its workers. Takes about five minutes on an idle machine with
+two cores; on a busy one the ratio means nothing.
 """
 
 import argparse
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +29,16 @@ from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.engine import Engine, LocalEngine
 from robustbench_sde.suite.ray_engine import RayEngine
 from robustbench_sde.suite.run import Run, run_cells
+
+
+def on_one_core(cells: list[Cell], data: ImageDataset, folder: Path) -> float:
+    """Wall time of the local engine when all its threads share a core."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        return timed(LocalEngine(), cells, data, folder)[1]
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def timed(engine: Engine, cells: list[Cell], data: ImageDataset, folder: Path) -> tuple[Run, float]:
@@ -59,6 +71,7 @@ def main() -> None:
     cells = attack_cells(source, attacks, ScoreSettings())
     with tempfile.TemporaryDirectory() as name:
         local, alone = timed(LocalEngine(), cells, data, Path(name) / "local")
+        pinned = on_one_core(cells, data, Path(name) / "pinned")
         started = time.perf_counter()
         settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         ray.init("local", num_cpus=options.workers, **settings)
@@ -68,9 +81,10 @@ def main() -> None:
         tables = [run.summary.drop(columns="seconds") for run in (local, cold)]
         pd.testing.assert_frame_equal(*tables, check_exact=True)
         shard = overhead(source, data, Path(name) / "overhead", options.workers)
-    print(f"one process: {alone:.1f} s")
+    print(f"one process on one core: {pinned:.1f} s; as it comes, with a thread for noise: {alone:.1f} s")
     print(f"{options.workers} workers: {second:.1f} s, {first:.1f} s with their start")
-    print(f"speed-up: {alone / second:.2f}, {alone / first:.2f} with their start")
+    print(f"speed-up over one core: {pinned / second:.2f}, {pinned / first:.2f} with their start")
+    print(f"speed-up over one process: {alone / second:.2f}, {alone / first:.2f} with their start")
     print(f"a shard takes {1000 * shard:.0f} ms beside its work; a worker starts in {first - second:.1f} s")
 
 

@@ -21,9 +21,8 @@ from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.suite.cells import Cell, Source
 from robustbench_sde.suite.shards import groups, pieces
 
-#: Assumed seconds of a shard beside its work and of the start of a worker; measured by
-#: `benchmarks/ray_efficiency.py`.
-SHARD_SECONDS, START_SECONDS = 0.03, 8.0
+#: Seconds of a shard beside its work, and of a worker's start, as found by `benchmarks/ray_efficiency.py`.
+SHARD_SECONDS, START_SECONDS = 0.02, 6.0
 #: Images that a corruption is timed on.
 _TIMED = 4
 
