@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.results.files import atomic_write
+from robustbench_sde.results.files import atomic_write, parse_json
 
 
 class Verdict(StrEnum):
@@ -69,12 +69,7 @@ class AuditReport:
         Raises:
             BenchError: it is something else.
         """
-        try:
-            return _REPORT.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BenchError(f"no audit report: {where or 'the text'}: {first['msg']}") from error
+        return parse_json(_REPORT, text, "audit report")
 
 
 _REPORT = TypeAdapter(AuditReport)

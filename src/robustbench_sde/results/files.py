@@ -4,10 +4,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from robustbench_sde.errors import BenchError
+
+_T = TypeVar("_T")
 
 #: libyaml where PyYAML was built with it: ten times as fast
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -126,6 +130,20 @@ def to_yaml(content: Mapping[str, object]) -> str:
     """YAML of plain values, keys in their order."""
     text: str = yaml.dump(content, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
     return text
+
+
+def parse_json(kind: TypeAdapter[_T], text: str | bytes, what: str) -> _T:
+    """JSON of that kind, `what` in words.
+
+    Raises:
+        BenchError: it is something else; says where.
+    """
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BenchError(f"no {what}: {where or 'the text'}: {first['msg']}") from error
 
 
 def parse_scalar(text: str) -> object:

@@ -7,10 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.results.files import atomic_write
+from robustbench_sde.results.files import atomic_write, parse_json
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -154,12 +154,7 @@ class StabilityReport:
         Raises:
             BenchError: it is something else.
         """
-        try:
-            return _REPORT.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise BenchError(f"no stability report: {where or 'the text'}: {first['msg']}") from error
+        return parse_json(_REPORT, text, "stability report")
 
 
 _REPORT = TypeAdapter(StabilityReport)
