@@ -116,6 +116,7 @@ class ModuleClassifier(ABC):
         self.module, self.interface = module, interface
         self.name, self.noise = interface.name, interface.noise
         self.image_shape, self.classes = interface.image_shape, interface.classes
+        self.precision = interface.precision
 
     @property
     def device(self) -> torch.device:

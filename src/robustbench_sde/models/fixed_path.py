@@ -57,6 +57,11 @@ class FixedPath:
         return self._model.classes
 
     @property
+    def precision(self) -> str:
+        """That of the model."""
+        return self._model.precision
+
+    @property
     def device(self) -> torch.device:
         """Where images must be."""
         return self._model.device

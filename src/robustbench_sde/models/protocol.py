@@ -37,6 +37,10 @@ class RandomClassifier(Protocol):
         """Number of classes."""
 
     @property
+    def precision(self) -> str:
+        """Of its convolutions and linear maps: `fp32` or `bf16`."""
+
+    @property
     def device(self) -> torch.device:
         """Where images must be."""
 
