@@ -8,7 +8,7 @@ import pytest
 from robustbench_sde.reporting.studies import study_table, write_study
 from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import SUMMARY, table
+from robustbench_sde.results.schema import RECORDS, SUMMARY, table
 
 
 def summary(*rows):
@@ -47,3 +47,25 @@ def test_the_table_says_a_name_once(tmp_path):
     assert found[["line", "across"]].to_numpy().tolist() == [["b", 1], ["b", 4], ["a", 1], ["a", 4]]
     assert pd.read_csv(tmp_path / "study.csv")["across"].tolist() == [1, 4, 1, 4]
     assert list(study_table("draws", found, "title").columns[1].cells) == ["b", "", "a", ""]
+
+
+def test_a_grid_says_how_far_probabilities_and_logits_are_from_the_finest(tmp_path):
+    """By image: a certain image may move by many logits and no probability."""
+    folder = RunFolder(tmp_path)
+    blank = {column.name: "" if column.dtype == "str" else 0 for column in RECORDS}
+    rows = []
+    for steps, probabilities in ((1, (0.5, 0.999)), (100, (0.8, 0.9))):
+        row = {"checkpoint": "net", "perturbation": "clean", "severity": math.nan, "status": "ok"}
+        row |= {"solver_steps": steps, "cell": f"{steps:016d}"}
+        records = table(
+            [blank | {"image_id": i, "label_probability": p} for i, p in enumerate(probabilities)], RECORDS
+        )
+        folder.write_cell(row["cell"], "net clean", row, records)
+        rows.append(row)
+    found, _ = write_study("grid", summary(*rows), {}, folder)
+    assert found["change"].tolist()[0] == pytest.approx((0.3 + 0.099) / 2)
+    logits = (math.log(4), math.log(999) - math.log(9))
+    assert found["logit_change"].tolist()[0] == pytest.approx(sum(logits) / 2)
+    assert found["logit_change_high"].iloc[0] > found["logit_change"].iloc[0] > 1  # no share
+    assert found[["change", "logit_change"]].iloc[1].isna().all()
+    assert "| 1 | " in (tmp_path / "study.md").read_text()

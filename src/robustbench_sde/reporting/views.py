@@ -19,6 +19,8 @@ _Numbers = npt.NDArray[np.float64]
 
 #: the attack that the paper's own is compared with
 _HONEST = "apgd-ce"
+#: the distance of a float32 probability from 1 that is still told from 0
+_LEAST = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,37 @@ class Measure:
     label: str
     #: at the head of a column
     heading: str
-    #: its 95 % interval is in the columns `<ends>_low` and `<ends>_high`, as shares; empty: it is no share
+    #: its 95 % interval is in the columns `<ends>_low` and `<ends>_high`; empty: it has none
     ends: str
+    #: whether it is shown in percent
+    share: bool = True
 
     def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
         """Value and ends of the interval as an axis shows them; the value thrice where there is none."""
-        if not self.ends:
-            return [rows[self.name]] * 3
-        return [100 * rows[name] for name in (self.name, f"{self.ends}_low", f"{self.ends}_high")]
+        scale = 100 if self.share and self.ends else 1
+        return [scale * rows[name] for name in self._columns]
 
     def text(self, row: Row) -> str:
         """The same in a table; empty where there is no number."""
+        numbers = [row[name] for name in self._columns]
         if not self.ends:
-            return f"{row[self.name]:.3f}"
-        return interval(row[self.name], row[f"{self.ends}_low"], row[f"{self.ends}_high"])
+            return f"{numbers[0]:.3f}"
+        if self.share or np.isnan(numbers[0]):
+            return interval(*numbers)
+        return "{:.3f} ({:.3f}-{:.3f})".format(*numbers)
+
+    @property
+    def _columns(self) -> tuple[str, str, str]:
+        return (self.name, f"{self.ends}_low", f"{self.ends}_high") if self.ends else (self.name,) * 3
 
 
 ACCURACY = Measure("accuracy", "accuracy, %", "accuracy (95 %)", "accuracy")
 SINGLE_DRAW = Measure("single_draw_accuracy", "accuracy of one draw, %", "single draw (95 %)", "single_draw")
 CALIBRATION = Measure("ece", "expected calibration error", "ECE", "")
 CHANGE = Measure("change", "change of the label's probability, %", "change of p (95 %)", "change")
+LOGIT_CHANGE = Measure(
+    "logit_change", "change of the label's logit", "change of logit (95 %)", "logit_change", share=False
+)
 OVERSTATED = Measure("overstated", "more than honest accuracy, %", "overstated (95 %)", "overstated")
 
 
@@ -119,23 +132,44 @@ def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
 
 
 def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
-    """Beside every number of steps: how far the label's probability is from that of the most steps."""
+    """Beside every number of steps: how far the label's probability and its logit are from those of the most.
+
+    The logit of p is log(p / (1 - p)): the label's logit less the log-sum-exp of all others, for one draw.
+    """
     finest = summary.loc[summary.groupby("checkpoint")["solver_steps"].idxmax()]
     reference = dict(zip(finest["checkpoint"], finest["cell"], strict=True))
 
-    def difference(row: Row) -> _Numbers | None:
-        if reference[row["checkpoint"]] == row["cell"]:
-            return None
-        own, other = (folder.read_records(cell) for cell in (row["cell"], reference[row["checkpoint"]]))
-        return (own["label_probability"] - other["label_probability"]).abs().to_numpy(dtype=np.float64)
+    def probabilities(cell: str) -> _Numbers:
+        return folder.read_records(cell)["label_probability"].to_numpy(dtype=np.float64)
 
-    return _with_mean(summary, "change", difference)
+    def difference(of: Callable[[_Numbers], _Numbers]) -> Callable[[Row], _Numbers | None]:
+        def of_row(row: Row) -> _Numbers | None:
+            finer = reference[row["checkpoint"]]
+            cells = row["cell"], finer
+            return (
+                None if finer == row["cell"] else np.abs(np.subtract(*(of(probabilities(c)) for c in cells)))
+            )
+
+        return of_row
+
+    changed = _with_mean(summary, "change", difference(lambda p: p))
+    return _with_mean(changed, "logit_change", difference(_logit), most=np.inf)
+
+
+def _logit(probability: _Numbers) -> _Numbers:
+    """Finite, as float32 tells probabilities from 0 and 1."""
+    inside = probability.clip(_LEAST, 1 - _LEAST)
+    odds: _Numbers = inside / (1 - inside)
+    return np.log(odds)
 
 
 def _with_mean(
-    summary: pd.DataFrame, name: str, difference: Callable[[Row], _Numbers | None]
+    summary: pd.DataFrame, name: str, difference: Callable[[Row], _Numbers | None], most: float = 1.0
 ) -> pd.DataFrame:
-    """A measure that is a mean over paired images, with its normal 95 % interval; NaN where there is none."""
+    """A measure that is a mean over paired images, with its normal 95 % interval; NaN where there is none.
+
+    Its absolute value is at most `most`.
+    """
     found = []
     for row in summary.to_dict("records"):
         values = difference(row)
@@ -143,8 +177,8 @@ def _with_mean(
             found.append((np.nan, np.nan, np.nan))
             continue
         half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        mean, least = values.mean(), 0.0 if (values >= 0).all() else -1.0
-        found.append((mean, max(least, mean - half), min(1.0, mean + half)))
+        mean, least = values.mean(), 0.0 if (values >= 0).all() else -most
+        found.append((mean, max(least, mean - half), min(most, mean + half)))
     columns = np.array(found, dtype=np.float64).reshape(-1, 3).T
     return summary.assign(**dict(zip((name, f"{name}_low", f"{name}_high"), columns, strict=True)))
 
@@ -180,7 +214,7 @@ VIEWS: Mapping[str, View] = {
         line=_checkpoint,
         across=lambda row: int(row["solver_steps"]),
         heading="steps of the solver",
-        measures=(ACCURACY, CHANGE),
+        measures=(ACCURACY, CHANGE, LOGIT_CHANGE),
         log=True,
         derive=_change,
     ),
