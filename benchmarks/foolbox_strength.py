@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import robustbench_sde as rb
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.norms import NORMS
@@ -36,7 +36,7 @@ class Deterministic(nn.Module):
 
 
 def pgd_accuracy(
-    model: RandomClassifier, data: rb.ImageDataset, norm: str, eps: float, *, random_start: bool
+    model: RandomClassifier, data: ImageDataset, norm: str, eps: float, *, random_start: bool
 ) -> tuple[float, float]:
     """Accuracy that (our, foolbox's) PGD leaves after 20 steps of 2.5 eps / 20."""
     ours = rb.attack(model, data, "pgd", norm=norm, eps=eps, steps=PGD_STEPS, random_start=random_start)
@@ -55,7 +55,7 @@ def pgd_accuracy(
     )
 
 
-def cw_distances(model: RandomClassifier, data: rb.ImageDataset) -> tuple[Tensor, Tensor]:
+def cw_distances(model: RandomClassifier, data: ImageDataset) -> tuple[Tensor, Tensor]:
     """L2 distance of each image by (our, foolbox's) C&W, infinite where our scoring says it still stands."""
     parameters = {"steps": CW_STEPS, "binary_search_steps": CW_ROUNDS, "initial_constant": 0.1}
     attack = make_attack("cw", learning_rate=1e-2, **parameters)
@@ -72,7 +72,7 @@ def cw_distances(model: RandomClassifier, data: rb.ImageDataset) -> tuple[Tensor
     return _scored_distance(model, data, ours), _scored_distance(model, data, images.clamp(0, 1))
 
 
-def _scored_distance(model: RandomClassifier, data: rb.ImageDataset, images: Tensor) -> Tensor:
+def _scored_distance(model: RandomClassifier, data: ImageDataset, images: Tensor) -> Tensor:
     correct = torch.tensor(rb.score(model, data, images).records["correct"].to_numpy())
     return torch.where(correct, math.inf, NORMS["l2"].size(images - to_float(data.images)))
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 import robustbench_sde as rb
+from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.classifier import Classifier
@@ -34,7 +35,7 @@ ATTACK = make_attack("pgd", norm="linf", eps=0.03, steps=2, eot_draws=2)
 DROP, DAMAGES, CALIBRATION_SEED = 0.05, 8, 10_000
 
 
-def run(model: Classifier, data: rb.ImageDataset, seed: int) -> Side:
+def run(model: Classifier, data: ImageDataset, seed: int) -> Side:
     """What a suite of clean and one attack measures."""
     settings = ScoreSettings(draws=8, seed=seed)
     results = [(p, evaluate(model, data, p, settings)) for p in (Clean(), ATTACK)]
@@ -57,7 +58,7 @@ def damaged(model: Classifier, key: int, scale: float) -> Classifier:
     return broken
 
 
-def damaged_by_five_points(model: Classifier, data: rb.ImageDataset, key: int, before: float) -> Classifier:
+def damaged_by_five_points(model: Classifier, data: ImageDataset, key: int, before: float) -> Classifier:
     """Damage whose scale is searched on a seed of its own until the attacked accuracy has lost `DROP`."""
     low, high = 0.0, 0.2
     for _ in range(7):

@@ -23,7 +23,7 @@ import torch
 
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation import scoring
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.protocol import RandomClassifier
@@ -37,7 +37,7 @@ from robustbench_sde.suite.run import run_cells
 BASE = {"images": 16, "draws": 4, "steps": 5}
 
 
-def attack_seconds(model: RandomClassifier, data: rb.ImageDataset, repeats: int, **setting: int) -> float:
+def attack_seconds(model: RandomClassifier, data: ImageDataset, repeats: int, **setting: int) -> float:
     """Median CPU seconds of a pgd whose images all take all steps."""
     part = data.subset(setting["images"])
     attack = make_attack("pgd", eps=0.03, steps=setting["steps"], eot_draws=setting["draws"], settle=False)
@@ -49,7 +49,7 @@ def attack_seconds(model: RandomClassifier, data: rb.ImageDataset, repeats: int,
     return statistics.median(seconds)
 
 
-def growth(model: RandomClassifier, data: rb.ImageDataset, repeats: int) -> Iterator[str]:
+def growth(model: RandomClassifier, data: ImageDataset, repeats: int) -> Iterator[str]:
     """Rows of the first table."""
     attack_seconds(model, data, 1, **BASE)  # warm
     for name in BASE:
@@ -76,7 +76,7 @@ def timed(owner: Any, name: str, total: list[float]) -> Iterator[None]:
         yield
 
 
-def overhead(checkpoint: Path, data: rb.ImageDataset) -> tuple[float, float]:
+def overhead(checkpoint: Path, data: ImageDataset) -> tuple[float, float]:
     """CPU seconds of a run, and those of its attacks and forward passes."""
     source = Source.of(checkpoint, data)
     cells = attack_cells(source, [make_attack("pgd", eps=0.03)], ScoreSettings())
@@ -97,7 +97,7 @@ def resident() -> float:
     return pages * 4096 / 2**20
 
 
-def memory(checkpoint: Path, data: rb.ImageDataset, count: int) -> list[float]:
+def memory(checkpoint: Path, data: ImageDataset, count: int) -> list[float]:
     """Memory after every tenth of so many corruption cells, in one process."""
     source = Source.of(checkpoint, data)
     perturbations = make_corruptions("benchmark", [1, 2, 3, 4, 5])[:count]

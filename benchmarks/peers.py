@@ -25,7 +25,7 @@ import torchattacks
 from torch import Tensor, nn
 
 import robustbench_sde as rb
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 from robustbench_sde.models.protocol import RandomClassifier
@@ -82,7 +82,7 @@ class Job:
     """What all attackers of a table block have in common; the norm is linf."""
 
     model: RandomClassifier
-    data: rb.ImageDataset
+    data: ImageDataset
     eps: float
 
     def ours(self, name: str, **parameters: object) -> Made:

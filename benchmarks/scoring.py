@@ -18,7 +18,7 @@ import torch
 
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.evaluation.sequential import MOST
 from robustbench_sde.models.protocol import RandomClassifier
@@ -28,7 +28,7 @@ from robustbench_sde.sde.draws import Draws, Stream
 DRAWS, BATCH = 32, 256
 
 
-def loop(model: RandomClassifier, data: rb.ImageDataset) -> None:
+def loop(model: RandomClassifier, data: ImageDataset) -> None:
     """A forward pass of every batch for every draw."""
     images = to_float(data.images)
     with torch.no_grad():
@@ -50,7 +50,7 @@ def interleaved(variants: Sequence[Callable[[], object]], repeats: int) -> list[
     return [statistics.median(own) for own in seconds]
 
 
-def throughput(model: RandomClassifier, data: rb.ImageDataset, repeats: int) -> str:
+def throughput(model: RandomClassifier, data: ImageDataset, repeats: int) -> str:
     """A row of the first table."""
     settings = ScoreSettings(DRAWS, rows=BATCH)
     ours, plain = interleaved(
@@ -64,7 +64,7 @@ def throughput(model: RandomClassifier, data: rb.ImageDataset, repeats: int) -> 
     return f"| {model.name} | {count / ours:.0f} | {count / plain:.0f} | {plain / ours:.2f} |"
 
 
-def savings(model: RandomClassifier, data: rb.ImageDataset, eps: float) -> list[str]:
+def savings(model: RandomClassifier, data: ImageDataset, eps: float) -> list[str]:
     """Rows of the second table."""
     rows = []
     for name, parameters in {

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS, OneDraw, percent
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
@@ -96,7 +96,7 @@ def peers(eps: float, steps: int, draws: int) -> Iterator[tuple[str, Run]]:
     yield "ART ProjectedGradientDescent", art
 
 
-def theirs(run: Run, model: RandomClassifier, data: rb.ImageDataset, batch: int) -> Tensor:
+def theirs(run: Run, model: RandomClassifier, data: ImageDataset, batch: int) -> Tensor:
     """Images of a peer, in batches; torch's and numpy's global generators are left as they were."""
     state = np.random.get_state()  # noqa: NPY002 (ART draws its start from there)
     parts = []
@@ -110,7 +110,7 @@ def theirs(run: Run, model: RandomClassifier, data: rb.ImageDataset, batch: int)
 
 
 def ours(
-    name: str, model: RandomClassifier, data: rb.ImageDataset, batch: int, draws: int, **parameters: Any
+    name: str, model: RandomClassifier, data: ImageDataset, batch: int, draws: int, **parameters: Any
 ) -> Tensor:
     """Images of an attack of our registry, in passes of the peers' size."""
     attack = make_attack(name, norm="linf", **parameters)
@@ -119,7 +119,7 @@ def ours(
 
 
 def attackers(
-    model: RandomClassifier, data: rb.ImageDataset, eps: float, steps: int, draws: int, batch: int
+    model: RandomClassifier, data: ImageDataset, eps: float, steps: int, draws: int, batch: int
 ) -> Iterator[tuple[str, bool, Callable[[], Tensor]]]:
     """Name of each, whether it is ours, and how to make its images."""
     draws = draws if model.stochastic else 1

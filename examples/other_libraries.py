@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import robustbench_sde as rb
+from robustbench_sde.api.result import Result
 
 SMALL = "--small" in sys.argv  # seconds instead of minutes
 EPS = 0.03
@@ -53,7 +54,7 @@ def main(checkpoint: str) -> None:
     images = data.images / 255
     print(f"{'attack':<14} {'by its own look':>16} {'scored':>8}   95 % interval")
     for name, attack in ATTACKS.items():
-        net = rb.as_module(model, draws=8)
+        net = model.as_module(draws=8)
         adversarial = attack(net, images, data.labels)
         with torch.no_grad():
             seen = (net(adversarial).argmax(1) == data.labels).double().mean()
@@ -64,7 +65,7 @@ def main(checkpoint: str) -> None:
     _print("ours", "", rb.attack(model, data, "pgd", eps=EPS, steps=STEPS, eot_draws=8))
 
 
-def _print(name: str, seen: str, result: rb.Result) -> None:
+def _print(name: str, seen: str, result: Result) -> None:
     row = result.summary.iloc[-1]
     interval = f"{row['accuracy_low']:.1%} - {row['accuracy_high']:.1%}"
     print(f"{name:<14} {seen:>16} {row['accuracy']:>8.1%}   {interval}")

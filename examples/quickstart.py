@@ -13,8 +13,6 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import robustbench_sde as rb
-from robustbench_sde.training.config import TrainConfig
-from robustbench_sde.training.loop import train
 
 small = "--small" in sys.argv
 folder = Path("quickstart")
@@ -25,9 +23,8 @@ test = rb.load_dataset("digits", images=20 if small else 200)
 # %% Train: dh = f(h, t) dt, and dh = f(h, t) dt + 0.5 h dB
 models = {}
 for name, noise in {"ODE": "none", "SDE": "multiplicative"}.items():
-    config = TrainConfig(preset="digits", noise=noise, sigma=0.5, epochs=3 if small else 30, batch_size=32)
     path = folder / f"{name.lower()}.safetensors"
-    train(config, training, path)
+    rb.train(training, path, noise=noise, sigma=0.5, epochs=3 if small else 30, batch_size=32, force=True)
     models[name] = rb.load_checkpoint(path)
 
 # %% Attack: gradients through the noise, scored on draws that the attack never saw

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torchdiffeq import odeint
 
 import robustbench_sde as rb
-from robustbench_sde.data import to_float
+from robustbench_sde.data import ImageDataset, to_float
 
 
 class Drift(nn.Module):
@@ -45,7 +45,7 @@ class ODENet(nn.Module):
         return self.head(F.relu(h[-1]).flatten(1))
 
 
-def fit(model: nn.Module, data: rb.ImageDataset, iterations: int) -> None:
+def fit(model: nn.Module, data: ImageDataset, iterations: int) -> None:
     """Adam on the cross-entropy."""
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     images = to_float(data.images)

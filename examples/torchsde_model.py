@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import robustbench_sde as rb
-from robustbench_sde.data import to_float
+from robustbench_sde.api.result import Result
+from robustbench_sde.data import ImageDataset, to_float
 
 STEPS = 8
 WIDTH = 64
@@ -86,7 +87,7 @@ class Keyed(Pinned):
         return self.solve(images, Increments(noise))
 
 
-def fit(model: nn.Module, data: rb.ImageDataset, iterations: int) -> None:
+def fit(model: nn.Module, data: ImageDataset, iterations: int) -> None:
     """Adam on the cross-entropy of one draw."""
     torch.manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -112,7 +113,7 @@ def main() -> None:
     keyed.load_state_dict(pinned.state_dict())
     keyed.eval()
 
-    def run(module: nn.Module) -> rb.Result:
+    def run(module: nn.Module) -> Result:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes about the module, the same in every run; read them once
             return rb.attack(module, test, "pgd", norm="linf", eps=0.05, eot_draws=8, **settings)

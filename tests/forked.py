@@ -12,14 +12,12 @@ from pathlib import Path
 
 #: What the server imports once; its children begin with it.
 PRELOADED = (
+    "robustbench_sde.api.checkpoints",
+    "robustbench_sde.api.reports",
+    "robustbench_sde.api.suites",
     "robustbench_sde.cli.app",
-    "robustbench_sde.data",
-    "robustbench_sde.regression.compare",
     "robustbench_sde.reporting.corruptions",
     "robustbench_sde.reporting.html.page",
-    "robustbench_sde.suite.corruption",
-    "robustbench_sde.suite.plan",
-    "robustbench_sde.suite.suite",
 )
 _NEW_MOUNTS = 0x00020000
 _READ_ONLY, _REMOUNT = 1, 32

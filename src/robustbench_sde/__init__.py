@@ -1,48 +1,53 @@
 """How robust is a classifier whose forward pass is random?
 
-The whole public interface; names are loaded on first use, so that importing the package is instant.
+The whole public interface, a dozen functions; each is loaded on first use, so that importing the package is
+instant. The types that they take and return are documented where they are (docs/api.md).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.version import __version__
 
 if TYPE_CHECKING:
-    from robustbench_sde.api import Result, as_classifier, as_module, attack, score
-    from robustbench_sde.data import ImageDataset, load_dataset
-    from robustbench_sde.evaluation.stability.analysis import stability
+    from robustbench_sde.api.checkpoints import import_checkpoint, train
+    from robustbench_sde.api.evaluate import attack, score
+    from robustbench_sde.api.models import as_classifier
+    from robustbench_sde.api.reports import audit, stability
+    from robustbench_sde.api.suites import compare, run
+    from robustbench_sde.data import load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
     from robustbench_sde.perturbations.corruptions.apply import corrupt
 
 _LAZY = {
-    "ImageDataset": "robustbench_sde.data",
-    "Result": "robustbench_sde.api",
-    "as_classifier": "robustbench_sde.api",
-    "as_module": "robustbench_sde.api",
-    "attack": "robustbench_sde.api",
+    "as_classifier": "robustbench_sde.api.models",
+    "attack": "robustbench_sde.api.evaluate",
+    "audit": "robustbench_sde.api.reports",
+    "compare": "robustbench_sde.api.suites",
     "corrupt": "robustbench_sde.perturbations.corruptions.apply",
+    "import_checkpoint": "robustbench_sde.api.checkpoints",
     "load_checkpoint": "robustbench_sde.models.checkpoint",
     "load_dataset": "robustbench_sde.data",
-    "score": "robustbench_sde.api",
-    "stability": "robustbench_sde.evaluation.stability.analysis",
+    "run": "robustbench_sde.api.suites",
+    "score": "robustbench_sde.api.evaluate",
+    "stability": "robustbench_sde.api.reports",
+    "train": "robustbench_sde.api.checkpoints",
 }
 
 __all__ = [
-    "BenchError",
-    "ImageDataset",
-    "InvalidEvaluationError",
-    "Result",
     "__version__",
     "as_classifier",
-    "as_module",
     "attack",
+    "audit",
+    "compare",
     "corrupt",
+    "import_checkpoint",
     "load_checkpoint",
     "load_dataset",
+    "run",
     "score",
     "stability",
+    "train",
 ]
 
 

@@ -10,6 +10,7 @@ from builders import make_data, make_model
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import check_control, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.perturbations.base import Clean
@@ -135,7 +136,7 @@ def test_non_finite_logits_are_an_invalid_evaluation():
     logits = torch.zeros(1, 3, 3)
     logits[0, 1, 2] = torch.nan
     data = dataclasses.replace(make_data(3, classes=3))
-    with pytest.raises(rb.InvalidEvaluationError, match="image 1"):
+    with pytest.raises(InvalidEvaluationError, match="image 1"):
         records_of(Table(logits), data, draws=1)
 
 
@@ -156,7 +157,7 @@ class Unkeyed(Table):
 
 def test_a_model_with_unkeyed_noise_fails_the_control():
     """Invariant 4: the eps = 0 row must equal the clean row, or the evaluation is invalid."""
-    with pytest.raises(rb.InvalidEvaluationError, match="control differs"):
+    with pytest.raises(InvalidEvaluationError, match="control differs"):
         rb.attack(Unkeyed(), make_data(6), "pgd", eps=0.1, steps=2)
 
 
@@ -166,7 +167,7 @@ def test_the_control_compares_every_number_but_the_cost():
     other = cell.records.assign(forward_passes=99)
     check_control(cell.records, other)
     other.loc[3, "margin"] = np.nextafter(other.loc[3, "margin"], 2)
-    with pytest.raises(rb.InvalidEvaluationError, match="1 of 6"):
+    with pytest.raises(InvalidEvaluationError, match="1 of 6"):
         check_control(cell.records, other)
 
 
@@ -188,9 +189,9 @@ def test_score_judges_any_images_and_refuses_invalid_ones():
     model, data = make_model(), make_data(5)
     same = rb.score(model, data, images=data.images)
     assert same.records["linf"].max() == 0
-    with pytest.raises(rb.BenchError, match="images are"):
+    with pytest.raises(BenchError, match="images are"):
         rb.score(model, data, images=data.images[:3])
-    with pytest.raises(rb.InvalidEvaluationError, match="leaves"):
+    with pytest.raises(InvalidEvaluationError, match="leaves"):
         rb.score(model, data, images=to_float(data.images) + 0.5)
 
 
@@ -205,5 +206,5 @@ def test_score_judges_any_images_and_refuses_invalid_ones():
 )
 def test_wrong_settings_are_one_sentence(settings, message):
     """Unknown rules suggest the nearest; counts below one are refused."""
-    with pytest.raises(rb.BenchError, match=message):
+    with pytest.raises(BenchError, match=message):
         ScoreSettings(**settings)

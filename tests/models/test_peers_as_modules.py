@@ -1,7 +1,9 @@
 """Networks written with torchsde and torchdiffeq, evaluated as they are."""
 
 import dataclasses
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -90,26 +92,46 @@ def test_a_torchdiffeq_network_is_deterministic_and_runs_once():
     assert result.summary["accuracy"].iloc[2] < 0.5
 
 
-def test_our_classifier_as_a_plain_module_for_other_libraries():
-    """torchattacks and foolbox attack it; their images are scored by us, in the ball that they promise."""
-    import foolbox
+def torchattacks_pgd(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     import torchattacks
+
+    return torchattacks.PGD(net, eps=0.2, alpha=0.05, steps=5)(images, labels)
+
+
+def foolbox_pgd(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    import foolbox
+
+    wrapped = foolbox.PyTorchModel(net, bounds=(0, 1))
+    attack = foolbox.attacks.LinfPGD(steps=5, rel_stepsize=0.25)
+    return attack(wrapped, images, labels, epsilons=0.2)[1]
+
+
+def art_pgd(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    pytest.importorskip("art", reason="needs the Adversarial Robustness Toolbox")
+    from art.attacks.evasion import ProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+    shape = tuple(images.shape[1:])
+    wrapped = PyTorchClassifier(net, nn.CrossEntropyLoss(), shape, nb_classes=4, clip_values=(0.0, 1.0))
+    attack = ProjectedGradientDescent(wrapped, eps=0.2, eps_step=0.05, max_iter=5, verbose=False)
+    return torch.from_numpy(attack.generate(images.numpy(), labels.numpy()))
+
+
+@pytest.mark.parametrize("attack", [torchattacks_pgd, foolbox_pgd, art_pgd])
+def test_other_libraries_attack_our_classifier_and_we_judge(attack, tmp_path: Path):
+    """Their images stay in the ball that they promise and fool it; saved, they are judged the same."""
     from builders import make_model
 
     model = make_model("multiplicative")
     data = make_data(12)
     clean = rb.score(model, data).records["prediction"]
     data = dataclasses.replace(data, labels=torch.tensor(clean.to_numpy()))
-    net = rb.as_module(model, draws=4)
-    images = data.images / 255
-    theirs = torchattacks.PGD(net, eps=0.2, alpha=0.05, steps=5)(images, data.labels)
-    wrapped = foolbox.PyTorchModel(net, bounds=(0, 1))
-    _, fooled, _ = foolbox.attacks.LinfPGD(steps=5, rel_stepsize=0.25)(
-        wrapped, images, data.labels, epsilons=0.2
-    )
-    for adversarial in (theirs, fooled):
-        result = rb.score(model, data, images=adversarial, norm="linf", eps=0.2)
-        assert result.summary["accuracy"].iloc[0] < 0.7
+    adversarial = attack(model.as_module(draws=4), data.images / 255, data.labels)
+    result = rb.score(model, data, adversarial, norm="linf", eps=0.2)
+    assert result.summary["accuracy"].iloc[-1] < 0.7 < result.summary["accuracy"].iloc[0]
+    np.savez(tmp_path / "theirs.npz", x=adversarial.numpy(), ids=data.ids.numpy(), y=data.labels.numpy())
+    again = rb.score(model, data, tmp_path / "theirs.npz", norm="linf", eps=0.2)
+    assert again.records.equals(result.records)
 
 
 def test_a_plain_module_has_fresh_draws_unless_they_are_fixed():
@@ -117,10 +139,10 @@ def test_a_plain_module_has_fresh_draws_unless_they_are_fixed():
     from builders import make_model
 
     images = make_data(3).images / 255
-    fresh, fixed = (rb.as_module(make_model(), draws=4, fixed=fixed) for fixed in (False, True))
+    fresh, fixed = (make_model().as_module(draws=4, fixed=fixed) for fixed in (False, True))
     assert not torch.equal(fresh(images), fresh(images))
     assert torch.equal(fixed(images), fixed(images))
     torch.testing.assert_close(fresh(images).exp().sum(1), torch.ones(3))
     assert next(fresh.parameters()).device.type == "cpu"
-    ode = rb.as_module(make_model("none"))
+    ode = make_model("none").as_module()
     assert torch.equal(ode(images), ode(images))

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.given import Given, images_of
 from robustbench_sde.results.images import PerturbedImages
 
@@ -70,7 +70,7 @@ def test_a_ball_that_is_claimed_is_verified():
     data = make_data(6)
     images = torch.from_numpy(moved(data))
     rb.score(make_model(), data, images, norm="linf", eps=0.05)
-    with pytest.raises(rb.InvalidEvaluationError, match="leaves the ball"):
+    with pytest.raises(InvalidEvaluationError, match="leaves the ball"):
         rb.score(make_model(), data, images, norm="linf", eps=0.04)
     with pytest.raises(BenchError, match="belong to a norm"):
         rb.score(make_model(), data, images, eps=0.04)

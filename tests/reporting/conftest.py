@@ -10,7 +10,7 @@ import pytest
 from robustbench_sde.evaluation.corruption_summary import Condition, Measured, corruption_summary
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.reporting.html.page import write_report
-from robustbench_sde.results.audits import AuditReport, Rule, Verdict, write_audit
+from robustbench_sde.results.audits import AuditReport, Rule, Verdict
 from robustbench_sde.results.examples import Examples
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.results.schema import RECORDS, SUMMARY
@@ -68,7 +68,7 @@ class Sample:
         if self.corruptions is not None:
             folder.write_text("corruptions.csv", self.corruptions.to_csv(index=False))
         for audit in self.audits:
-            write_audit(path, audit)
+            audit.write(path)
         folder.write_summary(self.rows)
         folder.write_manifest(
             {

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
@@ -111,49 +112,52 @@ def attack_command(
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """
-    from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.attacks.planning import plan_attacks
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
-    from robustbench_sde.results.images import check_image_format
-    from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.cells import attack_cells
-    from robustbench_sde.suite.module_source import about_modules
-    from robustbench_sde.suite.run import run_cells
 
-    shared = {
-        "eot_draws": _draws(eot_draws),
-        "restarts": restarts,
-        "steps": steps,
-        "passes": budget,
-        "target": target,
-        "source": None if source is None else str(source),
-    }
-    budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
-    attacks = plan_attacks(o.names(attack), norm, budgets, shared, _own_parameters(set_ or []))
-    kind = None if save_images is None else check_image_format(save_images)
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
+    attacks = _with_parameters(o.names(attack), set_ or [])
+    budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
     data = o.test_data(dataset, data_dir, download, image_size, images)
-    sources = o.find_sources(
-        checkpoints, model, weights, normalize, data,
-        sigma=sigma, noise=noise, precision=precision, compute=compute,
-    )  # fmt: skip
-    cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
-    about = about_modules(sources)
-    folder = RunFolder(out or Path("reports") / f"attack-{run_name(data.name, [c.key(data) for c in cells])}")
+    models = o.find_models(
+        checkpoints, model, weights, normalize, data, sigma=sigma, noise=noise, compute=compute
+    )
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars, save_images=kind, about=about)
-    accuracy_against_eps(run.summary, folder)
-    accuracy_against_distance(run.summary, folder, folder)
+        result = rb.attack(
+            models,
+            data,
+            attacks,
+            norm=norm,
+            eps=budgets,
+            eot_draws=_draws(eot_draws),
+            restarts=restarts,
+            steps=steps,
+            passes=budget,
+            target=target,
+            source=None if source is None else str(source),
+            sigma=sigma,
+            noise=noise,
+            precision=precision,
+            score_draws=score_draws,
+            rule=rule,  # type: ignore[arg-type]
+            seed=seed,
+            batch_size=batch_size,
+            device=compute,
+            out=out or "auto",
+            save_images=save_images,
+            bars=bars,
+        )
+    folder = o.folder_of(result)
+    accuracy_against_eps(result.summary, folder)
+    accuracy_against_distance(result.summary, folder, folder)
     if json:
-        print_json(run.summary)
+        print_json(result.summary)
     else:
-        print_summary(run.summary, folder=str(folder.path), reused=run.reused)
-    if (run.summary["status"] != "ok").any():
+        print_summary(result.summary, folder=str(folder.path), reused=result.reused)
+    if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 
 
@@ -163,23 +167,17 @@ def _draws(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _own_parameters(texts: list[str]) -> dict[str, dict[str, Any]]:
-    """``cw.steps=200`` and the like, by attack."""
+def _with_parameters(names: list[str], texts: list[str]) -> dict[str, dict[str, Any]]:
+    """Attacks by name with what is set for each alone, as ``cw.steps=200``."""
     from robustbench_sde.results.files import parse_scalar
 
-    own: dict[str, dict[str, Any]] = {}
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in texts:
         target, equals, value = text.partition("=")
         name, dot, parameter = target.partition(".")
         if not (equals and dot):
             raise BenchError(f"--set {text!r}: write ATTACK.NAME=VALUE, like cw.steps=200")
-        own.setdefault(name, {})[parameter] = parse_scalar(value)
+        if name not in own:
+            raise BenchError(f"--set names {name!r}, which is not in --attack {','.join(names)}")
+        own[name][parameter] = parse_scalar(value)
     return own
-
-
-def run_name(dataset: str, keys: list[str]) -> str:
-    """A folder name that is the same for the same work, so that the same command goes on."""
-    import hashlib
-
-    safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in dataset)
-    return f"{safe}-{hashlib.sha256(''.join(keys).encode()).hexdigest()[:8]}"

@@ -1,11 +1,11 @@
 """`sde-bench audit`."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
@@ -58,36 +58,39 @@ def audit_command(
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
-    from robustbench_sde.evaluation.audit.audit import audit
-    from robustbench_sde.evaluation.audit.lab import AuditSettings
-    from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
-    from robustbench_sde.results.audits import Verdict, write_audit
+    from robustbench_sde.results.audits import Verdict
 
-    budget = parse_budget(eps) if eps is not None else 0.5 if norm == "l2" else 0.03
-    score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    settings = AuditSettings(norm, budget, steps, eot_draws, score)
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
-    data = o.test_data(dataset, data_dir, download, image_size, images)
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit is of one classifier: name a checkpoint or give --model")
+    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
+    budget = None if eps is None else parse_budget(eps)
+    data = o.test_data(dataset, data_dir, download, image_size, images)
     named = None if checkpoint is None else [checkpoint]
-    (source,) = o.find_sources(
-        named, model, weights, normalize, data,
-        sigma=sigma, noise=noise, precision=precision, compute=compute,
-    )  # fmt: skip
-    folder = out or Path("reports") / f"audit-{source.path.stem}"
-    keep_freed_memory()
-    classifier = source.load(compute)
-    rows = min(batch_size, rows_that_fit(classifier, compute.memory_limit) or batch_size)
-    settings = replace(settings, score=replace(score, rows=rows))
+    models = o.find_models(named, model, weights, normalize, data, sigma=sigma, noise=noise, compute=compute)
+    assert models is not None  # one of the two was given
     with progress_bars(quiet=quiet) as bars:
-        report = audit(classifier, data, settings, sha256=source.sha256, bars=bars)
-    written = write_audit(folder, report)
+        report = rb.audit(
+            models[0],
+            data,
+            norm=norm,
+            eps=budget,
+            steps=steps,
+            eot_draws=eot_draws,
+            sigma=sigma,
+            noise=noise,
+            precision=precision,
+            score_draws=score_draws,
+            rule=rule,  # type: ignore[arg-type]
+            seed=seed,
+            batch_size=batch_size,
+            device=compute,
+            bars=bars,
+        )
+    written = report.write(out or Path("reports") / f"audit-{report.checkpoint}")
     if json:
         print(report.to_json())
     else:

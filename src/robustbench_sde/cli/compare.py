@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
@@ -56,15 +57,11 @@ def compare_command(
 
     [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
     """
-    from robustbench_sde.regression.baseline import read_side
-    from robustbench_sde.regression.compare import compare
-    from robustbench_sde.regression.policy import load_policy
     from robustbench_sde.reporting import comparison as show
 
     if json and markdown:
         raise BenchError("--json and --markdown both write to stdout; give one")
-    limits = load_policy(policy, max_drop=max_drop, alpha=alpha)
-    comparison = compare(read_side(baseline), read_side(run), limits)
+    comparison = rb.compare(baseline, run, policy=policy, max_drop=max_drop, alpha=alpha)
     if junit_xml is not None:
         show.write_junit(comparison, junit_xml)
     page = show.github_step_summary() if markdown else None
@@ -97,9 +94,7 @@ def save_command(
 
     [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline-digits.json
     """
-    from robustbench_sde.regression.baseline import save_baseline
-    from robustbench_sde.regression.measured import read_run
+    from robustbench_sde.api.result import Result
 
-    side = read_run(run)
-    save_baseline(side, file)
-    print(f"{file}: {len(side.cells)} cells, {file.stat().st_size / 1000:.0f} kB")
+    cells = Result.read(run).save_baseline(file)
+    print(f"{file}: {cells} cells, {file.stat().st_size / 1000:.0f} kB")

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli.attack import run_name
 from robustbench_sde.errors import BenchError, ExitCode
 
 
@@ -67,57 +67,53 @@ def corrupt_command(
     [bold]Example:[/bold] sde-bench corrupt --corruptions blur,fog --severity 1-5 --images 100
     """
     from robustbench_sde.data.official import OFFICIAL, open_official
-    from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json
-    from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.cells import Source, corruption_cells
-    from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.module_source import about_modules
-    from robustbench_sde.suite.run import run_cells
 
     severities = o.parse_severities(severity)
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
-    published = None if official is None else open_official(official)
-    if published is None:
-        made = make_corruptions(corruptions, severities, family=family, frost_dir=frost_dir)
-    elif family or frost_dir:
-        raise BenchError("--family and --frost-dir are for making corruptions; --official reads them")
-    clean = dataset or ("digits" if published is None else OFFICIAL[published.name])
+    clean = dataset or ("digits" if official is None else OFFICIAL[open_official(official).name])
     if not clean:
         raise BenchError(f"--official {official} needs --dataset: the clean images, as tiny-imagenet:PATH")
     data = o.test_data(clean, data_dir, download, image_size, images)
-    if published is not None:
-        made = stored_corruptions(published, data, corruptions, severities)
-    base = None if reference is None else o.find_checkpoints([reference], data.name)[0]
-    sources = o.find_sources(
-        checkpoints, model, weights, normalize, data,
-        sigma=sigma, noise=noise, precision=precision, compute=compute,
-    )  # fmt: skip
-    if base is not None and base.resolve() not in [source.path.resolve() for source in sources]:
-        sources = [Source.of(base, data, sigma=sigma, noise=noise, precision=precision), *sources]
-    check_names([source.path for source in sources])
-    cells = [cell for source in sources for cell in corruption_cells(source, made, settings)]
-    folder = RunFolder(
-        out or Path("reports") / f"corrupt-{run_name(data.name, [c.key(data) for c in cells])}"
+    models = o.find_models(
+        checkpoints, model, weights, normalize, data, sigma=sigma, noise=noise, compute=compute
     )
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars, about=about_modules(sources))
-    table = write_corruptions(run, cells, data, base)
+        result = rb.score(
+            models,
+            data,
+            corruptions=corruptions,
+            severities=severities,
+            family=family,
+            frost_dir=frost_dir,
+            official=official,
+            reference=reference,
+            sigma=sigma,
+            noise=noise,
+            precision=precision,
+            score_draws=score_draws,
+            rule=rule,  # type: ignore[arg-type]
+            seed=seed,
+            batch_size=batch_size,
+            device=compute,
+            out=out or "auto",
+            bars=bars,
+        )
+    folder, table = o.folder_of(result), result.corruptions
+    assert table is not None
     corruption_figure(table, folder)
     if json:
         print_json(table)
     else:
         print_corruptions(
             table,
-            run.summary,
+            result.summary,
             folder=str(folder.path),
-            reused=run.reused,
-            reference=None if base is None else base.stem,
+            reused=result.reused,
+            reference=None if reference is None else reference.name.removesuffix(".safetensors"),
         )
-    if (run.summary["status"] != "ok").any():
+    if not result.ok:
         raise typer.Exit(ExitCode.INVALID)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError
 
 
 def import_command(
@@ -33,17 +33,9 @@ def import_command(
 
     [bold]Example:[/bold] sde-bench import sde_cifar10_1.0.pth --noise multiplicative --sigma 1.0
     """
-    from robustbench_sde.models.importing import import_checkpoint
-
-    path = out or Path("checkpoints") / f"{file.stem}.safetensors"
-    if path.suffix != ".safetensors":
-        raise BenchError(f"--out {path} must end in .safetensors")
-    if path.exists() and not force:
-        raise BenchError(f"{path} exists; give --force to overwrite it, or another --out")
     data = o.test_data(dataset, data_dir, download, image_size, None)
-    header = import_checkpoint(file, path, data, preset=preset, noise=noise, sigma=sigma)
-    term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
-    solved = f"{header.model.steps} steps of {header.model.solver}"
-    typer.echo(
-        f"{path}: {header.model.preset} for {data.name}, {term}, {header.model.blocks} flows, {solved}"
-    )
+    made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
+    model = made.header.model
+    term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in model.noise) or "no noise"
+    solved = f"{model.steps} steps of {model.solver}"
+    typer.echo(f"{made.path}: {model.preset} for {data.name}, {term}, {model.blocks} flows, {solved}")

@@ -104,10 +104,11 @@ def _attacks() -> dict[str, str]:
 
 
 def _checkpoints() -> dict[str, str]:
+    from robustbench_sde.api.models import checkpoints_here
     from robustbench_sde.models.checkpoint import read_header
 
     entries = {}
-    for path in o.checkpoints_here():
+    for path in checkpoints_here():
         header = read_header(path)
         accuracy = header.training.get("test_accuracy", [float("nan")])[0]
         noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"

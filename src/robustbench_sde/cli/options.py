@@ -1,17 +1,20 @@
 """Options that several commands share, spelled and explained alike, and what their text means."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustbench_sde.errors import BenchError, BenchWarning
+import robustbench_sde as rb
+from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
+    from robustbench_sde.api.models import Model as AnyModel
+    from robustbench_sde.api.reports import Stability
+    from robustbench_sde.api.result import Result
     from robustbench_sde.data import ImageDataset
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.suite.cells import Source
+    from robustbench_sde.results.run_folder import RunFolder
 
 _SEVERITIES = ("1", "2", "3", "4", "5")
 
@@ -192,19 +195,12 @@ def test_data(
     dataset: str, data_dir: Path | None, download: bool, image_size: int | None, images: int | None
 ) -> "ImageDataset":
     """The images that a command evaluates on."""
-    from robustbench_sde.data import load_dataset
-
-    return load_dataset(
+    return rb.load_dataset(
         dataset, split="test", images=images, data_dir=data_dir, download=download, image_size=image_size
     )
 
 
-def checkpoints_here() -> list[Path]:
-    """All checkpoints in ``checkpoints/``; states of unfinished trainings are not among them."""
-    return [path for path in sorted(Path("checkpoints").glob("*.safetensors")) if ".state." not in path.name]
-
-
-def find_sources(
+def find_models(
     checkpoints: list[Path] | None,
     model: str | None,
     weights: Path | None,
@@ -213,65 +209,32 @@ def find_sources(
     *,
     sigma: float | None,
     noise: bool,
-    precision: str,
     compute: "Compute",
-) -> "list[Source]":
-    """The checkpoints named and the module of --model; without either, all in ``checkpoints/``.
+) -> "list[AnyModel] | None":
+    """The checkpoints named and the module of --model; without either None, which is all in ``checkpoints/``.
 
     What the owner of the module should know is said on stderr.
 
     Raises:
-        BenchError: one of them cannot be loaded or evaluated on `data`.
+        BenchError: the module cannot be evaluated on `data`, or options do not go together.
     """
-    from robustbench_sde.suite.cells import Source
-
-    if model is None and (weights is not None or normalize is not None):
-        raise BenchError("--weights and --normalize belong to --model")
-    paths = [] if model is not None and not checkpoints else find_checkpoints(checkpoints, data.name)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
     if model is None:
-        return sources
+        if weights is not None or normalize is not None:
+            raise BenchError("--weights and --normalize belong to --model")
+        return [*checkpoints] if checkpoints else None
     from robustbench_sde.models.adapter import Normalisation
-    from robustbench_sde.models.factory import Factory
-    from robustbench_sde.suite.module_source import ModuleSource
 
     if sigma is not None:
         raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")
-    source = ModuleSource.made_by(
-        Factory.of(model, weights),
-        data,
-        normalisation=None if normalize is None else Normalisation.parse(normalize),
-        noise=noise,
-        precision=precision,
-        compute=compute,
-    )
-    for note in source.notes:
-        warnings.warn(note, BenchWarning, stacklevel=2)
-    return [*sources, source]
+    expected = Normalisation() if normalize is None else Normalisation.parse(normalize)
+    mean, std = expected.mean, expected.std
+    made = rb.as_classifier(model, data, weights=weights, mean=mean, std=std, noise=noise, device=compute)
+    return [*(checkpoints or []), made]
 
 
-def find_checkpoints(named: list[Path] | None, dataset: str) -> list[Path]:
-    """The checkpoints named, or all in ``checkpoints/`` that were trained on this data set.
+def folder_of(result: "Result | Stability") -> "RunFolder":
+    """Where a command has written."""
+    from robustbench_sde.results.run_folder import RunFolder
 
-    States of unfinished trainings, which a shell's ``*`` names too, are passed over.
-
-    Raises:
-        BenchError: there are none, or a named one does not exist (with the nearest name).
-    """
-    from robustbench_sde.data.official import TRAINED_ON
-    from robustbench_sde.errors import unknown_name
-    from robustbench_sde.models.checkpoint import read_header
-
-    present = checkpoints_here()
-    if named:
-        named = [path for path in named if ".state." not in path.name] or named
-        known = {path.stem: path for path in present}
-        for path in named:
-            if not path.exists() and str(path) not in known:
-                raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
-        return [path if path.exists() else known[str(path)] for path in named]
-    trained_on = TRAINED_ON.get(dataset, dataset)
-    matching = [path for path in present if read_header(path).dataset.name == trained_on]
-    if not matching:
-        raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")
-    return matching
+    assert result.folder is not None  # commands always give `out`
+    return RunFolder(result.folder)

@@ -1,10 +1,13 @@
 """`sde-bench preview`."""
 
+import math
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
@@ -55,13 +58,9 @@ def preview_command(
 
     [bold]Example:[/bold] sde-bench preview digits --corruption fog,frost,snow --severity 1-5 --out fog.png
     """
-    from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.models.checkpoint import load_checkpoint
-    from robustbench_sde.models.device import resolve_device
-    from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
     from robustbench_sde.reporting.contact_sheet import write_contact_sheet
-    from robustbench_sde.reporting.progress import progress_bar
-    from robustbench_sde.suite.preview import attacked, corrupted
+    from robustbench_sde.reporting.preview import attacked, corrupted
+    from robustbench_sde.reporting.progress import progress_bars
 
     if out.suffix != ".png":
         raise BenchError(f"--out {out} must end in .png")
@@ -76,15 +75,32 @@ def preview_command(
     elif checkpoint is None:
         raise BenchError("--attack needs --checkpoint: the model that is attacked")
     else:
-        kind = ATTACKS.get(attack)
-        minimal = kind is not None and norm not in kind.norms
-        attacks = (
-            [make_attack(attack)] if minimal else [make_attack(attack, norm=norm, eps=b) for b in budgets]
+        with progress_bars(quiet=quiet) as bars:
+            result = rb.attack(
+                checkpoint,
+                data,
+                {attack: {}},
+                norm=norm,
+                eps=budgets,
+                score_draws=score_draws,
+                seed=seed,
+                device=device,
+                bars=bars,
+            )
+        rows = result.summary.to_dict("records")
+        made = [place for place, row in enumerate(rows) if row["perturbation"] not in ("clean", "control")]
+        sheet = attacked(
+            data,
+            [_title(rows[place]) for place in made],
+            [result.images_of(place) for place in made],
+            [result.records_of(place)["prediction"].tolist() for place in (0, *made)],
         )
-        path = o.find_checkpoints([checkpoint], data.name)[0]
-        model = load_checkpoint(path, device=resolve_device(device))
-        with progress_bar(quiet=quiet) as progress:
-            sheet = attacked(model, data, attacks, ScoreSettings(score_draws, seed=seed), progress=progress)
     write_contact_sheet(out, sheet.tiles, rows=sheet.rows, columns=sheet.columns)
     if not quiet:
         print(f"{out}: {len(sheet.rows)} x {len(sheet.columns)} images")
+
+
+def _title(row: dict[Hashable, Any]) -> str:
+    """``pgd linf 0.03``: what was done, from its row of the summary."""
+    eps = "" if math.isnan(row["eps"]) else f" {row['eps']:g}"
+    return f"{row['perturbation']} {row['norm']}{eps}"

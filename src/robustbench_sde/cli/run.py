@@ -1,19 +1,18 @@
 """`sde-bench run`."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, ExitCode, unknown_name
+from robustbench_sde.errors import ExitCode, unknown_name
 
 if TYPE_CHECKING:
     from robustbench_sde.suite.engine import Engine
 
 _RAY = "Ray"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def run_command(
@@ -80,22 +79,14 @@ def run_command(
     """
     import pandas as pd
 
-    from robustbench_sde.data import load_dataset
+    from robustbench_sde.api.suites import folder_name
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
-    from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.plan import Plan
-    from robustbench_sde.suite.run import run_cells
-    from robustbench_sde.suite.suite import Suite
 
-    chosen = Suite.read(suite)
-    spec = chosen.spec
-    folder = RunFolder(Path("reports") / run_folder_name(chosen.name if name is None else name))
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
     compute = Compute.of(
         "auto" if engine == "ray" else device,
@@ -103,52 +94,41 @@ def run_command(
         memory_limit=memory_limit,
         compile=compile_,
     )
-    with chosen.document.blame("dataset"):
-        data = load_dataset(
-            spec.dataset,
-            split="test",
-            images=images or spec.images,
-            data_dir=data_dir or spec.data_dir,
+    with progress_bars(quiet=quiet) as bars:
+        result = rb.run(
+            suite,
+            checkpoints or None,
+            images=images,
+            data_dir=data_dir,
             download=download,
-            image_size=spec.image_size,
+            precision=precision,
+            batch_size=batch_size,
+            device=compute,
+            engine=worker,
+            cache=cache,
+            out="auto" if name is None else Path("reports") / folder_name(name),
+            dry_run=dry_run,
+            planned=None if quiet or dry_run else lambda plan: typer.echo(str(plan), err=True),
+            bars=bars,
         )
-    paths = o.find_checkpoints(checkpoints or chosen.checkpoints(), data.name)
-    check_names(paths)
-    cells = chosen.cells(paths, data, rows=batch_size, precision=precision)
-    plan = Plan.of(cells, data, folder, compute=compute, cache=cache)
-    if dry_run:
+    plan = result.plan
+    if dry_run and plan is not None:
         if json:
             print_json(pd.DataFrame(plan.rows()))
         else:
-            print(
-                "\n".join(
-                    [*plan.lines(), str(plan), *([plan.with_workers(shard_images)] if plan.seconds else [])]
-                )
-            )
+            workers = [plan.with_workers(shard_images)] if plan.seconds else []
+            print("\n".join([*plan.lines(), str(plan), *workers]))
         return
-    if not quiet:
-        typer.echo(str(plan), err=True)
-    with progress_bars(quiet=quiet) as bars:
-        run = run_cells(
-            cells,
-            data,
-            folder,
-            engine=worker,
-            compute=compute,
-            bars=bars,
-            cache=cache,
-            about=chosen.about(),
-        )
-    folder.write_text("suite.yaml", chosen.document.text)
-    accuracy_against_eps(run.summary, folder)
-    accuracy_against_distance(run.summary, folder, folder)
-    if chosen.has_corruptions:
-        corruption_figure(write_corruptions(run, cells, data), folder)
+    folder = o.folder_of(result)
+    accuracy_against_eps(result.summary, folder)
+    accuracy_against_distance(result.summary, folder, folder)
+    if result.corruptions is not None:
+        corruption_figure(result.corruptions, folder)
     if json:
-        print_json(run.summary)
+        print_json(result.summary)
     else:
-        print_summary(run.summary, folder=str(folder.path), reused=run.reused)
-    if (run.summary["status"] != "ok").any():
+        print_summary(result.summary, folder=str(folder.path), reused=result.reused)
+    if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 
 
@@ -159,16 +139,14 @@ def make_engine(
     gpus_per_task: float | None,
     cpus_per_task: int,
     shard_images: int,
-) -> "Engine":
-    """The engine that does the work of a run.
+) -> "Engine | None":
+    """The engine that does the work of a run; None is this process.
 
     Raises:
         BenchError: there is none of that name, Ray is not installed, or a number makes no sense.
     """
     if name == "local":
-        from robustbench_sde.suite.engine import LocalEngine
-
-        return LocalEngine()
+        return None
     if name != "ray":
         raise unknown_name("engine", name, ("local", "ray"))
 
@@ -181,14 +159,3 @@ def make_engine(
         gpus_per_task=gpus_per_task,
         shard_images=shard_images,
     )
-
-
-def run_folder_name(name: str) -> str:
-    """A name that stays inside reports/.
-
-    Raises:
-        BenchError: it does not.
-    """
-    if not _NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, no path")
-    return name

@@ -1,16 +1,13 @@
 """`sde-bench score`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli.attack import run_name
 from robustbench_sde.errors import BenchError, ExitCode
-
-if TYPE_CHECKING:
-    from robustbench_sde.results.images import PerturbedImages
 
 
 def score_command(
@@ -68,46 +65,49 @@ def score_command(
 
     [bold]Example:[/bold] sde-bench score adversarial.npz --checkpoint digits-ode --norm linf --eps 8/255
     """
-    from robustbench_sde.evaluation.scoring import ScoreSettings
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.base import Clean
-    from robustbench_sde.perturbations.given import Given, images_of
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
-    from robustbench_sde.results.images import PerturbedImages
-    from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.cells import Cell
-    from robustbench_sde.suite.module_source import about_modules
-    from robustbench_sde.suite.run import run_cells
 
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
     compute = Compute.of(device, noise_backend=noise_backend)
     claimed = None if eps is None else parse_budget(eps)
-    files = {path: PerturbedImages.read(path) for path in images}
-    whole = o.test_data(dataset or _dataset(files), data_dir, download, image_size, None)
-    data, *others = (images_of(found, whole) for found in files.values())
-    if any(other.ids.tolist() != data.ids.tolist() for other in others):
-        raise BenchError("the files are of different images: score them one by one")
-    given = [Given.read(found, data, name=path.stem, norm=norm, eps=claimed) for path, found in files.items()]
-    sources = o.find_sources(
-        checkpoint, model, weights, normalize, data,
-        sigma=sigma, noise=noise, precision=precision, compute=compute,
-    )  # fmt: skip
-    cells = [Cell(source, made, settings) for source in sources for made in (Clean(), *given)]
-    folder = RunFolder(out or Path("reports") / f"score-{run_name(data.name, [c.key(data) for c in cells])}")
+    whole = o.test_data(dataset or _dataset(images), data_dir, download, image_size, None)
+    models = o.find_models(
+        checkpoint, model, weights, normalize, whole, sigma=sigma, noise=noise, compute=compute
+    )
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, data, folder, compute=compute, bars=bars, about=about_modules(sources))
+        result = rb.score(
+            models,
+            whole,
+            images,
+            norm=norm,
+            eps=claimed,
+            sigma=sigma,
+            noise=noise,
+            precision=precision,
+            score_draws=score_draws,
+            rule=rule,  # type: ignore[arg-type]
+            seed=seed,
+            batch_size=batch_size,
+            device=compute,
+            out=out or "auto",
+            bars=bars,
+        )
     if json:
-        print_json(run.summary)
+        print_json(result.summary)
     else:
-        print_summary(run.summary, folder=str(folder.path), reused=run.reused)
-    if (run.summary["status"] != "ok").any():
+        print_summary(result.summary, folder=str(result.folder), reused=result.reused)
+    if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 
 
-def _dataset(files: "dict[Path, PerturbedImages]") -> str:
-    names = {str(found.about["dataset"]) for found in files.values() if "dataset" in found.about}
+def _dataset(files: list[Path]) -> str:
+    """What the files say that they were made of."""
+    from robustbench_sde.results.images import PerturbedImages
+
+    said = [PerturbedImages.read(path).about for path in files]
+    names = {str(about["dataset"]) for about in said if "dataset" in about}
     if len(names) > 1:
         raise BenchError(
             f"the files are of different data sets, {', '.join(sorted(names))}: name one with --dataset"

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 
 _PERTURBATION = "Perturbations"
@@ -61,43 +62,40 @@ def stability_command(
 
     [bold]Example:[/bold] sde-bench stability digits-ode digits-multiplicative --images 50
     """
-    from robustbench_sde.cli.attack import run_name
-    from robustbench_sde.evaluation.scoring import ScoreSettings
-    from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.stability import print_stability, stability_figure
-    from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.results.stability import to_json
-    from robustbench_sde.suite.cells import Source
-    from robustbench_sde.suite.corruption import check_names
-    from robustbench_sde.suite.stability import run_stability, stability_key
 
-    perturbations = followed(
-        norm,
-        None if eps is None else parse_budget(eps),
-        steps=steps,
-        eot_draws=eot_draws,
-        corruptions=corruptions,
-        severities=o.parse_severities(severity),
-        family=family,
-    )
-    score = ScoreSettings(score_draws, rule, seed, batch_size)  # type: ignore[arg-type]
-    settings = StabilitySettings(paths, score)
+    severities, budget = o.parse_severities(severity), None if eps is None else parse_budget(eps)
     compute = Compute.of(device, noise_backend=noise_backend)
     data = o.test_data(dataset, data_dir, download, image_size, images)
-    found = o.find_checkpoints(checkpoints, data.name)
-    check_names(found)
-    sources = [Source.of(path, data, sigma=sigma, noise=noise) for path in found]
-    keys = [stability_key(source, data, perturbations, settings) for source in sources]
-    folder = RunFolder(out or Path("reports") / f"stability-{run_name(data.name, keys)}")
     with progress_bars(quiet=quiet) as bars:
-        reports, reused = run_stability(
-            sources, data, perturbations, settings, folder, compute=compute, bars=bars
+        found = rb.stability(
+            checkpoints or None,
+            data,
+            paths=paths,
+            norm=norm,
+            eps=budget,
+            steps=steps,
+            eot_draws=eot_draws,
+            corruptions=corruptions,
+            severities=severities,
+            family=family,
+            sigma=sigma,
+            noise=noise,
+            score_draws=score_draws,
+            rule=rule,  # type: ignore[arg-type]
+            seed=seed,
+            batch_size=batch_size,
+            device=compute,
+            out=out or "auto",
+            bars=bars,
         )
-    stability_figure(reports, folder)
+    folder = o.folder_of(found)
+    stability_figure(found.reports, folder)
     if json:
-        print(to_json(reports))
+        print(to_json(found.reports))
     else:
-        print_stability(reports, folder=str(folder.path), reused=reused)
+        print_stability(found.reports, folder=str(folder.path), reused=found.reused)

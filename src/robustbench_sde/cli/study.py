@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.errors import ExitCode, unknown_name
@@ -62,59 +63,50 @@ def study_command(
             quiet=quiet,
         )
         return
-    from robustbench_sde.data import load_dataset
-    from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
     from robustbench_sde.reporting.terminal import make_console, print_footer, print_json, summary_title
-    from robustbench_sde.results.run_folder import RunFolder
-    from robustbench_sde.suite.corruption import check_names, write_corruptions
-    from robustbench_sde.suite.plan import Plan
-    from robustbench_sde.suite.run import run_cells
-    from robustbench_sde.suite.suite import Suite, study_suites
+    from robustbench_sde.suite.suite import study_suites
 
     studies = study_suites()
     if name not in studies:
         raise unknown_name("study", name, [*studies, STABILITY])
-    suite = Suite.read(studies[name])
-    loaded = load_dataset(
-        dataset or suite.spec.dataset,
-        split="test",
-        images=images or suite.spec.images,
-        data_dir=data_dir,
-        download=download,
-        image_size=image_size,
-    )
-    paths = o.find_checkpoints(checkpoints, loaded.name)
-    check_names(paths)
-    folder = RunFolder(Path("reports") / f"study-{name}")
     compute = Compute.of(device, noise_backend=noise_backend)
-    cells = suite.cells(paths, loaded, rows=batch_size, precision=precision)
-    plan = Plan.of(cells, loaded, folder, compute=compute, cache=True)
-    if dry_run:
-        print("\n".join([*plan.lines(), str(plan)]))
-        return
-    if not quiet:
-        typer.echo(str(plan), err=True)
     with progress_bars(quiet=quiet) as bars:
-        run = run_cells(cells, loaded, folder, compute=compute, bars=bars, cache=True, about=suite.about())
-    folder.write_text("suite.yaml", suite.document.text)
-    if name == "corruption":
-        corruptions = write_corruptions(run, cells, loaded)
+        result = rb.run(
+            studies[name],
+            checkpoints or None,
+            dataset,
+            images=images,
+            data_dir=data_dir,
+            download=download,
+            image_size=image_size,
+            precision=precision,
+            batch_size=batch_size,
+            device=compute,
+            out=Path("reports") / f"study-{name}",
+            dry_run=dry_run,
+            planned=None if quiet or dry_run else lambda plan: typer.echo(str(plan), err=True),
+            bars=bars,
+        )
+    if dry_run and result.plan is not None:
+        print("\n".join([*result.plan.lines(), str(result.plan)]))
+        return
+    folder, summary, corruptions = o.folder_of(result), result.summary, result.corruptions
+    place = str(folder.path)
+    if corruptions is not None:
         corruption_figure(corruptions, folder)
     else:
-        train_sigma = {path.stem: read_header(path).model.sigma for path in paths}
-        rows, _ = write_study(name, run.summary, train_sigma, folder)
+        trained = {stem: rb.load_checkpoint(path).spec.sigma for stem, path in result.checkpoints.items()}
+        rows, _ = write_study(name, summary, trained, folder)
     if json:
-        print_json(run.summary if name == "corruption" else rows)
-    elif name == "corruption":
-        print_corruptions(
-            corruptions, run.summary, folder=str(folder.path), reused=run.reused, reference=None
-        )
+        print_json(rows if corruptions is None else summary)
+    elif corruptions is not None:
+        print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
     else:
-        make_console().print(study_table(name, rows, summary_title(run.summary)))
-        print_footer(run.summary, folder=str(folder.path), reused=run.reused)
-    if (run.summary["status"] != "ok").any():
+        make_console().print(study_table(name, rows, summary_title(summary)))
+        print_footer(summary, folder=place, reused=result.reused)
+    if not result.ok:
         raise typer.Exit(ExitCode.INVALID)

@@ -1,13 +1,13 @@
 """`sde-bench train`."""
 
+import os
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError
 
 _TRAINING = "Training"
 _MODEL = "Model"
@@ -120,52 +120,39 @@ def train_command(
 
     [bold]Example:[/bold] sde-bench train --dataset digits --noise multiplicative --sigma 0.5
     """
-    from robustbench_sde.data import load_dataset
-    from robustbench_sde.models.device import resolve_device
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import interval, make_console
-    from robustbench_sde.training.config import TrainConfig, parse_config
-    from robustbench_sde.training.distributed import joined
-    from robustbench_sde.training.loop import train
-    from robustbench_sde.training.named import read_config
+    from robustbench_sde.training.config import TrainConfig
 
-    options = {name: context.params[name] for name in TrainConfig.model_fields}
-    if config is not None:
-        file = read_config(config)
-        typed = {name for name in context.params if _is_typed(context, name)}
-        if "dataset" in file and "dataset" not in typed:
-            dataset = str(file["dataset"])
-        options |= {
-            name: value
-            for name, value in file.items()
-            if name not in typed and name not in ("dataset", "description")
-        }
-    parsed = parse_config(options)
-    where = resolve_device(device)
-    load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
-    with joined(where) as team:
-        with team.first():
-            data = load_dataset(dataset, split="train", **load)
-            test = load_dataset(dataset, split="test", **load)
-        path = out or Path("checkpoints") / f"{parsed.default_name(data)}.safetensors"
-        if path.suffix != ".safetensors":
-            raise BenchError(f"--out {path} must end in .safetensors")
-        if path.exists() and not resume and not force:
-            raise BenchError(
-                f"{path} exists; give --force to overwrite it, --resume to go on, or another --out"
-            )
-        started = time.perf_counter()
-        with progress_bar(quiet=quiet or not team.leads) as progress:
-            header = train(parsed, data, path, test=test, resume=resume, team=team, progress=progress)
-    if not team.leads:
+    typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}
+    started = time.perf_counter()
+    with progress_bar(quiet=quiet or not _leads()) as progress:
+        trained = rb.train(
+            typed.get("dataset"),
+            out,
+            config=config,
+            resume=resume,
+            force=force,
+            data_dir=data_dir,
+            download=download,
+            image_size=image_size,
+            device=device,
+            progress=progress,
+            **{name: value for name, value in typed.items() if name in TrainConfig.model_fields},
+        )
+    if not _leads():
         return
-    result = header.training
-    console = make_console()
-    console.print(
-        f"{path}: test accuracy {interval(*result['test_accuracy'])} % of {len(test)} images "
-        f"({result['test_draws']} draws), trained in {time.perf_counter() - started:.0f} s",
+    result, seconds = trained.header.training, time.perf_counter() - started
+    make_console().print(
+        f"{trained.path}: test accuracy {interval(*result['test_accuracy'])} % of {result['test_images']} "
+        f"images ({result['test_draws']} draws), trained in {seconds:.0f} s",
         soft_wrap=True,
     )
+
+
+def _leads() -> bool:
+    """Whether this is the one of several processes, as `torchrun` starts them, that tells."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_typed(context: typer.Context, option: str) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Precision
 from robustbench_sde.models.forked import forked, seeds
+from robustbench_sde.models.plain_module import Pluggable
 from robustbench_sde.sde.draws import BrownianPaths, Draws
 
 #: Draws of an image that an opaque module makes in one pass. Eight rows cost 1.2 times what they cost in a
@@ -98,14 +99,24 @@ class Interface:
     draws_per_pass: int = DRAWS_PER_PASS
     precision: Precision = "fp32"
 
-    def around(self, module: nn.Module) -> "ModuleClassifier":
-        """The module as a `RandomClassifier`."""
+    def around(self, module: nn.Module, *, noise: bool = True) -> "ModuleClassifier":
+        """The module as a `RandomClassifier`, with its noise or without.
+
+        Raises:
+            BenchError: its noise is opaque and to be switched off.
+        """
+        self.check_noise(noise)
         kinds: dict[str, type[Any]] = {"none": Deterministic, "keyed": Keyed, "opaque": Opaque}
         made: ModuleClassifier = kinds[self.noise](module, self)
-        return made
+        return made if noise or not isinstance(made, Keyed) else made.with_noise(enabled=False)
+
+    def check_noise(self, noise: bool) -> None:
+        """Raises BenchError if the noise is to be switched off and cannot be."""
+        if self.noise == "opaque" and not noise:
+            raise BenchError(f"the noise of {self.name} is its own: --no-noise cannot switch it off")
 
 
-class ModuleClassifier(ABC):
+class ModuleClassifier(Pluggable, ABC):
     """An `nn.Module` as a `RandomClassifier`. It is evaluated in eval mode and left in the mode it was in."""
 
     stochastic: ClassVar[bool]
@@ -117,6 +128,8 @@ class ModuleClassifier(ABC):
         self.name, self.noise = interface.name, interface.noise
         self.image_shape, self.classes = interface.image_shape, interface.classes
         self.precision = interface.precision
+        #: what makes it again (`suite.module_source`); None: it is here only
+        self.source: object = None
 
     @property
     def device(self) -> torch.device:
@@ -153,7 +166,7 @@ class Keyed(ModuleClassifier):
     def with_noise(self, *, enabled: bool = True) -> Self:
         """The same module; False gives it zeros for noise."""
         twin = copy.copy(self)
-        twin._noise_off = not enabled
+        twin._noise_off, twin.source = not enabled, None
         return twin
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:

@@ -15,6 +15,7 @@ from robustbench_sde.models.compute import Compute, Precision
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
 from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
 from robustbench_sde.models.odenet import ConcatDrift, ConvStem, ResidualStem
+from robustbench_sde.models.plain_module import Pluggable
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
@@ -29,7 +30,7 @@ _FOREIGN: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
 }
 
 
-class Classifier(nn.Module):
+class Classifier(Pluggable, nn.Module):
     """stem -> flow(s) dh = f(h, t) dt + G(h, t) dB -> head (Liu et al., CVPR 2020).
 
     Draws are folded into the batch after the stem, which is deterministic and runs once per image.

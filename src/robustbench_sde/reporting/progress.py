@@ -52,10 +52,10 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
 class _Bar:
     def __init__(self, bar: RichProgress) -> None:
         self._bar = bar
-        self._task = bar.add_task("", note="", total=None)
+        self._task = bar.add_task("", note="", total=None, visible=False)
 
     def start(self, description: str, total: int) -> None:
-        self._bar.reset(self._task, description=description, total=total, note="")
+        self._bar.reset(self._task, description=description, total=total, visible=True, note="")
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         if note:

@@ -58,6 +58,17 @@ class AuditReport:
     #: the attack and the scoring whose number is audited
     setting: str = ""
 
+    def write(self, folder: Path) -> Path:
+        """Write `<folder>/audits/<checkpoint>.json` atomically; an earlier audit of it is replaced.
+
+        Raises:
+            BenchError: it cannot be written.
+        """
+        path = folder / "audits" / f"{self.checkpoint}.json"
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+        return path
+
     def to_json(self) -> str:
         """Indented JSON that `from_json` reads."""
         return _REPORT.dump_json(self, indent=2).decode()
@@ -73,18 +84,6 @@ class AuditReport:
 
 
 _REPORT = TypeAdapter(AuditReport)
-
-
-def write_audit(folder: Path, report: AuditReport) -> Path:
-    """Write `<folder>/audits/<checkpoint>.json` atomically; an earlier audit of the checkpoint is replaced.
-
-    Raises:
-        BenchError: it cannot be written.
-    """
-    path = folder / "audits" / f"{report.checkpoint}.json"
-    with atomic_write(path) as temporary:
-        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
-    return path
 
 
 def read_audits(folder: Path) -> list[AuditReport]:

@@ -40,5 +40,7 @@ def git_revision() -> str | None:
 
 
 def command_line() -> str:
-    """The command as typed, however the program was started."""
-    return " ".join(["sde-bench", *sys.argv[1:]])
+    """The command as typed, however the program was started; of somebody's script its name."""
+    program = Path(sys.argv[0]).name
+    ours = program in ("sde-bench", "__main__.py")
+    return " ".join(["sde-bench" if ours else f"python {program}", *sys.argv[1:]])

@@ -1,21 +1,17 @@
 """A run of corruptions: its cells, and the table of them and of their means."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.corruption_summary import Condition, Measured, corruption_summary
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
 from robustbench_sde.suite.cells import Cell, Source
-from robustbench_sde.suite.run import Run
-
-FILE = "corruptions.csv"
 
 
 def check_names(paths: Sequence[Path]) -> None:
@@ -26,15 +22,24 @@ def check_names(paths: Sequence[Path]) -> None:
             raise BenchError(f"two checkpoints are called {path.stem!r}; rename or leave out one")
 
 
-def write_corruptions(
-    run: Run, cells: Sequence[Cell], data: ImageDataset, reference: Path | None = None
+def corruption_table(
+    cells: Sequence[Cell],
+    status: Mapping[Cell, str],
+    records_of: Callable[[Cell], pd.DataFrame],
+    reference: str | None = None,
 ) -> pd.DataFrame:
-    """Write `corruptions.csv` of a finished run, and return it (`results.schema.CORRUPTIONS`)."""
-    status = dict(zip(run.summary["cell"], run.summary["status"], strict=True))
+    """Accuracies by corruption and severity, and their means (`results.schema.CORRUPTIONS`).
+
+    Args:
+        cells: clean ones, and corrupted ones.
+        status: of each cell.
+        records_of: gives the records of a cell whose status is ok.
+        reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
+    """
     measured: dict[str, Measured] = {}
     for name, own in _by_name(cells).items():
-        faults = [status[cell.key(data)] for cell in own if status[cell.key(data)] != "ok"]
-        records = {cell: _records(run, cell, data) for cell in own if status[cell.key(data)] == "ok"}
+        faults = [status[cell] for cell in own if status[cell] != "ok"]
+        records = {cell: records_of(cell) for cell in own if status[cell] == "ok"}
         measured[name] = Measured(
             clean=next((records.get(cell) for cell in own if isinstance(cell.perturbation, Clean)), None),
             corrupted={
@@ -44,9 +49,7 @@ def write_corruptions(
             },
             status=faults[0] if faults else "ok",
         )
-    summary = corruption_summary(measured, None if reference is None else reference.stem)
-    run.folder.write_text(FILE, summary.to_csv(index=False))
-    return summary
+    return corruption_summary(measured, reference)
 
 
 def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -76,10 +79,6 @@ def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
         differing = [fact for fact in facts[key] if len({rival[fact] for rival in rivals}) > 1]
         named[" ".join([key[0].path.stem, *(f"{fact}={facts[key][fact]}" for fact in differing)])] = own
     return named
-
-
-def _records(run: Run, cell: Cell, data: ImageDataset) -> pd.DataFrame:
-    return run.folder.read_records(cell.key(data))
 
 
 def _condition(cell: Cell) -> Condition:

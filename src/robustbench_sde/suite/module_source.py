@@ -8,7 +8,7 @@ from typing import Any
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.adapter import Interface, Keyed, ModuleClassifier, Normalisation
+from robustbench_sde.models.adapter import Interface, ModuleClassifier, Normalisation
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.examine import examine
 from robustbench_sde.models.factory import Factory
@@ -49,18 +49,24 @@ class ModuleSource(Source):
         interface, notes = examine(
             module.to((compute or Compute()).device), data, name=factory.name, normalisation=normalisation
         )
-        if interface.noise == "opaque" and not noise:
-            raise BenchError(f"the noise of {factory.name} is its own: --no-noise cannot switch it off")
-        return cls(
+        made = cls(
             path=factory.path,
             sha256=_sha256(digest, interface),
-            noise=noise,
-            precision=check_precision(precision),
             kinds=() if interface.noise == "none" else (interface.noise,),
             factory=factory,
             interface=interface,
             notes=notes,
         )
+        return made.with_options(noise=noise, precision=precision)
+
+    def with_options(self, *, noise: bool, precision: str) -> "ModuleSource":
+        """The same module, evaluated in another way.
+
+        Raises:
+            BenchError: its noise is opaque and to be switched off, or there is no such precision.
+        """
+        self.interface.check_noise(noise)
+        return replace(self, noise=noise, precision=check_precision(precision))
 
     def describe(self) -> dict[str, Any]:
         """For a manifest."""
@@ -82,8 +88,7 @@ class ModuleSource(Source):
                 "time it is made: run it again, or give --weights"
             )
         interface = replace(self.interface, precision=check_precision(self.precision))
-        model = interface.around(module.to(compute.device).requires_grad_(False))
-        return model if self.noise or not isinstance(model, Keyed) else model.with_noise(enabled=False)
+        return interface.around(module.to(compute.device).requires_grad_(False), noise=self.noise)
 
 
 def about_modules(sources: Sequence[Source]) -> dict[str, Any]:

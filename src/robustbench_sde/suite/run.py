@@ -2,14 +2,14 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import InvalidEvaluationError
-from robustbench_sde.evaluation.cell import check_control
+from robustbench_sde.evaluation.cell import CellResult, check_control
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
@@ -22,7 +22,7 @@ from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.engine import Engine, LocalEngine
 from robustbench_sde.suite.saved_images import has_images, write_images
 from robustbench_sde.suite.stored import StoredCells
-from robustbench_sde.suite.worker import Outcome
+from robustbench_sde.suite.worker import Outcome, Worker
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,30 @@ def run_cells(
                 manifest = _manifest(list(wanted), done, data, compute, engine)
                 folder.write_manifest(manifest | dict(about or {}))
     return Run(folder, summary, reused)
+
+
+def run_in_memory(
+    cells: Sequence[Cell], data: ImageDataset, *, compute: Compute, bars: Bars
+) -> list[CellResult]:
+    """What the cells yield, equal ones once, in the order of `cells`; nothing is written.
+
+    Raises:
+        BenchError: the data do not fit a model.
+        InvalidEvaluationError: a perturbed image is not valid, logits are not finite, or a control differs
+            from clean.
+    """
+    worker = Worker(data, compute, bars.images)
+    wanted = dict.fromkeys(cells)
+    bars.cells.start("cells", len(wanted))
+    found: dict[Cell, CellResult] = {}
+    for cell in wanted:
+        bars.cells.advance(0, note=cell.label)
+        found[cell] = worker.evaluate(cell)
+        clean = found.get(replace(cell, perturbation=Clean()))
+        if isinstance(cell.perturbation, Control) and clean is not None:
+            check_control(clean.records, found[cell].records)
+        bars.cells.advance(1)
+    return list(found.values())
 
 
 def _store(outcome: Outcome, data: ImageDataset, folder: RunFolder) -> dict[str, Any]:

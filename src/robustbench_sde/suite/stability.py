@@ -27,14 +27,15 @@ def run_stability(
     data: ImageDataset,
     perturbations: Sequence[Perturbation],
     settings: StabilitySettings,
-    folder: RunFolder,
+    folder: RunFolder | None,
     *,
     compute: Compute,
     bars: Bars,
 ) -> tuple[list[StabilityReport], int]:
     """The reports, in the order of `sources`, and how many of them were in the folder already.
 
-    Each is written when it is finished, so that the same call goes on after an interruption.
+    Each is written when it is finished, so that the same call goes on after an interruption; without a folder
+    nothing is.
 
     Raises:
         BenchError: a stored report is damaged, or a checkpoint has changed.
@@ -42,12 +43,13 @@ def run_stability(
     reports, reused = [], 0
     for source in sources:
         key = stability_key(source, data, perturbations, settings)
-        report = read_stability(folder.path, source.path.stem)
+        report = None if folder is None else read_stability(folder.path, source.path.stem)
         if report is not None and report.key == key:
             reused += 1
         else:
             model = source.load(compute)
             report = stability(model, data, perturbations, settings, sha256=source.sha256, key=key, bars=bars)
-            write_stability(folder.path, report)
+            if folder is not None:
+                write_stability(folder.path, report)
         reports.append(report)
     return reports, reused

@@ -72,7 +72,7 @@ class Worker:
     def attempt(self, cell: Cell) -> Outcome:
         """Evaluate a cell; whatever goes wrong in it is its status."""
         try:
-            result = self._evaluate(cell)
+            result = self.evaluate(cell)
         except InvalidEvaluationError as error:
             return self._nothing(cell, f"invalid: {error}")
         except Exception as error:  # whatever it is, the other cells are worth their hours
@@ -80,7 +80,8 @@ class Worker:
         images = result.images if self._keep_images else None
         return Outcome(cell, result.row, result.records, self._examples(result), images)
 
-    def _evaluate(self, cell: Cell) -> CellResult:
+    def evaluate(self, cell: Cell) -> CellResult:
+        """Evaluate a cell. Raises whatever goes wrong in it."""
         model = self._load(cell.source)
         made = self._perturb(cell, model)
 

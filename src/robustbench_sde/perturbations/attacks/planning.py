@@ -11,7 +11,7 @@ from robustbench_sde.perturbations.norms import get_norm
 
 def plan_attacks(
     names: Sequence[str],
-    norm: str,
+    norm: str | None,
     budgets: Sequence[float | None],
     shared: Mapping[str, Any],
     own: Mapping[str, Mapping[str, Any]],
@@ -23,7 +23,7 @@ def plan_attacks(
 
     Args:
         names: of attacks.
-        norm: of the budgets.
+        norm: of the budgets; None is that of each attack.
         budgets: eps; None is the smallest change that a minimal-norm attack finds.
         shared: parameters of all attacks, where they have them; None leaves an attack its default. The
             steps of a minimal-norm attack are its own.
@@ -32,12 +32,10 @@ def plan_attacks(
     Raises:
         BenchError: a name, norm or value is wrong.
     """
-    get_norm(norm)
+    if norm is not None:
+        get_norm(norm)
     if not names:
         raise BenchError("--attack names no attack; see `sde-bench list attacks`")
-    for name in own:
-        if name not in names:
-            raise BenchError(f"--set names {name!r}, which is not in --attack {','.join(names)}")
     kinds = [attack_kind(name) for name in names]
     for option in ("target", "source"):
         able = [kind.name for kind in kinds if option in kind.parameters()]
@@ -52,8 +50,9 @@ def plan_attacks(
             for key, value in shared.items()
             if value is not None and key in known and not (key == "steps" and kind.minimal)
         } | dict(own.get(name, {}))
-        if kind.minimal and norm not in kind.norms:
+        if kind.minimal and norm is not None and norm not in kind.norms:
             attacks.append(make_attack(name, **mine))
         else:
-            attacks += [make_attack(name, **{"norm": norm, "eps": eps} | mine) for eps in budgets]
+            own_norm = norm or kind.norms[0]
+            attacks += [make_attack(name, **{"norm": own_norm, "eps": eps} | mine) for eps in budgets]
     return attacks

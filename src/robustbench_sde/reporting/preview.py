@@ -7,14 +7,8 @@ from pathlib import Path
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.evaluation.cell import evaluate
-from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.base import Attack
-from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import corrupt, select
 from robustbench_sde.perturbations.corruptions.registry import has_severities
-from robustbench_sde.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -77,36 +71,33 @@ def corrupted(
 
 
 def attacked(
-    model: RandomClassifier,
     data: ImageDataset,
-    attacks: Sequence[Attack],
-    settings: ScoreSettings,
-    *,
-    progress: Progress = SILENT,
+    attacks: Sequence[str],
+    images: Sequence[Tensor],
+    predictions: Sequence[Sequence[int]],
 ) -> Sheet:
     """Original, then for each attack its image and the difference, amplified around mid-grey.
 
     A row's label is the class, then what the model takes the original and each attacked image for.
 
-    Raises:
-        BenchError: the data do not fit the model.
-        InvalidEvaluationError: see `evaluate`.
+    Args:
+        data: the originals.
+        attacks: what was done to them.
+        images: (n, C, H, W) float32 in [0, 1] for each of `attacks`.
+        predictions: (n,) classes of the originals, then of the images of each of `attacks`.
     """
     original = to_float(data.images)
-    progress.start("images", len(data) * len(attacks))
-    before = evaluate(model, data, Clean(), settings).records["prediction"]
+    seen = [[data.class_names[label] for label in labels] for labels in predictions]
     rows = [
-        f"{data.class_names[label]}: {data.class_names[guess]}"
-        for label, guess in zip(data.labels.tolist(), before, strict=True)
+        f"{data.class_names[label]}: {' → '.join(names)}"
+        for label, names in zip(data.labels.tolist(), zip(*seen, strict=True), strict=True)
     ]
     columns, tiles = ["original"], [[image] for image in original]
-    for attack in attacks:
-        result = evaluate(model, data, attack, settings, progress=progress)
-        change, factor = _amplified(result.images - original)
-        columns += [str(attack), f"difference x {factor:.3g}"]
-        for row, guess in enumerate(result.records["prediction"]):
-            tiles[row] += [result.images[row], change[row]]
-            rows[row] += f" → {data.class_names[guess]}"
+    for attack, made in zip(attacks, images, strict=True):
+        change, factor = _amplified(made - original)
+        columns += [attack, f"difference x {factor:.3g}"]
+        for tile, image, difference in zip(tiles, made, change, strict=True):
+            tile += [image, difference]
     return Sheet(rows, columns, tiles)
 
 

@@ -1,0 +1,161 @@
+"""Which models: checkpoints by file or name, networks of anybody, classifiers in memory."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.data.official import TRAINED_ON
+from robustbench_sde.errors import BenchError, BenchWarning, unknown_name
+from robustbench_sde.models.adapter import ModuleClassifier, Normalisation
+from robustbench_sde.models.checkpoint import read_header
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.examine import examine
+from robustbench_sde.models.factory import Factory
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.weights import load_weights
+from robustbench_sde.suite.cells import Source
+from robustbench_sde.suite.live_source import LiveSource
+from robustbench_sde.suite.module_source import ModuleSource
+
+#: A checkpoint by its file or its name in checkpoints/, a classifier, or a network of your own.
+Model = str | Path | RandomClassifier | nn.Module
+#: One or several; None: all checkpoints in checkpoints/ that were trained on the data set.
+Models = Model | Sequence[Model] | None
+
+
+def as_classifier(
+    module: nn.Module | str,
+    data: ImageDataset,
+    *,
+    weights: str | Path | None = None,
+    name: str = "",
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    noise: bool = True,
+    device: str | Compute = "auto",
+) -> ModuleClassifier:
+    """Anybody's network, made ready to be evaluated; what is suspicious about it is a warning.
+
+    Whether it is deterministic, takes its noise as an argument, or has noise of its own is found out on the
+    first images of `data` (docs/your-model.md).
+
+    Args:
+        module: (B, C, H, W) floats to logits (B, classes), where it is; its mode is left alone. Or a function
+            that returns such a module: ``pkg.module:function``, ``FILE.py:function`` or the name of a
+            plug-in, which **imports and runs that code**. Work on it is known again as long as the code, all
+            that it imports and the weights are the same.
+        data: the images that it is for.
+        weights: loaded into it: ``.safetensors``, a state dict (``.pt``, ``.pth``) or a Hugging Face folder;
+            only tensors are read.
+        name: what tables call it; the name of its class, or of the weights, or of the function.
+        mean: of the normalisation that it expects of images in [0, 1], one number or one a channel.
+        std: its deviation, above 0, as many numbers.
+        noise: False switches its noise off, which has to be keyed for that.
+        device: where a function's module goes; one that you have made stays where it is.
+
+    Returns:
+        What the other functions take; its `noise` is `none`, `keyed` or `opaque`, and its `as_module` hands
+        it to other libraries.
+
+    Raises:
+        BenchError: it cannot be evaluated as it is; says why.
+    """
+    normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
+    path = None if weights is None else Path(weights)
+    if isinstance(module, str):
+        compute = compute_of(device)
+        source = ModuleSource.made_by(
+            Factory.of(module, path), data, normalisation=normalisation, noise=noise, compute=compute
+        )
+        if name:
+            interface = replace(source.interface, name=name)
+            source = replace(source, path=Path(f"{name}.py"), interface=interface)
+        made, notes = source.load(compute), source.notes
+        made.source = source
+    else:
+        if path is not None:
+            load_weights(module, path)
+        known = name or type(module).__name__
+        interface, notes = examine(module, data, name=known, normalisation=normalisation)
+        made = interface.around(module, noise=noise)
+    for note in notes:
+        warnings.warn(note, BenchWarning, stacklevel=2)
+    return made
+
+
+def sources_of(
+    models: Models,
+    data: ImageDataset,
+    *,
+    sigma: float | None = None,
+    noise: bool = True,
+    precision: str = "fp32",
+) -> list[Source]:
+    """What stands for the models in cells, checkpoints first, with this noise and precision.
+
+    Raises:
+        BenchError: one of them cannot be loaded or evaluated on `data`, or is in memory with a noise and a
+            precision of its own.
+    """
+    several: Sequence[Any] = (
+        [] if models is None else models if isinstance(models, list | tuple) else [models]
+    )
+    files = [Path(model) for model in several if isinstance(model, str | Path)]
+    paths = find_checkpoints(files, data.name) if files or models is None else []
+    sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
+    for model in several:
+        if isinstance(model, str | Path):
+            continue
+        if isinstance(model, nn.Module) and not isinstance(model, Classifier):
+            model = as_classifier(model, data)
+        source = getattr(model, "source", None)
+        if isinstance(source, ModuleSource) and sigma is None:
+            sources.append(source.with_options(noise=noise and source.noise, precision=precision))
+        elif sigma is not None or not noise or precision != "fp32":
+            raise BenchError(f"{model.name} is in memory: make it with the noise and precision wanted")
+        else:
+            sources.append(LiveSource.around(model))
+    return sources
+
+
+def compute_of(device: str | Compute) -> Compute:
+    """Where and how models are computed, from the name of a device."""
+    return device if isinstance(device, Compute) else Compute.of(device)
+
+
+def checkpoints_here() -> list[Path]:
+    """All checkpoints in ``checkpoints/``; states of unfinished trainings are not among them."""
+    return [path for path in sorted(Path("checkpoints").glob("*.safetensors")) if ".state." not in path.name]
+
+
+def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
+    """The checkpoints named, or all in ``checkpoints/`` that were trained on this data set.
+
+    States of unfinished trainings, which a shell's ``*`` names too, are passed over.
+
+    Raises:
+        BenchError: there are none, or a named one does not exist (with the nearest name).
+    """
+    present = checkpoints_here()
+    if named:
+        named = [path for path in named if ".state." not in path.name] or named
+        known = {path.stem: path for path in present}
+        for path in named:
+            if not path.exists() and str(path) not in known:
+                raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
+        return [path if path.exists() else known[str(path)] for path in named]
+    trained_on = TRAINED_ON.get(dataset, dataset)
+    matching = [path for path in present if read_header(path).dataset.name == trained_on]
+    if not matching:
+        raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")
+    return matching
+
+
+def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(values) if isinstance(values, Sequence) else (float(values),)

@@ -1,0 +1,108 @@
+"""What an evaluation yields: in memory, or in the folder of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.cell import CellResult
+from robustbench_sde.regression.baseline import save_baseline
+from robustbench_sde.regression.measured import read_run
+from robustbench_sde.results.images import PerturbedImages
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.suite.plan import Plan
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Tables and images of an evaluation (docs/tables.md).
+
+    In a folder, a row that has come to nothing says why in its `status`; in memory it would have been raised.
+    """
+
+    #: one row for each model, perturbation and way of scoring
+    summary: pd.DataFrame
+    #: where it is stored; None: in memory only
+    folder: Path | None = None
+    #: how many rows were stored already, there or by an earlier run
+    reused: int = 0
+    #: accuracies by corruption and severity, and their means; None where nothing was corrupted
+    corruptions: pd.DataFrame | None = None
+    #: files of the checkpoints among the models, by name
+    checkpoints: Mapping[str, Path] = field(default_factory=dict)
+    #: of a suite: what there was to do
+    plan: Plan | None = None
+    _cells: Sequence[CellResult] = field(default=(), repr=False)
+
+    @classmethod
+    def read(cls, folder: Path | str) -> Self:
+        """The result in the folder of a run.
+
+        Raises:
+            BenchError: it is none, or damaged.
+        """
+        run = RunFolder(Path(folder))
+        return cls(run.read_summary(), run.path, corruptions=run.read_corruptions())
+
+    @property
+    def ok(self) -> bool:
+        """Whether all rows may be used."""
+        return bool((self.summary["status"] == "ok").all())
+
+    @property
+    def records(self) -> pd.DataFrame:
+        """One row per image of the last row of the summary."""
+        return self.records_of(-1)
+
+    @property
+    def images(self) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]: the images of the last row of the summary."""
+        return self.images_of(-1)
+
+    def records_of(self, row: int) -> pd.DataFrame:
+        """One row per image of a row of the summary, by its place.
+
+        Raises:
+            BenchError: it has come to nothing, or its file is missing or damaged.
+        """
+        if self.folder is None:
+            return self._cells[row].records
+        return RunFolder(self.folder).read_records(str(self.summary["cell"].iloc[row]))
+
+    def images_of(self, row: int) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]: the images of a row of the summary, by its place.
+
+        Raises:
+            BenchError: they were not kept, or their file is damaged.
+        """
+        if self.folder is None:
+            return self._cells[row].images
+        cell = str(self.summary["cell"].iloc[row])
+        found = sorted((self.folder / "images").glob(f"*-{cell}.*"))
+        if not found:
+            raise BenchError(f"{self.folder} has no images of cell {cell}; attack with save_images")
+        return torch.from_numpy(PerturbedImages.read(found[0]).images)
+
+    def save_baseline(self, file: Path | str) -> int:
+        """Write a run in a folder into one text file that `compare` reads.
+
+        Args:
+            file: where to.
+
+        Returns:
+            How many cells it has: the rows without the eps = 0 control.
+
+        Raises:
+            BenchError: it is in memory or not complete, or `file` cannot be written.
+            InvalidEvaluationError: a cell must not be used.
+        """
+        if self.folder is None:
+            raise BenchError("a baseline is made of a run in a folder: give `out`")
+        side = read_run(self.folder)
+        save_baseline(side, Path(file))
+        return len(side.cells)

@@ -1,0 +1,162 @@
+"""Suites, and the gate that two runs are held against each other with."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from robustbench_sde.api.evaluate import with_corruptions
+from robustbench_sde.api.models import compute_of, find_checkpoints
+from robustbench_sde.api.result import Result
+from robustbench_sde.data import ImageDataset, load_dataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.progress import Bars
+from robustbench_sde.regression import compare as gate
+from robustbench_sde.regression.baseline import read_side
+from robustbench_sde.regression.policy import load_policy
+from robustbench_sde.regression.verdict import Comparison
+from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.results.schema import SUMMARY, table
+from robustbench_sde.suite.corruption import check_names
+from robustbench_sde.suite.engine import Engine
+from robustbench_sde.suite.plan import Plan
+from robustbench_sde.suite.run import run_cells
+from robustbench_sde.suite.suite import Suite
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def run(
+    suite: str | Path,
+    checkpoints: str | Path | Sequence[str | Path] | None = None,
+    data: ImageDataset | str | None = None,
+    *,
+    images: int | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    precision: str = "fp32",
+    batch_size: int = 256,
+    device: str | Compute = "auto",
+    engine: Engine | None = None,
+    cache: bool = True,
+    out: str | Path = "auto",
+    dry_run: bool = False,
+    planned: Callable[[Plan], object] | None = None,
+    bars: Bars | None = None,
+) -> Result:
+    """Run a suite: every checkpoint under every perturbation of a YAML file (docs/suites.md).
+
+    The same call goes on where a stopped one was.
+
+    Args:
+        suite: its file, or the name of a shipped one (`sde-bench list suites`); `study/clean` and its
+            siblings are the studies of the paper.
+        checkpoints: files, or names in checkpoints/; None: those of the suite.
+        data: a data set, or its name; None: that of the suite.
+        images: how many test images of a data set by name; None: as the suite says.
+        data_dir: as in `load_dataset`, for a data set by name.
+        download: as in `load_dataset`.
+        image_size: as in `load_dataset`.
+        precision: `fp32` or `bf16`: other numbers.
+        batch_size: as in `attack`.
+        device: as in `attack`.
+        engine: who does the work; None: this process. `suite.ray_engine.RayEngine` is a cluster.
+        cache: whether equal cells of other runs beside `out` are taken over.
+        out: the folder; `"auto"` is reports/<name of the suite>.
+        dry_run: stop when it is known what there is to do.
+        planned: told of that, before anything is run.
+        bars: as in `attack`.
+
+    Returns:
+        The summary, by checkpoint and perturbation, and the plan; of a dry run the plan alone.
+
+    Raises:
+        BenchError: something in the suite is wrong (says where), or a checkpoint or the data.
+    """
+    chosen = Suite.read(str(suite))
+    spec = chosen.spec
+    folder = RunFolder(Path("reports") / folder_name(chosen.name) if out == "auto" else Path(out))
+    compute = compute_of(device)
+    if not isinstance(data, ImageDataset):
+        with chosen.document.blame("dataset"):
+            data = load_dataset(
+                data or spec.dataset,
+                split="test",
+                images=images or spec.images,
+                data_dir=data_dir or spec.data_dir,
+                download=download,
+                image_size=image_size or spec.image_size,
+            )
+    named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
+    paths = find_checkpoints([Path(path) for path in named or chosen.checkpoints()], data.name)
+    check_names(paths)
+    cells = chosen.cells(paths, data, rows=batch_size, precision=precision)
+    plan = Plan.of(cells, data, folder, compute=compute, cache=cache)
+    if planned is not None:
+        planned(plan)
+    files = {path.stem: path for path in paths}
+    if dry_run:
+        nothing = table(pd.DataFrame(columns=[column.name for column in SUMMARY]), SUMMARY)
+        return Result(nothing, checkpoints=files, plan=plan)
+    done = run_cells(
+        cells,
+        data,
+        folder,
+        engine=engine,
+        compute=compute,
+        bars=bars,
+        cache=cache,
+        about=chosen.about(),
+    )
+    folder.write_text("suite.yaml", chosen.document.text)
+    result = Result(done.summary, folder.path, done.reused, checkpoints=files, plan=plan)
+    return with_corruptions(result, cells) if chosen.has_corruptions else result
+
+
+def folder_name(name: str) -> str:
+    """A name that stays inside reports/.
+
+    Raises:
+        BenchError: it does not.
+    """
+    if not _NAME.fullmatch(name):
+        raise BenchError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, no path")
+    return name
+
+
+def compare(
+    baseline: Result | str | Path,
+    run: Result | str | Path,
+    *,
+    policy: str | Path | None = None,
+    max_drop: float | None = None,
+    alpha: float | None = None,
+) -> Comparison:
+    """Has robustness regressed? Compare a run with a baseline, image by image (docs/ci.md).
+
+    Args:
+        baseline: a result in a folder, the folder of a run, or a baseline file (`Result.save_baseline`).
+        run: the same.
+        policy: YAML file with limits, by cell; None: one limit for all.
+        max_drop: largest drop of an accuracy that is tolerated, as a share; None: the policy's, or 0.02.
+        alpha: chance of a false verdict, over all cells; None: the policy's, or 0.05.
+
+    Returns:
+        The verdict, and that of every cell with its numbers.
+
+    Raises:
+        BenchError: one of them cannot be read, or the policy is wrong.
+    """
+    limits = load_policy(None if policy is None else Path(policy), max_drop=max_drop, alpha=alpha)
+    return gate.compare(read_side(_place(baseline)), read_side(_place(run)), limits)
+
+
+def _place(side: Result | str | Path) -> Path:
+    if not isinstance(side, Result):
+        return Path(side)
+    if side.folder is None:
+        raise BenchError("a comparison is of runs in folders: give `out`")
+    return side.folder
