@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench demo gate baseline test test-lowest fuzz lint dist docs checkpoints tables clean
+.PHONY: bench demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -35,6 +35,9 @@ test-lowest: ## all tests with the lowest version of every dependency that pypro
 
 fuzz: $(VENV)/installed  ## thousands of cases of every hypothesis test, new ones each time
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto tests/hostile/test_fuzz.py
+
+kills: $(VENV)/installed  ## every command killed at forty random moments and gone on with; minutes
+	SDE_BENCH_KILLS=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/hostile/test_signals.py
 
 lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff check .

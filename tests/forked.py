@@ -5,6 +5,7 @@ import functools
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,6 +67,21 @@ def finished(*arguments: object, cwd: Path, before: Callable[[], None] | None = 
     process = sde_bench(*arguments, cwd=cwd, before=before)
     process.join()
     return Finished(process.exitcode, (cwd / "stdout.txt").read_text(), (cwd / "stderr.txt").read_text())
+
+
+def once_begun() -> None:
+    """Hold signals back until the program has its handlers; then there is a file `begun`."""
+    from robustbench_sde.cli import app
+
+    program, held = app.app, {signal.SIGINT, signal.SIGTERM}
+
+    def begun(**options: object) -> object:
+        Path("begun").touch()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+        return program(**options)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    app.app = begun  # type: ignore[assignment]
 
 
 def small_disk(folder: Path, size: str) -> None:

@@ -1,6 +1,17 @@
 """`python -m robustbench_sde` is `sde-bench`."""
 
-from robustbench_sde.cli.app import main
+import sys
+
+
+def main() -> None:
+    """Run the program; Ctrl-C while it is still being imported is no traceback."""
+    try:
+        from robustbench_sde.cli.app import main as program
+    except KeyboardInterrupt:
+        print("sde-bench: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    program()
+
 
 if __name__ == "__main__":
     main()

@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 3
     #: a control, a verification or an audit failed: the numbers must not be used
     INVALID = 4
-    #: Ctrl-C or SIGTERM; the same command goes on where this one stopped
+    #: Ctrl-C or SIGTERM; the line on stderr says how to go on
     INTERRUPTED = 130
 
 
@@ -36,6 +36,12 @@ class InvalidEvaluationError(BenchError):
     """A control, verification or audit failed: the numbers must not be used."""
 
     exit_code = ExitCode.INVALID
+
+
+class InterruptedWorkError(BenchError):
+    """Ctrl-C or SIGTERM; the message says how to go on."""
+
+    exit_code = ExitCode.INTERRUPTED
 
 
 class BenchWarning(UserWarning):

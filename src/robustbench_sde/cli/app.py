@@ -1,6 +1,6 @@
 """The `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
 
-import signal
+import inspect
 import sys
 import warnings
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ from robustbench_sde.cli.audit import audit_command
 from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.import_ import import_command
+from robustbench_sde.cli.interrupt import how_to_go_on, interruptible
 from robustbench_sde.cli.listing import list_command, show_command
 from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.report import report_command
@@ -49,6 +50,10 @@ app.command("report")(report_command)
 app.command("import")(import_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
+for _registered in (*app.registered_commands, *baseline_app.registered_commands):
+    # a paragraph on one line: Typer keeps the line ends of a docstring, and a terminal adds its own
+    _paragraphs = inspect.getdoc(_registered.callback) or ""
+    _registered.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs.split("\n\n"))
 
 
 @app.callback(invoke_without_command=True)
@@ -64,10 +69,10 @@ def _root(
 
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
     warnings.showwarning = _show_warning
     try:
-        code = app(prog_name="sde-bench", standalone_mode=False)
+        with interruptible():
+            code = app(prog_name="sde-bench", standalone_mode=False)
     except BenchError as error:
         _fail(str(error), error.exit_code)
     except _UsageError as error:
@@ -77,7 +82,7 @@ def main() -> None:
     except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
         code = ExitCode.OK
     if code == ExitCode.INTERRUPTED:
-        _fail("interrupted; the same command goes on where this one stopped", ExitCode.INTERRUPTED)
+        _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)
     raise SystemExit(int(code or ExitCode.OK))
 
 
@@ -90,10 +95,6 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
         print(f"sde-bench: {message}", file=sys.stderr)
     else:
         _show_foreign(message, category, *where, **more)
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: ExitCode) -> None:

@@ -48,7 +48,11 @@ def list_command(
 
 def show_command(
     thing: Annotated[
-        str, typer.Argument(metavar="PATH", help="A checkpoint, the folder of a run, or a suite.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="A checkpoint (also by its name in checkpoints/), the folder of a run, or a suite.",
+        ),
     ],
     json: o.Json = False,
     robustbench: Annotated[
@@ -85,10 +89,10 @@ def show_command(
     elif path.suffix in (".yaml", ".yml") or (thing in shipped_suites() and not path.exists()):
         suite = Suite.read(thing)
         print_entries(suite.spec.model_dump(mode="json"), as_json=json)
-    elif path.exists():
+    elif path.exists() or (path := Path("checkpoints") / f"{thing}.safetensors").exists():
         print_entries(read_header(path).model_dump(mode="json"), as_json=json)
     else:
-        raise BenchError(f"{path} does not exist; give a checkpoint, the folder of a run, or a suite")
+        raise BenchError(f"{thing} does not exist; give a checkpoint, the folder of a run, or a suite")
 
 
 def _attacks() -> dict[str, str]:

@@ -69,7 +69,7 @@ Compile = Annotated[
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="At most so many rows (images x draws) in one pass, fewer where memory is short: no number.",
+        help="At most so many rows (images x draws) a pass, fewer if memory is short; changes no number.",
         rich_help_panel=_SCORING,
     ),
 ]

@@ -14,7 +14,7 @@ def score_command(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES...",
+            metavar="IMAGES",
             help=".npz, .npy or .safetensors with x (n, C, H, W) or (n, H, W, C), floats in [0, 1] or uint8; "
             "ids, their places in the split; y, their labels.",
         ),

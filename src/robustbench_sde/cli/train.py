@@ -8,6 +8,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde.cli import options as o
+from robustbench_sde.errors import InterruptedWorkError
 
 _TRAINING = "Training"
 _MODEL = "Model"
@@ -126,20 +127,25 @@ def train_command(
 
     typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}
     started = time.perf_counter()
-    with progress_bar(quiet=quiet or not _leads()) as progress:
-        trained = rb.train(
-            typed.get("dataset"),
-            out,
-            config=config,
-            resume=resume,
-            force=force,
-            data_dir=data_dir,
-            download=download,
-            image_size=image_size,
-            device=device,
-            progress=progress,
-            **{name: value for name, value in typed.items() if name in TrainConfig.model_fields},
-        )
+    try:
+        with progress_bar(quiet=quiet or not _leads()) as progress:
+            trained = rb.train(
+                typed.get("dataset"),
+                out,
+                config=config,
+                resume=resume,
+                force=force,
+                data_dir=data_dir,
+                download=download,
+                image_size=image_size,
+                device=device,
+                progress=progress,
+                **{name: value for name, value in typed.items() if name in TrainConfig.model_fields},
+            )
+    except KeyboardInterrupt as interrupt:
+        if not interrupt.args:  # before there was anything to go on from
+            raise
+        raise InterruptedWorkError("interrupted; the same command with --resume goes on") from interrupt
     if not _leads():
         return
     result, seconds = trained.header.training, time.perf_counter() - started

@@ -29,6 +29,8 @@ from robustbench_sde.sde.draws import Draws, Stream
 #: mean-prob: argmax of the mean softmax; vote: most frequent argmax; single: argmax of the first draw
 Rule = Literal["mean-prob", "vote", "single"]
 RULES: tuple[str, ...] = get_args(Rule)
+#: images that an error names, at most
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -84,27 +86,42 @@ def score_records(
         progress: told of every finished image.
 
     Raises:
-        InvalidEvaluationError: logits are not finite; names the first image.
+        InvalidEvaluationError: logits are not finite; names the images.
     """
     size = settings.images_per_batch(model.stochastic)
-    parts = []
+    parts: list[pd.DataFrame] = []
+    broken: list[int] = []
     for start in range(0, len(data), size):
         here = torch.arange(start, min(start + size, len(data)))
-        parts += _score_batch(model, data, images, here, settings)
+        found, not_finite = _score_batch(model, data, images, here, settings)
+        parts += found
+        broken += data.ids[not_finite].tolist()
         progress.advance(len(here))
+    if broken:
+        raise InvalidEvaluationError(
+            f"logits of {len(broken)} of {len(data)} images are not finite: "
+            f"image {', '.join(map(str, broken[:_NAMED]))}{', ...' * (len(broken) > _NAMED)}"
+        )
     return pd.concat(parts).sort_index().reset_index(drop=True)
 
 
 def _score_batch(
     model: RandomClassifier, data: ImageDataset, images: Tensor, rows: Tensor, settings: ScoreSettings
-) -> list[pd.DataFrame]:
-    """Records of the images at positions `rows`, those with equally many draws in one table."""
-    parts, seen = [], torch.empty(0, len(rows), model.classes)
+) -> tuple[list[pd.DataFrame], Tensor]:
+    """Records of the images at positions `rows`, those with equally many draws in one table.
+
+    Beside them the positions of those that have a draw whose logits are not finite, and no record.
+    """
+    parts, seen, broken = [], torch.empty(0, len(rows), model.classes), rows[:0]
     for stage in settings.stages:
         draws = Draws(settings.seed, Stream.SCORE, stage)
         here = images[rows].to(model.device)
         log_probs = log_probabilities(model, here, data.ids[rows], draws, rows=settings.rows).cpu()
         seen = torch.cat((seen, log_probs))
+        finite = log_probs.isfinite().all(2).all(0)
+        if not finite.all():
+            broken = torch.cat((broken, rows[~finite]))
+            rows, seen = rows[finite], seen[:, finite]
         done = torch.ones(len(rows), dtype=torch.bool)
         if stage != settings.stages[-1] and model.stochastic:
             done = sequential.decided(_per_draw(seen.exp(), settings.rule))
@@ -113,7 +130,7 @@ def _score_batch(
         rows, seen = rows[~done], seen[:, ~done]
         if not len(rows):
             break
-    return parts
+    return parts, broken
 
 
 def _records(
@@ -121,12 +138,6 @@ def _records(
 ) -> pd.DataFrame:
     """Records of the images at positions `rows`, their index, from (draws, images, classes)."""
     ids, labels = data.ids[rows], data.labels[rows]
-    finite = log_probs.isfinite().all(2).all(0)
-    if not finite.all():
-        raise InvalidEvaluationError(
-            f"logits of {int((~finite).sum())} images are not finite; "
-            f"the first is image {int(ids[~finite][0])}"
-        )
     probs = log_probs.exp()
     mean = probs.mean(0)
     per_draw = _per_draw(probs, rule)

@@ -22,6 +22,8 @@ from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream,
 from robustbench_sde.sde.integrate import Equation
 from robustbench_sde.sde.solvers import SOLVERS, Drift
 
+#: A norm layer squares: of larger states it returns NaN or, worse, its bias and nothing of the image.
+_OVERFLOW = 1e16
 #: stem and drift of networks that others have designed
 _FOREIGN: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
     "liu2020": (HeavyStem, SinusoidalDrift),
@@ -148,7 +150,7 @@ class Classifier(Pluggable, nn.Module):
         return logits.expand(len(draws), -1, -1)
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        """(draws, images, classes), or (1, images, classes) of an ODE."""
+        """(draws, images, classes), or (1, images, classes) of an ODE; NaN where the state has overflowed."""
         ends = []
         for start, equations in self.chains(images, image_ids, draws):
             h = start
@@ -160,7 +162,8 @@ class Classifier(Pluggable, nn.Module):
             sized = [enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]) for end in ends]
             h = torch.stack(sized).sum(0)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
-        return logits
+        sound = torch.linalg.vector_norm(h.detach(), math.inf, dim=(2, 3, 4)) < _OVERFLOW
+        return logits.masked_fill(~sound[:, :, None], math.nan)
 
     def chains(
         self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws

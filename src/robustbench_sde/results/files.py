@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,6 +39,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        begun = f".{path.name}."
+        remove_leftovers(file for file in path.parent.iterdir() if file.name.startswith(begun))
         temporary.touch()
         mode = temporary.stat().st_mode
         yield temporary
@@ -53,17 +55,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a process killed inside `atomic_write` has left in a folder.
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Of these files, remove those that a process killed inside `atomic_write` has left.
+
+    One whose process lives stays: it is being written.
 
     Raises:
-        BenchError: one cannot be removed.
+        OSError: one cannot be removed.
     """
-    for path in folder.rglob(".*.tmp"):
-        try:
+    for path in paths:
+        if path.suffix == ".tmp" and not _lives(path.stem.rpartition(".")[2]):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise BenchError(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def _lives(process: str) -> bool:
+    """Whether there is another process of that number on this machine."""
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_limited(path: Path, megabytes: int = 1) -> str:

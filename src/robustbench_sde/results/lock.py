@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a run folder, or at a checkpoint."""
 
 import contextlib
 import fcntl
@@ -9,23 +9,35 @@ from pathlib import Path
 from robustbench_sde.errors import BenchError
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a folder, which is made; the kernel releases it when the process dies, however.
 
     Raises:
         BenchError: another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
+    return _held(
+        folder / ".lock",
+        f"another process is running in {folder}; wait until it has finished, or give another name",
+    )
+
+
+def locked_file(path: Path) -> contextlib.AbstractContextManager[None]:
+    """The same for one file, whether it exists or not."""
+    return _held(
+        path.with_name(f".{path.name}.lock"),
+        f"another process is writing {path}; wait until it has finished, or give another --out",
+    )
+
+
+@contextlib.contextmanager
+def _held(path: Path, otherwise: str) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path)
     except OSError as error:
         raise BenchError(f"cannot write {path}: {error.strerror or error}") from error
     if descriptor is None:
-        raise BenchError(
-            f"another process is running in {folder}; wait until it has finished, or give another name"
-        )
+        raise BenchError(otherwise)
     try:
         yield
     finally:

@@ -196,7 +196,10 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process was writing; only for the one that holds the lock."""
-        remove_leftovers(self.path)
+        try:
+            remove_leftovers(self.path.rglob(".*.tmp"))
+        except OSError as error:
+            raise BenchError(f"cannot clean {self.path}: {error.strerror or error}") from error
 
     def _stored(self, cell: str) -> Path | None:
         if cell not in self._files or not self._files[cell].exists():

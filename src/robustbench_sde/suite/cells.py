@@ -78,8 +78,10 @@ class Source:
         return bool(self.kinds)
 
     def load(self, compute: Compute) -> RandomClassifier:
-        """The model, ready to be evaluated. Raises BenchError if the file is no longer the same."""
-        if not self.path.exists() or file_sha256(self.path) != self.sha256:
+        """The model, ready to be evaluated. Raises BenchError if the file is no longer the same, or there."""
+        if not self.path.exists():
+            raise BenchError(f"{self.path} has gone since the run began; put it back and run it again")
+        if file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")
         return load_checkpoint(
             self.path,

@@ -1,5 +1,6 @@
 """The training loop: interruptible at any moment, resumable to the same weights."""
 
+import contextlib
 import json
 import math
 import time
@@ -23,6 +24,7 @@ from robustbench_sde.models.checkpoint import (
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.results.lock import locked_file
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
@@ -83,7 +85,7 @@ def train(
         data: the training split.
         path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end.
         test: images that the finished model is scored on, for the header.
-        resume: go on from that state; without one, start anew.
+        resume: go on from that state, which must be there.
         device: where to train; that of `team` where there is one.
         team: the processes that train together; the first of them writes.
 
@@ -92,19 +94,44 @@ def train(
 
     Raises:
         BenchError: the loss is not finite, a file cannot be written, or the state is of another training.
-        KeyboardInterrupt: after the weights so far have been written to `path`.
+        KeyboardInterrupt: after the weights so far have been written to `path`; with a message where
+            there is a state to resume from.
     """
     team = team or Team(device=str(device))
-    spec = config.model_spec(data)
-    state_path = path.with_name(f"{path.stem}.state.safetensors")
+    state_path = _state_of(path)
+    if resume and not state_path.exists():
+        why = (
+            f"the training of {path} is complete (there is no {state_path})"
+            if path.exists()
+            else f"neither {state_path} nor {path} exists"
+        )
+        raise BenchError(f"nothing to resume: {why}")
+    with locked_file(path) if team.leads else contextlib.nullcontext():
+        try:
+            return _train(config, data, path, test=test, resume=resume, team=team, progress=progress)
+        except KeyboardInterrupt as interrupt:
+            if state_path.exists():
+                raise KeyboardInterrupt(f"{state_path} is there to resume from") from interrupt
+            raise
+
+
+def _train(
+    config: TrainConfig,
+    data: ImageDataset,
+    path: Path,
+    *,
+    test: ImageDataset | None,
+    resume: bool,
+    team: Team,
+    progress: Progress,
+) -> CheckpointHeader:
+    """`train` for the process that alone writes `path`, and for those that help it."""
+    spec, state_path = config.model_spec(data), _state_of(path)
     identity = _Identity(config, data.fingerprint)
-    state = _State(Classifier.initialised(spec, config.seed).state_dict())
-    if resume and state_path.exists():
+    if resume:
         state = _read_state(state_path, identity)
-    elif resume and not path.exists():
-        raise BenchError(f"nothing to resume: neither {state_path} nor {path} exists")
-    elif resume:
-        raise BenchError(f"nothing to resume: the training of {path} is complete (there is no {state_path})")
+    else:
+        state = _State(Classifier.initialised(spec, config.seed).state_dict())
     model = Classifier.from_weights(spec, state.weights).to(team.device).train()
     step = team.steps(model, config)
 
@@ -219,6 +246,10 @@ def _header(
         training["interrupted"] = f"in epoch {state.epoch + 1}"
     dataset = DatasetRef(name=data.name, fingerprint=data.fingerprint, class_names=data.class_names)
     return CheckpointHeader(model=spec, dataset=dataset, training=training)
+
+
+def _state_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.state.safetensors")
 
 
 def _write_state(path: Path, state: _State, identity: _Identity) -> None:

@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: one exception, which nothing swallows."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+#: Commands that store what they have done, piece by piece.
+_RESUMABLE = ("attack", "corrupt", "run", "score", "stability", "study")
+#: Until an exception that was lost is raised again.
+_SECONDS = 0.01
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and neither is lost.
+
+    Python drops an exception that is raised in a callback of its own (of a weak reference, say, while torch
+    is imported), and the program would go on; so it is raised again a moment later.
+    """
+    numbers = (signal.SIGTERM, signal.SIGALRM)
+    before = [signal.signal(number, _interrupt) for number in numbers]
+    hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def how_to_go_on(command: str) -> str:
+    """What is true of the command after an interruption at any moment."""
+    if command in _RESUMABLE:
+        return "the same command goes on where this one stopped"
+    return "nothing is left half done; the same command starts over"
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _raise_again(lost: Any) -> None:
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _SECONDS)
+    else:
+        sys.__unraisablehook__(lost)

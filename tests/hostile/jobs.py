@@ -1,0 +1,127 @@
+"""Every command that writes, small; and all that a folder holds afterwards, but wall times."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import safetensors.numpy
+import yaml
+from builders import save_digits_model
+from forked import sde_bench
+from PIL import Image
+from safetensors import safe_open
+
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.results.audits import AuditReport
+from robustbench_sde.results.stability import StabilityReport
+
+SUITE = """
+checkpoints: [a.safetensors, b.safetensors]
+dataset: npz:digits.npz
+images: 4
+score_draws: 2
+perturbations:
+  - {attack: pgd, eps: 0.1, steps: 2, eot_draws: 2}
+  - {corruption: fog, severity: [1, 3]}
+"""
+SMALL = ("--dataset", "npz:digits.npz", "--score-draws", 2, "--quiet")
+ATTACK = (
+    "attack", "a.safetensors", "--images", 4, "--steps", 2, "--eps", "0.02,0.1", "--eot-draws", 2, *SMALL,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, and the sentence that an interruption of it ends in."""
+
+    command: tuple[object, ...]
+    goes_on: str
+    #: what a training that has begun is gone on with
+    resume: tuple[str, ...] = ()
+
+    def __str__(self):
+        return str(self.command[0])
+
+
+SAME = "the same command goes on where this one stopped"
+OVER = "nothing is left half done; the same command starts over"
+JOBS = [
+    Job(
+        ("train", "--dataset", "npz:digits.npz", "--steps", 1, "--epochs", 3, "--batch-size", 16,
+         "--out", "new/m.safetensors", "--quiet"),
+        f"the same command with --resume goes on|{OVER}", ("--resume",),
+    ),
+    Job((*ATTACK, "--out", "new/run"), SAME),
+    Job(("corrupt", "a.safetensors", "--images", 3, "--corruptions", "fog,brightness", "--severity", "1,3",
+         "--out", "new/run", *SMALL), SAME),
+    Job(("run", "tiny.yaml", "--no-cache", "--quiet"), SAME),
+    Job(("report", "finished", "--out", "new/page"), OVER),
+    Job(("audit", "a.safetensors", "--images", 10, "--steps", 2, "--eot-draws", 1, "--out", "new/run",
+         *SMALL), OVER),
+    Job(("stability", "a.safetensors", "b.safetensors", "--images", 2, "--paths", 2, "--steps", 2,
+         "--eot-draws", 1, "--out", "new/run", *SMALL), SAME),
+]  # fmt: skip
+
+
+def make_place(place: Path, digits: ImageDataset) -> Path:
+    """What the jobs need: two checkpoints, a few images, a suite and a finished run."""
+    save_digits_model(place / "a.safetensors", "additive", steps=2)
+    save_digits_model(place / "b.safetensors", "none", steps=2)
+    few = digits.subset(40)
+    x, y = few.images.numpy(), few.labels.numpy()
+    np.savez(place / "digits.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    (place / "tiny.yaml").write_text(SUITE)
+    process = sde_bench(*ATTACK, "--out", "finished", cwd=place)
+    process.join()
+    assert process.exitcode == 0, (place / "stderr.txt").read_text()
+    return place
+
+
+READERS = {
+    ".parquet": lambda path: without_time(pd.read_parquet(path)).to_dict(),
+    ".csv": lambda path: without_time(pd.read_csv(path)).to_csv(),
+    ".json": lambda path: report(path.read_text()),
+    ".yaml": lambda path: {**yaml.safe_load(path.read_text()), "command": ""},
+    ".safetensors": lambda path: tensors(path),
+    ".png": lambda path: Image.open(path).tobytes(),
+    ".svg": lambda path: closed(path, "</svg>"),
+    ".html": lambda path: closed(path, "</html>"),
+    ".tex": lambda path: path.read_text(),
+    ".npz": lambda path: path.read_bytes(),
+    ".txt": lambda path: "",
+    ".md": lambda path: "" if path.parent.name != "page" else path.read_text(),  # of a run: with wall times
+    "": lambda path: "",
+}
+
+
+def contents(place):
+    """All files by name, read by what reads them; without wall times, and what a killed process wrote."""
+    paths = [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(place)): repr(READERS[path.suffix](path)) for path in paths}
+
+
+def without_time(frame):
+    return frame.drop(columns="seconds", errors="ignore")
+
+
+def report(text):
+    kind = StabilityReport if "one_sided" in text else AuditReport
+    return {**vars(kind.from_json(text)), "seconds": 0}
+
+
+def tensors(path):
+    """Weights bit by bit; of the header all but wall times, and of a state nothing else."""
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+    header = json.loads(metadata.get("sde-bench", '{"training": {}}'))
+    header["training"].pop("seconds", None)
+    weights = {name: array.tobytes() for name, array in sorted(safetensors.numpy.load_file(path).items())}
+    return header, weights
+
+
+def closed(path, end):
+    text = path.read_text()
+    assert text.rstrip().endswith(end), path
+    return text

@@ -1,0 +1,103 @@
+"""SIGKILL, SIGTERM and SIGINT at random moments: nothing is lost, nothing half written has a final name.
+
+`make kills` tries many more moments (SDE_BENCH_KILLS), half of them in processes that import torch first.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from forked import once_begun, sde_bench
+from hostile.jobs import JOBS, contents, make_place
+
+KILLS = int(os.environ.get("SDE_BENCH_KILLS", "3"))
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+MANY = KILLS > 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, digits):
+    """A place where every job can run; only to be copied."""
+    return make_place(tmp_path_factory.mktemp("made"), digits)
+
+
+@pytest.mark.parametrize("job", JOBS, ids=str)
+def test_killed_at_random_moments_it_ends_as_if_undisturbed(made, tmp_path, job, capsys):
+    """By any signal; interrupted it says in one line how to go on, which is true."""
+    whole = shutil.copytree(made, tmp_path / "whole")
+    started = time.monotonic()
+    assert ended(start(job, whole, fresh=False)) == 0, (whole / "stderr.txt").read_text()
+    seconds = time.monotonic() - started
+    undisturbed = contents(whole)
+    moments = random.Random(str(job))
+    place, codes = shutil.copytree(made, tmp_path / "0"), Counter()
+    for number in range(KILLS):
+        sent, fresh = SIGNALS[number % len(SIGNALS)], MANY and number % 2 == 1
+        process = start(job, place, fresh=fresh)
+        time.sleep(moments.uniform(0, 4 if fresh else seconds))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, sent)
+        code = ended(process)
+        codes[sent.name, code] += 1
+        check_end(job, sent, code, (place / "stderr.txt").read_text())
+        if code == 0:
+            assert contents(place) == undisturbed
+            place = shutil.copytree(made, tmp_path / str(number + 1))
+        else:
+            contents(place)  # whatever has a final name is whole
+    assert ended(start(job, place, fresh=False)) == 0, (place / "stderr.txt").read_text()
+    assert contents(place) == undisturbed
+    assert not list(place.rglob(".*")), "nothing is left lying about"
+    with capsys.disabled():
+        if MANY:
+            print(f"\n{job}: {dict(codes)}")
+
+
+def start(job, place, *, fresh):
+    """The job, or what goes on with it, with its handlers in place; `fresh` from the first byte of Python."""
+    resume = job.resume if (place / "new" / "m.state.safetensors").exists() else ()
+    if job.resume and not resume:
+        shutil.rmtree(place / "new", ignore_errors=True)
+    arguments = [*map(str, job.command), *resume]
+    if not fresh:
+        (place / "begun").unlink(missing_ok=True)
+        process = sde_bench(*arguments, cwd=place, before=once_begun)
+        while not (place / "begun").exists():
+            assert process.is_alive(), (place / "stderr.txt").read_text()
+            time.sleep(0.001)
+        return process
+    with (place / "stderr.txt").open("w") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-m", "robustbench_sde", *arguments],
+            cwd=place,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+        )
+
+
+def ended(process):
+    """The exit code, negative for a signal."""
+    if isinstance(process, subprocess.Popen):
+        return process.wait()
+    process.join()
+    return process.exitcode
+
+
+def check_end(job, sent, code, stderr):
+    if code == 0:
+        assert not stderr
+    elif sent == signal.SIGKILL:
+        assert (code, stderr) == (-sent, "")
+    elif code == -sent:  # before the program had begun, or when it had ended
+        assert not stderr
+    else:
+        # a shell sees 130 as well where Python, after all is done, ends itself by SIGINT
+        assert code in (130, -signal.SIGINT), stderr
+        assert stderr in [f"sde-bench: interrupted; {text}\n" for text in job.goes_on.split("|")], stderr
