@@ -1,4 +1,1 @@
-"""What the package can do, in a dozen functions; the command line has no other way in.
-
-`robustbench_sde` has them all; here are the types that they take and return.
-"""
+"""The public functions of `robustbench_sde`, a file for each kind; the command line has no other way in."""
