@@ -90,7 +90,7 @@ CHECKPOINTS = [
     ("inf.safetensors", weight(float("inf")), ATTACK, "holds NaN or infinity"),
     ("whole.safetensors", cast(torch.int32), ATTACK, "weights are float32, float16 or bfloat16"),
     ("double.safetensors", cast(torch.float64), ATTACK, "weights are float32, float16 or bfloat16"),
-    ("complex.safetensors", cast(torch.complex64), ATTACK, "weights are float32, float16 or bfloat16"),
+    ("bool.safetensors", cast(torch.bool), ATTACK, "weights are float32, float16 or bfloat16"),
     ("lines\n.safetensors", tensors(lambda *_: None), ATTACK, "has control characters; rename it"),
     ("clear\x1b[2J.safetensors", tensors(lambda *_: None), ATTACK, "has control characters; rename it"),
     ("clear\x1b[2J.json", raw_tensors({}), SHOW, "clear?[2J.json"),
