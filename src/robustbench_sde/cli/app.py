@@ -82,6 +82,7 @@ def main() -> None:
     except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
         code = ExitCode.OK
     if code == ExitCode.INTERRUPTED:
+        exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)
     raise SystemExit(int(code or ExitCode.OK))
 
