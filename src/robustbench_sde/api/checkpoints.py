@@ -79,7 +79,7 @@ def train(
             with team.first():
                 data = load_dataset(name, split="train", **load)
                 test = load_dataset(name, split="test", **load)
-        path = _new(out, parsed.default_name(data), force or resume, "--resume to go on, ")
+        path = _new(out, parsed.default_name(data), force or resume)
         progress = progress if team.leads else SILENT
         header = loop.train(parsed, data, path, test=test, resume=resume, team=team, progress=progress)
     return Checkpoint(path, header)
@@ -113,16 +113,17 @@ def import_checkpoint(
         BenchError: the file is no such network, with all names that are missing or too many; or the
             checkpoint exists.
     """
-    path = _new(out, Path(weights).stem, force, "")
+    path = _new(out, Path(weights).stem, force)
     header = importing.import_checkpoint(Path(weights), path, data, preset=preset, noise=noise, sigma=sigma)
     return Checkpoint(path, header)
 
 
-def _new(out: str | Path | None, name: str, overwrite: bool, otherwise: str) -> Path:
+def _new(out: str | Path | None, name: str, overwrite: bool) -> Path:
     """Where a checkpoint is to be written. Raises BenchError if it must not."""
     path = Path("checkpoints") / f"{name}.safetensors" if out is None else Path(out)
     if path.suffix != ".safetensors":
         raise BenchError(f"--out {path} must end in .safetensors")
     if path.exists() and not overwrite:
-        raise BenchError(f"{path} exists; give --force to overwrite it, {otherwise}or another --out")
+        resumed = "--resume to go on, " * loop.state_of(path).exists()
+        raise BenchError(f"{path} exists; give --force to overwrite it, {resumed}or another --out")
     return path

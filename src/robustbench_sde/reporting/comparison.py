@@ -29,7 +29,7 @@ _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The table, a sentence for every cell that is not ok, the notes, and the verdict last."""
+    """The table, a sentence for cells that are not ok, equal ones once, the notes, and the verdict last."""
     table = Table(title=_title(comparison), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in _headings(comparison):
         table.add_column(heading, justify="left" if heading in ("cell", "verdict") else "right")
@@ -38,10 +38,14 @@ def print_comparison(comparison: Comparison) -> None:
         table.add_row(*map(Text, texts), Text(verdict, _STYLES[cell.verdict]))
     console = make_console()
     console.print(table)
+    said: dict[tuple[Verdict, str], list[str]] = {}
     for cell in comparison.cells:
         if cell.verdict is not Verdict.OK:
-            line = Text.assemble((cell.verdict, _STYLES[cell.verdict]), f" {cell.name}: {cell.reason}")
-            console.print(line, soft_wrap=True)
+            said.setdefault((cell.verdict, cell.reason), []).append(cell.name)
+    for (verdict, reason), (first, *others) in said.items():
+        more = f" and {len(others)} more" if others else ""
+        line = Text.assemble((verdict, _STYLES[verdict]), f" {first}{more}: {reason}")
+        console.print(line, soft_wrap=True)
     for note in comparison.notes:
         console.print(Text(note, "dim"), soft_wrap=True)
     console.print(Text.assemble("verdict: ", (comparison.verdict, _STYLES[comparison.verdict])))

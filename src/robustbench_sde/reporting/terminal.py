@@ -159,7 +159,11 @@ def summary_title(summary: pd.DataFrame) -> str:
         return ", ".join(map(str, summary[name].unique()))
 
     most, mean = summary["score_draws"].max(), summary["mean_score_draws"].max()
-    draws = f"at most {most} score draws, {mean:.0f} on average" if 1 < mean < most else f"{most} score draws"
+    draws = (
+        f"at most {most} score draws, {mean:.0f} on average"
+        if 1 < mean < most
+        else f"{most} score draw{'s' * (most > 1)}"
+    )
     return (
         f"{all_of('dataset')} · {all_of('images')} images · {draws} "
         f"({all_of('rule')}) · seed {all_of('seed')}"

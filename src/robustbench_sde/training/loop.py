@@ -98,7 +98,7 @@ def train(
             there is a state to resume from.
     """
     team = team or Team(device=str(device))
-    state_path = _state_of(path)
+    state_path = state_of(path)
     if resume and not state_path.exists():
         why = (
             f"the training of {path} is complete (there is no {state_path})"
@@ -126,7 +126,7 @@ def _train(
     progress: Progress,
 ) -> CheckpointHeader:
     """`train` for the process that alone writes `path`, and for those that help it."""
-    spec, state_path = config.model_spec(data), _state_of(path)
+    spec, state_path = config.model_spec(data), state_of(path)
     identity = _Identity(config, data.fingerprint)
     if resume:
         state = _read_state(state_path, identity)
@@ -248,7 +248,8 @@ def _header(
     return CheckpointHeader(model=spec, dataset=dataset, training=training)
 
 
-def _state_of(path: Path) -> Path:
+def state_of(path: Path) -> Path:
+    """Where the state of an unfinished training of the checkpoint `path` is."""
     return path.with_name(f"{path.stem}.state.safetensors")
 
 
