@@ -203,9 +203,9 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path, data, source):
     cells = cells_of(source, Clean(), Odd())
     run_cells(cells[:1], data, folder)
     whole = next(folder.path.glob("records/*.parquet"))
-    half = whole.with_name(f".odd-{cells[1].key(data)}.parquet.1.tmp")
+    half = whole.with_name(f".odd-{cells[1].key(data)}.parquet.4194305.tmp")
     half.write_bytes(whole.read_bytes()[:200])
-    (folder.path / ".summary.csv.1.tmp").touch()
+    (folder.path / ".summary.csv.4194305.tmp").touch()
     assert statuses(run_cells(cells, data, folder)) == {"clean": "ok", "odd-": "ok"}
     assert not list(folder.path.rglob("*.tmp"))
 

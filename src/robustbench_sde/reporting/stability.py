@@ -104,7 +104,8 @@ def _draw(axes: "Axes", reports: Sequence[StabilityReport], courses: Sequence[Se
 
 def _theory(reports: Sequence[StabilityReport], wide: bool) -> Table:
     first, paths = reports[0], max(report.paths for report in reports)
-    title = f"{first.dataset} · {first.images} images · {paths} Brownian paths · seed {first.seed}"
+    of_paths = f"{paths} Brownian path{'s' if paths > 1 else ''}"
+    title = f"{first.dataset} · {first.images} images · {of_paths} · seed {first.seed}"
     lines = [
         {
             "checkpoint": report.checkpoint,

@@ -162,7 +162,7 @@ def summary_title(summary: pd.DataFrame) -> str:
     draws = (
         f"at most {most} score draws, {mean:.0f} on average"
         if 1 < mean < most
-        else f"{most} score draw{'s' * (most > 1)}"
+        else f"{most} score draw{'s' if most > 1 else ''}"
     )
     return (
         f"{all_of('dataset')} · {all_of('images')} images · {draws} "
