@@ -179,7 +179,7 @@ def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
 
 
 def perturbation_text(row: dict[Hashable, Any]) -> str:
-    """``pgd linf 0.03 (7.65/255)``: the budget in both ways of writing."""
+    """``pgd linf 0.03 (7.65/255)``: a budget in grey levels as well, ``pgd l2 0.5``."""
     if not row["norm"]:
         level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
         return f"{row['perturbation']}{level}"
@@ -187,7 +187,8 @@ def perturbation_text(row: dict[Hashable, Any]) -> str:
         return "control eps 0"
     if math.isnan(row["eps"]):
         return f"{row['perturbation']} {row['norm']} smallest"
-    return f"{row['perturbation']} {row['norm']} {row['eps']:.4g} ({row['eps'] * 255:.4g}/255)"
+    levels = f" ({row['eps'] * 255:.4g}/255)" if row["norm"] == "linf" else ""
+    return f"{row['perturbation']} {row['norm']} {row['eps']:.4g}{levels}"
 
 
 def interval(estimate: float, low: float, high: float) -> str:
