@@ -62,6 +62,9 @@ bench: $(VENV)/installed  ## all tables of docs/performance.md; hours
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.adaptive_draws
+	$(BIN)/python -m benchmarks.start
+	$(BIN)/python -m benchmarks.profile_gradient
+	$(BIN)/python -m benchmarks.decisions
 
 tables: $(VENV)/installed  ## docs/tables.md from the schema
 	$(BIN)/python -c 'from robustbench_sde.results.schema import documentation; print(documentation(), end="")' > docs/tables.md

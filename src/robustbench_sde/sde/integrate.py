@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from robustbench_sde.sde.diffusion import NoiseTerm
+from robustbench_sde.sde.heap import return_freed_memory
 from robustbench_sde.sde.solvers import SOLVERS, Drift, Solver, StepNoise
 
 
@@ -72,12 +73,16 @@ class Equation:
                 h = step(h)
             return h
 
+        def advance_again(h: Tensor, start: int, stop: int) -> Tensor:
+            return_freed_memory()  # of the stretch before: its holes would add up
+            return advance(h, start, stop)
+
         if not (recompute and torch.is_grad_enabled()):
             return advance(h0, 0, self.steps)
         h, length = h0, math.isqrt(self.steps - 1) + 1
         for start in range(0, self.steps, length):
             stop = min(start + length, self.steps)
-            h = checkpoint(advance, h, start, stop, use_reentrant=False, preserve_rng_state=False)
+            h = checkpoint(advance_again, h, start, stop, use_reentrant=False, preserve_rng_state=False)
         return h
 
 
