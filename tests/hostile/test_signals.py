@@ -15,7 +15,9 @@ from collections import Counter
 
 import pytest
 from forked import once_begun, sde_bench
-from hostile.jobs import JOBS, contents, make_place
+from hostile.jobs import JOBS, OVER, contents, make_place
+
+from robustbench_sde.cli import app
 
 KILLS = int(os.environ.get("SDE_BENCH_KILLS", "3"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -58,6 +60,34 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(made, tmp_path, job,
     with capsys.disabled():
         if MANY:
             print(f"\n{job}: {dict(codes)}")
+
+
+def swallowed():
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise RuntimeError("what a library has made of it")
+
+
+def lost():
+    class Lost:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    Lost()  # Python prints and forgets what is raised in __del__
+    time.sleep(10)
+
+
+@pytest.mark.parametrize("program", [swallowed, lost])
+def test_an_interruption_is_one_whatever_becomes_of_it(monkeypatch, capsys, program):
+    """130 and the line, where a library or Python itself has swallowed the exception."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    monkeypatch.setattr(app, "app", lambda **_: program())
+    monkeypatch.setattr(sys, "argv", ["sde-bench", "audit"])
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err == f"sde-bench: interrupted; {OVER}\n"
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook)
 
 
 def start(job, place, *, fresh):

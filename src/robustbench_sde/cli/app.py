@@ -21,7 +21,7 @@ from robustbench_sde.cli.score import score_command
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command
-from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, printable
+from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, InterruptedWorkError, printable
 from robustbench_sde.version import __version__
 
 #: What Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
@@ -70,17 +70,25 @@ def _root(
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
     warnings.showwarning = _show_warning
+    signals: list[int] = []
     try:
-        with interruptible():
+        with interruptible() as signals:
             code = app(prog_name="sde-bench", standalone_mode=False)
-    except BenchError as error:
+    except InterruptedWorkError as error:
         _fail(str(error), error.exit_code)
-    except _UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}; see `sde-bench --help`", ExitCode.INPUT_ERROR)
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
         code = ExitCode.OK
+    except Exception as error:
+        if signals:  # what a library has made of it
+            code = ExitCode.INTERRUPTED
+        elif isinstance(error, BenchError):
+            _fail(str(error), error.exit_code)
+        elif isinstance(error, _UsageError):
+            _fail(f"{error.format_message().rstrip('.')}; see `sde-bench --help`", ExitCode.INPUT_ERROR)
+        else:
+            raise
     if code == ExitCode.INTERRUPTED:
         exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)

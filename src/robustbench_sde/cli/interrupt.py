@@ -13,17 +13,29 @@ _SECONDS = 0.01
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[list[int]]:
     """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and neither is lost.
 
     Python drops an exception that is raised in a callback of its own (of a weak reference, say, while torch
-    is imported), and the program would go on; so it is raised again a moment later.
+    is imported), and the program would go on; so it is raised again a moment later. Or a library that is
+    being imported makes another exception of it.
+
+    Yields:
+        The signals that have come so far: after one, whatever ends the program is an interruption.
     """
-    numbers = (signal.SIGTERM, signal.SIGALRM)
-    before = [signal.signal(number, _interrupt) for number in numbers]
+    come: list[int] = []
+
+    def interrupt(number: int, _: Any) -> None:
+        come.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        numbers.append(signal.SIGINT)
+    before = [signal.signal(number, interrupt) for number in numbers]
     hook, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
-        yield
+        yield come
     finally:
         sys.unraisablehook = hook
         for number, handler in zip(numbers, before, strict=True):
@@ -35,10 +47,6 @@ def how_to_go_on(command: str) -> str:
     if command in _RESUMABLE:
         return "the same command goes on where this one stopped"
     return "nothing is left half done; the same command starts over"
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _raise_again(lost: Any) -> None:
