@@ -1,6 +1,7 @@
 """How cost grows: with images, draws and steps; what the harness adds; whether memory stays flat.
 
-    python -m benchmarks.growth [--checkpoint digits-multiplicative] [--repeats 3] [--cells 75] [--threads 1]
+    python -m benchmarks.growth [--checkpoint digits-multiplicative] [--dataset digits] [--images 64]
+                                [--cell-images 64] [--repeats 3] [--cells 75] [--threads 1]
 
 1. CPU time of pgd with one setting doubled at a time: linear growth doubles it.
 2. Of a whole run (control, pgd, scoring, records, verification, tables) the share that is neither the attack
@@ -115,23 +116,28 @@ def main(arguments: list[str] | None = None) -> None:
     """Print everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="digits-multiplicative")
-    parser.add_argument("--images", type=int, default=64, help="of the run and of the corruption cells")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--images", type=int, default=64, help="of the run")
+    parser.add_argument("--cell-images", type=int, help="of the corruption cells; default: as many")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cells", type=int, default=75)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     path = CHECKPOINTS / f"{options.checkpoint}.safetensors"
-    model, data = rb.load_checkpoint(path), rb.load_dataset("digits", images=max(64, options.images))
+    count = options.cell_images or options.images
+    model, data = (
+        rb.load_checkpoint(path),
+        rb.load_dataset(options.dataset, images=max(64, options.images, count)),
+    )
     print("| doubled | from | time | 2 x | 4 x |\n|---|---|---|---|---|", flush=True)
     for row in growth(model, data, options.repeats):
         print(row, flush=True)
     whole, inside = overhead(path, data.subset(options.images))
     print(f"\nharness: {whole - inside:.2f} of {whole:.2f} s, {1 - inside / whole:.1%}", flush=True)
-    levels = memory(path, data.subset(options.images), options.cells)
-    print(
-        f"memory over {options.cells} corruption cells, MiB: {' '.join(f'{level:.0f}' for level in levels)}"
-    )
+    levels = memory(path, data.subset(count), options.cells)
+    shown = " ".join(f"{level:.0f}" for level in levels)
+    print(f"memory over {options.cells} corruption cells of {count} images, MiB: {shown}")
 
 
 if __name__ == "__main__":
