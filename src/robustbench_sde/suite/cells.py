@@ -21,6 +21,11 @@ from robustbench_sde.results.provenance import file_sha256
 NUMERIC_VERSION = 4
 
 
+def gone(path: Path) -> BenchError:
+    """What to say of a file that was there when the run began."""
+    return BenchError(f"{path} has gone since the run began; put it back and run it again")
+
+
 @dataclass(frozen=True)
 class Source:
     """A checkpoint file, and the noise, solver and precision it is to be evaluated with."""
@@ -80,7 +85,7 @@ class Source:
     def load(self, compute: Compute) -> RandomClassifier:
         """The model, ready to be evaluated. Raises BenchError if the file is no longer the same, or there."""
         if not self.path.exists():
-            raise BenchError(f"{self.path} has gone since the run began; put it back and run it again")
+            raise gone(self.path)
         if file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")
         return load_checkpoint(

@@ -26,7 +26,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.suite.cells import Cell
+from robustbench_sde.suite.cells import Cell, gone
 from robustbench_sde.suite.engine import Outcomes
 from robustbench_sde.suite.parcel import PackedImages, Parcel, Report, files_of, loaded, software
 from robustbench_sde.suite.shards import Job, Shard, groups, pieces
@@ -255,8 +255,10 @@ class _Cluster:
 def _read(path: Path) -> npt.NDArray[np.uint8]:
     try:
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except FileNotFoundError:
+        raise gone(path) from None
     except OSError as error:
-        raise BenchError(f"{path} has changed since the run began; run it again") from error
+        raise BenchError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager
