@@ -53,6 +53,11 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
+def counted(number: int | str, thing: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number} {thing}{'s' * (str(number) != '1')}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """An error that names the nearest known name, or all of them where none is near."""
     names = sorted(known)

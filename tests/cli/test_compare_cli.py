@@ -152,10 +152,10 @@ WRONG = [
     (("compare", "before", "ok", "--policy", "nowhere.yaml"), "nowhere.yaml"),
     (("compare", "before", "ok", "--json", "--markdown"), "give one"),
     (("compare", "before", "ok", "--junit-xml", "text/junit.xml"), "cannot write"),
-    (("compare", "before"), "see `sde-bench --help`"),
+    (("compare", "before"), "see `sde-bench compare --help`"),
     (("baseline", "save", "nowhere", "b.json"), "nowhere is not the folder of a run"),
     (("baseline", "save", "before", "text/b.json"), "cannot write"),
-    (("baseline", "keep"), "see `sde-bench --help`"),
+    (("baseline", "keep"), "see `sde-bench baseline --help`"),
 ]
 
 

@@ -76,7 +76,7 @@ def test_the_same_command_reuses_what_is_stored(sde_bench, tmp_path):
     lost = next(tmp_path.glob("records/*fog_3*"))
     lost.unlink()
     code, stdout, _ = sde_bench(*command)
-    assert (code, "2 of 3 cells were stored already" in stdout) == (0, True)
+    assert (code, "2 of 3 cells stored already" in stdout) == (0, True)
     assert {path for path, time in stored.items() if path.stat().st_mtime_ns != time} == {lost}
     assert (tmp_path / "figures" / "corruptions.svg").read_bytes() == figure
 

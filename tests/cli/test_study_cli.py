@@ -131,6 +131,13 @@ def test_stability_is_the_command_of_that_name(sde_bench, place):
     assert (place / "reports" / "study-stability" / "stability" / "tiny-none.json").exists()
 
 
+def test_what_stability_cannot_do_is_refused(sde_bench):
+    """Rather than passed over: nothing is run."""
+    code, stdout, stderr = sde_bench("study", "stability", "--dry-run")
+    assert (code, stdout) == (2, "")
+    assert "no --dry-run" in stderr
+
+
 def test_studies_are_listed_and_unknown_ones_name_the_nearest(sde_bench):
     """Each with its description."""
     code, stdout, _ = sde_bench("list", "studies", "--json")

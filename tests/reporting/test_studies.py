@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from robustbench_sde.reporting.studies import study_table, write_study
 from robustbench_sde.reporting.views import VIEWS
@@ -24,7 +25,7 @@ def test_a_study_of_which_every_cell_has_failed_has_an_empty_table(tmp_path, nam
     found, drawn = write_study(name, rows, {"net": 0.5}, RunFolder(tmp_path))
     assert found.empty
     assert drawn == []
-    assert study_table(name, found, "title").row_count == 0
+    assert study_table(Console(width=100), name, found, "title").row_count == 0
 
 
 def test_noise_of_several_scales_has_a_place_of_its_own(tmp_path):
@@ -46,7 +47,8 @@ def test_the_table_says_a_name_once(tmp_path):
     found, _ = write_study("draws", rows, {}, RunFolder(tmp_path))
     assert found[["line", "across"]].to_numpy().tolist() == [["b", 1], ["b", 4], ["a", 1], ["a", 4]]
     assert pd.read_csv(tmp_path / "study.csv")["across"].tolist() == [1, 4, 1, 4]
-    assert list(study_table("draws", found, "title").columns[1].cells) == ["b", "", "a", ""]
+    shown = study_table(Console(width=100), "draws", found, "title")
+    assert [str(cell) for cell in shown.columns[1].cells] == ["b", "", "a", ""]
 
 
 def test_a_grid_says_how_far_probabilities_and_logits_are_from_the_finest(tmp_path):

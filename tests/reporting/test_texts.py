@@ -9,7 +9,7 @@ from rich.console import Console
 
 from robustbench_sde.reporting.latex import escape, latex
 from robustbench_sde.reporting.markdown import markdown
-from robustbench_sde.reporting.terminal import summary_table
+from robustbench_sde.reporting.terminal import budget_text, flat, span, summary_table, summary_title
 
 
 def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
@@ -66,3 +66,33 @@ def test_no_terminal_cuts_a_number(sample, tmp_path, width, fits):
     assert "…" not in text.getvalue()
     assert max(map(len, text.getvalue().splitlines())) <= width
     assert ("no room for: over noise" in text.getvalue()) != fits
+
+
+def test_budgets_are_in_grey_levels_where_a_pixel_has_one():
+    """The bound of a pixel is a number of levels, the length of a difference is none."""
+    assert budget_text("linf", 8 / 255) == "linf 0.03137 (8/255)"
+    assert budget_text("l2", 0.5) == "l2 0.5"
+
+
+def test_an_interval_below_zero_has_one_minus():
+    """No dash that reads as another."""
+    assert (span(0.8, 0.9), span(-0.031, 0.02)) == ("(80.0-90.0)", "(-3.1 to 2.0)")
+
+
+def test_nested_values_are_shown_as_people_write_them():
+    """Six digits, a dash for nothing, groups of a list by number."""
+    entries = {
+        "a": {"none": None, "empty": [], "yes": True, "eps": 8 / 255},
+        "b": [{"x": 1}, {"x": [2, 0.5]}],
+    }
+    assert dict(flat(entries)) == {
+        "a.none": "-", "a.empty": "-", "a.yes": "yes", "a.eps": "0.0313725", "b.1.x": "1", "b.2.x": "2, 0.5",
+    }  # fmt: skip
+
+
+def test_one_image_and_one_draw_are_no_plural(sample, tmp_path):
+    """In the line above a table."""
+    for row in sample.rows:
+        row.update(images=1, score_draws=1, mean_score_draws=1.0)
+    title = summary_title(sample.write(tmp_path).read_summary())
+    assert title == "digits · 1 image · 1 score draw (mean-prob) · seed 0"

@@ -86,7 +86,8 @@ def main() -> None:
         elif isinstance(error, BenchError):
             _fail(str(error), error.exit_code)
         elif isinstance(error, _UsageError):
-            _fail(f"{error.format_message().rstrip('.')}; see `sde-bench --help`", ExitCode.INPUT_ERROR)
+            command = error.ctx.command_path if error.ctx else "sde-bench"
+            _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
             raise
     if code == ExitCode.INTERRUPTED:

@@ -7,7 +7,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 
 _GATE = "Gate"
 _OUTPUT = "Output"
@@ -97,4 +97,4 @@ def save_command(
     from robustbench_sde.api.result import Result
 
     cells = Result.read(run).save_baseline(file)
-    print(f"{file}: {cells} cells, {file.stat().st_size / 1000:.0f} kB")
+    print(f"{file}: {counted(cells, 'cell')}, {file.stat().st_size / 1000:.0f} kB")

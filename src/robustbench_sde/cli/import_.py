@@ -27,7 +27,7 @@ def import_command(
     download: o.Download = False,
     image_size: o.ImageSize = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
-    out: o.Out = None,
+    out: o.OutCheckpoint = None,
 ) -> None:
     """Take over a network that another code has trained: convert its weights into a checkpoint.
 

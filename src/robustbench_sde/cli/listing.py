@@ -18,7 +18,8 @@ def list_command(
     kind: Annotated[
         str,
         typer.Argument(
-            help="checkpoints, configs, datasets, attacks, corruptions, suites, studies, presets or rules."
+            help="checkpoints, configs, datasets, attacks, corruptions, models, suites, studies, presets or "
+            "rules."
         ),
     ],
     json: o.Json = False,
@@ -47,10 +48,9 @@ def list_command(
 
 
 def show_command(
-    thing: Annotated[
+    path: Annotated[
         str,
         typer.Argument(
-            metavar="PATH",
             help="A checkpoint (also by its name in checkpoints/), the folder of a run, or a suite.",
         ),
     ],
@@ -71,11 +71,11 @@ def show_command(
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.suite import Suite, shipped_suites
 
-    path = Path(thing)
-    if robustbench and not path.is_dir():
-        raise BenchError(f"--robustbench is about the folder of a run, which {thing} is not")
-    if path.is_dir():
-        folder = RunFolder(path)
+    place = Path(path)
+    if robustbench and not place.is_dir():
+        raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
+    if place.is_dir():
+        folder = RunFolder(place)
         summary, manifest = folder.read_summary(), folder.read_manifest()
         if robustbench:
             print(json_module.dumps(robustbench_entries(summary), indent=2))
@@ -83,16 +83,16 @@ def show_command(
         if json:
             print_json(summary)
             return
-        print_summary(summary, folder=thing)
+        print_summary(summary, folder=path)
         whole = "complete" if manifest["complete"] else "stopped before its end"
         print(f"run: {whole}, by {printable(manifest['command'])}")
-    elif path.suffix in (".yaml", ".yml") or (thing in shipped_suites() and not path.exists()):
-        suite = Suite.read(thing)
+    elif place.suffix in (".yaml", ".yml") or (path in shipped_suites() and not place.exists()):
+        suite = Suite.read(path)
         print_entries(suite.spec.model_dump(mode="json"), as_json=json)
-    elif path.exists() or (path := Path("checkpoints") / f"{thing}.safetensors").exists():
-        print_entries(read_header(path).model_dump(mode="json"), as_json=json)
+    elif place.exists() or (place := Path("checkpoints") / f"{path}.safetensors").exists():
+        print_entries(read_header(place).model_dump(mode="json"), as_json=json)
     else:
-        raise BenchError(f"{thing} does not exist; give a checkpoint, the folder of a run, or a suite")
+        raise BenchError(f"{path} does not exist; give a checkpoint, the folder of a run, or a suite")
 
 
 def _attacks() -> dict[str, str]:

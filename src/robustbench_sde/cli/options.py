@@ -131,7 +131,18 @@ ScoreDraws = Annotated[
 RuleOption = Annotated[
     str, typer.Option("--rule", help="mean-prob, vote or single.", rich_help_panel=_SCORING)
 ]
-Out = Annotated[Path | None, typer.Option(help="Where to write.", rich_help_panel=_OUTPUT)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to write; default: one in reports/, named after the work.", rich_help_panel=_OUTPUT
+    ),
+]
+OutCheckpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="The .safetensors file to write; default: one in checkpoints/.", rich_help_panel=_OUTPUT
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)]
 

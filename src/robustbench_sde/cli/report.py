@@ -13,7 +13,9 @@ def report_command(
     run: Annotated[
         Path | None, typer.Argument(help="The folder of a run; default: the newest in reports/.")
     ] = None,
-    out: o.Out = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: that of the run.", rich_help_panel="Output")
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Write index.html about a run: one file that opens from disk; also summary.md, summary.tex and figures.

@@ -14,7 +14,6 @@ def score_command(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGES",
             help=".npz, .npy or .safetensors with x (n, C, H, W) or (n, H, W, C), floats in [0, 1] or uint8; "
             "ids, their places in the split; y, their labels.",
         ),
@@ -61,7 +60,7 @@ def score_command(
     """Judge anybody's perturbed images: verify them, score them on fresh draws, and print the table.
 
     Files with `ids` are paired with their originals; without, they must be the whole split, its first n
-    images, or the n that --images n takes, whichever is nearest.
+    images, or the n that --images n of other commands takes, whichever is nearest.
 
     [bold]Example:[/bold] sde-bench score adversarial.npz --checkpoint digits-ode --norm linf --eps 8/255
     """

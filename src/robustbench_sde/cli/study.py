@@ -8,7 +8,7 @@ import typer
 import robustbench_sde as rb
 from robustbench_sde.cli import options as o
 from robustbench_sde.cli.stability import stability_command
-from robustbench_sde.errors import ExitCode, unknown_name
+from robustbench_sde.errors import BenchError, ExitCode, unknown_name
 
 #: the study that is a command of its own
 STABILITY = "stability"
@@ -48,6 +48,10 @@ def study_command(
     [bold]Example:[/bold] sde-bench study clean --images 100
     """
     if name == STABILITY:
+        if dry_run or precision != "fp32":
+            raise BenchError(
+                "study stability is `sde-bench stability`, which has no --dry-run and no --precision"
+            )
         stability_command(
             checkpoints,
             dataset=dataset or "digits",
@@ -106,7 +110,8 @@ def study_command(
     elif corruptions is not None:
         print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
     else:
-        make_console().print(study_table(name, rows, summary_title(summary)))
+        console = make_console()
+        console.print(study_table(console, name, rows, summary_title(summary)))
         print_footer(summary, folder=place, reused=result.reused)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)

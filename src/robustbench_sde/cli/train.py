@@ -8,7 +8,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import InterruptedWorkError
+from robustbench_sde.errors import InterruptedWorkError, counted
 
 _TRAINING = "Training"
 _MODEL = "Model"
@@ -114,7 +114,7 @@ def train_command(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
-    out: o.Out = None,
+    out: o.OutCheckpoint = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a Neural ODE or SDE classifier and write a checkpoint after every epoch.
@@ -150,8 +150,9 @@ def train_command(
         return
     result, seconds = trained.header.training, time.perf_counter() - started
     make_console().print(
-        f"{trained.path}: test accuracy {interval(*result['test_accuracy'])} % of {result['test_images']} "
-        f"images ({result['test_draws']} draws), trained in {seconds:.0f} s",
+        f"{trained.path}: test accuracy {interval(*result['test_accuracy'])} % of "
+        f"{counted(result['test_images'], 'image')} ({counted(result['test_draws'], 'draw')}), "
+        f"trained in {seconds:.0f} s",
         soft_wrap=True,
     )
 

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression import paired
 from robustbench_sde.regression.measured import Facts, Measured, Side
@@ -212,6 +212,6 @@ def _notes(
         yield f"seeds differ ({pairs}): comparable, and the luck of the draws is part of every difference"
     if new:
         labels = ", ".join(cell.facts.label for cell in new[:3]) + (", ..." if len(new) > 3 else "")
-        yield f"{len(new)} cells of the run are not in the baseline and not judged: {labels}"
+        yield f"{counted(len(new), 'cell')} of the run not in the baseline and not judged: {labels}"
     for pattern in policy.unused(names):
         yield f"the policy's pattern {pattern!r} matches no cell"

@@ -4,6 +4,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.errors import counted
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.results.audits import AuditReport, Verdict
 
@@ -23,9 +24,9 @@ _SENTENCES = {
 
 def print_audit(report: AuditReport, *, path: str) -> None:
     """The rules as a table, where the file is, and the verdict in the last line."""
+    images = counted(report.images, "image")
     table = Table(
-        title=f"{report.checkpoint} · {report.dataset} · {report.images} images · {report.setting} · "
-        f"seed {report.seed}",
+        title=f"{report.checkpoint} · {report.dataset} · {images} · {report.setting} · seed {report.seed}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,

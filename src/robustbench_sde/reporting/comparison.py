@@ -8,12 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pandas as pd
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
+from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.results.files import atomic_write
 from robustbench_sde.results.run_folder import markdown as markdown_table
@@ -30,14 +29,12 @@ _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 
 def print_comparison(comparison: Comparison) -> None:
     """The table, a sentence for cells that are not ok, equal ones once, the notes, and the verdict last."""
-    table = Table(title=_title(comparison), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in _headings(comparison):
-        table.add_column(heading, justify="left" if heading in ("cell", "verdict") else "right")
+    console = make_console()
+    lines: list[list[Cell]] = []
     for cell in comparison.cells:
         *texts, verdict = _texts(cell)
-        table.add_row(*map(Text, texts), Text(verdict, _STYLES[cell.verdict]))
-    console = make_console()
-    console.print(table)
+        lines.append([*texts, Text(verdict, _STYLES[cell.verdict])])
+    console.print(fitted(console, _title(comparison), _columns(comparison), [lines]))
     said: dict[tuple[Verdict, str], list[str]] = {}
     for cell in comparison.cells:
         if cell.verdict is not Verdict.OK:
@@ -59,7 +56,7 @@ def print_comparison_json(comparison: Comparison) -> None:
 def comparison_markdown(comparison: Comparison) -> str:
     """The same for a pull request; markup in names is shown, not obeyed."""
     rows = [[html.escape(text) for text in (*_texts(cell), cell.reason)] for cell in comparison.cells]
-    frame = pd.DataFrame(rows, columns=[*_headings(comparison), "why"])
+    frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
     notes = "".join(f"\n{html.escape(note)}\n" for note in comparison.notes)
     title = html.escape(_title(comparison))
     return f"### Robustness: {comparison.verdict}\n\n{title}\n\n{markdown_table(frame)}{notes}"
@@ -121,13 +118,23 @@ def github_step_summary() -> Path | None:
 
 def _title(comparison: Comparison) -> str:
     tests = sum(len(cell.changes) for cell in comparison.cells)
-    return f"{comparison.baseline} -> {comparison.run} · alpha {comparison.alpha:g}, Holm over {tests} tests"
+    over = f"alpha {comparison.alpha:g}, Holm over {counted(tests, 'test')}"
+    return f"{comparison.baseline} -> {comparison.run} · {over}"
 
 
-def _headings(comparison: Comparison) -> list[str]:
+def _columns(comparison: Comparison) -> list[Column]:
     level = f"{100 * (1 - comparison.alpha):g} %"
-    measures = [heading for name in _MEASURES.values() for heading in (name, f"lost ({level})", "p")]
-    return ["cell", "images", *measures, "verdict"]
+    return [
+        Column("cell", numeric=False),
+        Column("images", spare=1),
+        Column("accuracy"),
+        Column(f"lost ({level})"),
+        Column("p", spare=2),
+        Column("single draw", spare=3),
+        Column(f"single draw lost ({level})", spare=4),
+        Column("single draw p", spare=5),
+        Column("verdict", numeric=False),
+    ]
 
 
 def _texts(cell: CellVerdict) -> list[str]:

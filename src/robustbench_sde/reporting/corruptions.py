@@ -5,15 +5,21 @@ from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
-from rich import box
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, draw_lines, save, styled
+from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.terminal import interval, make_console, print_footer
 from robustbench_sde.results.run_folder import RunFolder
 
 Row = dict[Hashable, Any]
+
+#: severities that a narrow terminal leaves out, the highest number first
+_SPARE = {2: 4, 4: 3, 3: 2, 1: 1}
 
 
 def print_corruptions(
@@ -22,62 +28,65 @@ def print_corruptions(
     """For each checkpoint the accuracy by corruption and severity, then the means of all."""
     console = make_console()
     for name, own in corruptions.groupby("checkpoint", sort=False):
-        console.print(_by_severity(str(name), own, summary))
-    console.print(_means(corruptions, reference))
+        console.print(_by_severity(console, str(name), own, summary))
+    console.print(_means(console, corruptions, reference))
     print_footer(summary, folder=folder, reused=reused)
 
 
-def _by_severity(name: str, own: pd.DataFrame, summary: pd.DataFrame) -> Table:
+def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.DataFrame) -> Table:
     """Corruptions are rows, severities columns, and every accuracy has its interval."""
     first = summary[summary["checkpoint"] == name].iloc[0]
-    draws = "1 score draw" if first["score_draws"] == 1 else f"{first['score_draws']} score draws"
-    table = Table(
-        title=f"{name} · {first['dataset']} · {first['images']} images · {draws} ({first['rule']}) · "
-        f"seed {first['seed']} · accuracy (95 %)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
+    images, draws = counted(first["images"], "image"), counted(first["score_draws"], "score draw")
+    title = (
+        f"{name} · {first['dataset']} · {images} · {draws} ({first['rule']}) · seed {first['seed']} · "
+        "accuracy (95 %)"
     )
     severities = sorted(own["severity"].dropna().unique())
-    table.add_column("corruption", overflow="fold")
-    for severity in severities:
-        table.add_column(f"severity {severity:g}", justify="right")
-    table.add_column("mean", justify="right")
+    columns = [Column("corruption", numeric=False)]
+    columns += [Column(f"severity {level:g}", spare=_SPARE.get(level, 0)) for level in severities]
+    columns += [Column("mean")]
     cells = {
         (row["corruption"], None if math.isnan(row["severity"]) else row["severity"]): _accuracy(row)
         for row in own.to_dict("records")
     }
+    blocks: list[list[list[Cell]]] = [[]]
     for corruption in own["corruption"].unique():
         if corruption == MEAN:
-            table.add_section()
+            blocks.append([])
         graded = [cells.get((corruption, severity), "") for severity in severities]
         whole = cells.get((corruption, None), "")
-        table.add_row(corruption, *graded, whole or next(filter(None, graded), ""))
-    return table
+        blocks[-1].append([corruption, *graded, whole or next(filter(None, graded), "")])
+    return fitted(console, title, columns, blocks, stacked=True)
 
 
-def _means(corruptions: pd.DataFrame, reference: str | None) -> Table:
+def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -> Table:
     """One line per checkpoint and severity, of the means over corruptions."""
-    table = Table(title="mean over corruptions", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("checkpoint", overflow="fold")
-    table.add_column("severity", justify="right")
-    for heading in ("accuracy (95 %)", "single draw (95 %)", "error", "error - clean (95 %)"):
-        table.add_column(heading, justify="right")
-    for heading in ("ECE", "Brier", "undecided"):
-        table.add_column(heading, justify="right")
+    columns = [
+        Column("checkpoint", numeric=False),
+        Column("severity"),
+        Column("accuracy (95 %)"),
+        Column("single draw (95 %)", spare=1),
+        Column("error", spare=3),
+        Column("error - clean (95 %)"),
+        Column("ECE", spare=4),
+        Column("Brier", spare=5),
+        Column("undecided", spare=2),
+    ]
     if reference is not None:
-        table.add_column(f"mCE over {reference}", justify="right", overflow="fold")
+        columns.append(Column(f"mCE over {reference}"))
+    blocks: list[list[list[Cell]]] = []
     previous = None
     for row in corruptions[corruptions["corruption"].isin([CLEAN, MEAN])].to_dict("records"):
-        if previous not in (None, row["checkpoint"]):
-            table.add_section()
         name = "" if row["checkpoint"] == previous else row["checkpoint"]
         previous = row["checkpoint"]
+        if name:
+            blocks.append([])
         level = CLEAN if row["corruption"] == CLEAN else _level(row)
         if row["status"] != "ok":
-            table.add_row(name, level, "invalid", style="red")
+            words = [name, level, "invalid", *[""] * (len(columns) - 3)]
+            blocks[-1].append([Text(word, "red") for word in words])
             continue
-        table.add_row(
+        line = [
             name,
             level,
             _accuracy(row),
@@ -87,9 +96,11 @@ def _means(corruptions: pd.DataFrame, reference: str | None) -> Table:
             f"{row['ece']:.3f}",
             f"{row['brier']:.3f}",
             f"{row['undecided']:.0%}",
-            *([interval(row["ce"], row["ce_low"], row["ce_high"])] if reference is not None else []),
+        ]
+        blocks[-1].append(
+            [*line, *([interval(row["ce"], row["ce_low"], row["ce_high"])] * (len(columns) - len(line)))]
         )
-    return table
+    return fitted(console, "mean over corruptions", columns, blocks)
 
 
 def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
@@ -103,7 +114,7 @@ def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Draw
     count, images = int(means["cells"].max()), int(corruptions["images"].max())
     clean = corruptions[corruptions["corruption"] == CLEAN].assign(severity=0.0)
     lines = pd.concat([clean, means]).groupby("checkpoint", sort=False)
-    title = f"mean over {count} corruption{'s' * (count > 1)}, {images} images"
+    title = f"mean over {counted(count, 'corruption')}, {counted(images, 'image')}"
     with styled() as figure:
         axes = figure.add_subplot(xlabel="severity", ylabel="accuracy, %", title=title)
         draw_lines(axes, [(str(name), own) for name, own in lines], "severity")

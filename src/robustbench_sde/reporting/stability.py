@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich import box
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from robustbench_sde.errors import counted
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
+from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.terminal import interval, make_console, perturbation_text
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.results.stability import Agreement, Course, Estimate, StabilityReport
@@ -20,22 +21,20 @@ if TYPE_CHECKING:
 
 #: Panels in a row of the figure.
 _COLUMNS = 4
-#: Columns that a terminal narrower than `_WIDE` has no room for; the files have them.
-_DETAILS = ("over paths", "by drift", "by noise", "mu (max)", "at 0")
-_WIDE = 140
+#: Columns that a narrow terminal leaves out, the highest number first; the files have them.
+_SPARE = {"over paths": 6, "at 0": 5, "mu (max)": 4, "by drift": 3, "by noise": 2, "largest": 1}
 
 
 def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: int = 0) -> None:
     """The theory's quantities, the perturbations, a sentence for each checkpoint, and where the files are."""
     console = make_console()
-    wide = console.width >= _WIDE
-    console.print(_theory(reports, wide))
-    console.print(_perturbations(reports, wide))
+    console.print(_theory(console, reports))
+    console.print(_perturbations(console, reports))
     for report in reports:
         style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
         console.print(sentence(report), style=style, markup=False, soft_wrap=True)
     if reused:
-        console.print(f"{reused} of {len(reports)} reports were stored already", style="dim")
+        console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     console.print(f"reports and figure: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
@@ -89,7 +88,7 @@ def stability_figure(reports: Sequence[StabilityReport], folder: RunFolder) -> l
         save(figure, folder, "stability")
     caption = (
         "Change of the hidden state over time, on the Brownian path of the clean image. "
-        f"Bands: 95 % over {reports[0].images} images."
+        f"Bands: 95 % over {counted(reports[0].images, 'image')}."
     )
     return [Drawn("stability", caption)]
 
@@ -102,10 +101,10 @@ def _draw(axes: "Axes", reports: Sequence[StabilityReport], courses: Sequence[Se
         axes.fill_between(report.times, low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
 
 
-def _theory(reports: Sequence[StabilityReport], wide: bool) -> Table:
+def _theory(console: Console, reports: Sequence[StabilityReport]) -> Table:
     first, paths = reports[0], max(report.paths for report in reports)
-    of_paths = f"{paths} Brownian path{'s' if paths > 1 else ''}"
-    title = f"{first.dataset} · {first.images} images · {of_paths} · seed {first.seed}"
+    counts = f"{counted(first.images, 'image')} · {counted(paths, 'Brownian path')}"
+    title = f"{first.dataset} · {counts} · seed {first.seed}"
     lines = [
         {
             "checkpoint": report.checkpoint,
@@ -123,16 +122,16 @@ def _theory(reports: Sequence[StabilityReport], wide: bool) -> Table:
         }
         for report in reports
     ]
-    return _table(title, [lines], words=2, wide=wide)
+    return _table(console, title, [lines], words=2)
 
 
-def _perturbations(reports: Sequence[StabilityReport], wide: bool) -> Table:
+def _perturbations(console: Console, reports: Sequence[StabilityReport]) -> Table:
     title = "change of the state on the Brownian path of the clean image, % of its size"
     blocks = []
     for report in reports:
         clean = interval(report.accuracy, report.accuracy_low, report.accuracy_high)
         blocks.append([_line(report.checkpoint, accuracy=clean), *map(_course, report.perturbations)])
-    return _table(title, blocks, words=1, wide=wide)
+    return _table(console, title, blocks, words=1)
 
 
 def _course(course: Course) -> dict[str, str]:
@@ -161,17 +160,17 @@ def _line(
     }
 
 
-def _table(title: str, blocks: Sequence[Sequence[dict[str, str]]], *, words: int, wide: bool) -> Table:
-    """Blocks of lines of cells by heading; the first `words` columns are text, and no number is cut."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    shown = [heading for heading in blocks[0][0] if wide or heading not in _DETAILS]
-    for index, heading in enumerate(shown):
-        table.add_column(heading, justify="left" if index < words else "right", overflow="fold")
-    for block in blocks:
-        for line in block:
-            table.add_row(*(Text(line[heading]) for heading in shown))
-        table.add_section()
-    return table
+def _table(console: Console, title: str, blocks: Sequence[Sequence[dict[str, str]]], *, words: int) -> Table:
+    """Blocks of lines of cells by heading; the first `words` columns are text."""
+    headings = list(blocks[0][0])
+    columns = [
+        Column(heading, numeric=index >= words, spare=_SPARE.get(heading, 0))
+        for index, heading in enumerate(headings)
+    ]
+    cells: list[list[list[Cell]]] = [
+        [[line[heading] for heading in headings] for line in block] for block in blocks
+    ]
+    return fitted(console, title, columns, cells, stacked=True)
 
 
 def _name(course: Course) -> str:

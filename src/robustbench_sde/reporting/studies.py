@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
+from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.views import VIEWS, Measure, View
 from robustbench_sde.results.run_folder import RunFolder, markdown
 
@@ -64,23 +65,26 @@ def write_study(
     return rows, [] if rows.empty else [_figure(name, rows, view, folder)]
 
 
-def study_table(name: str, rows: pd.DataFrame, title: str) -> Table:
+def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> Table:
     """What `write_study` returns, for the terminal; a name that repeats is said once."""
-    table = long(rows, VIEWS[name])
-    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, heading in enumerate(table.columns):
-        shown.add_column(heading, justify="left" if place < _NAMES else "right", overflow="fold")
+    view, table = VIEWS[name], long(rows, VIEWS[name])
+    spare = {measure.heading: measure.spare for measure in view.measures}
+    spare[view.panel_name] = 9 if table.nunique().get(view.panel_name) == 1 else 0
+    columns = [
+        Column(heading, numeric=place >= _NAMES, spare=spare.get(heading, 0))
+        for place, heading in enumerate(table.columns)
+    ]
+    blocks: list[list[list[Cell]]] = []
     previous: list[str] = []
     for line in table.itertuples(index=False):
         texts = list(map(str, line))
-        if previous and texts[:_NAMES] != previous[:_NAMES]:
-            shown.add_section()
+        if texts[:_NAMES] != previous[:_NAMES]:
+            blocks.append([])
         same = [texts[: place + 1] == previous[: place + 1] for place in range(_NAMES)]
-        shown.add_row(
-            *("" if said else text for said, text in zip(same, texts[:_NAMES], strict=True)), *texts[_NAMES:]
-        )
+        names = ["" if said else text for said, text in zip(same, texts[:_NAMES], strict=True)]
+        blocks[-1].append([*names, *texts[_NAMES:]])
         previous = texts
-    return shown
+    return fitted(console, title, columns, blocks, stacked=True)
 
 
 def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Drawn:

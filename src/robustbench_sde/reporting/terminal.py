@@ -2,23 +2,22 @@
 
 import json
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.errors import counted
+from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.sde.solvers import SOLVERS
 
 #: Width of a pipe, which has none: wide enough for every column.
 _PIPE_WIDTH = 160
-#: Names are folded to that width before a column of numbers is left out.
-_NAME_WIDTH = 15
 
 
 def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> None:
@@ -32,7 +31,7 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
     """How many cells were there before, what is wrong with cells and solvers, and where the files are."""
     console = make_console()
     if reused:
-        console.print(f"{reused} of {len(summary)} cells were stored already", style="dim")
+        console.print(f"{reused} of {counted(len(summary), 'cell')} stored already", style="dim")
     for row in summary[summary["status"] != "ok"].to_dict("records"):
         text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
         console.print(text, style="bold red")
@@ -54,62 +53,28 @@ def make_console() -> Console:
 
 
 def summary_table(summary: pd.DataFrame, console: Console) -> Table:
-    """One line per cell, the checkpoint's name on its first.
-
-    No number is cut: where the console is too narrow, headings take two lines, then columns are left out, and
-    that is said.
-    """
+    """One line per cell, the checkpoint's name on its first; what is not ok is red."""
     columns = summary_columns(summary)
-    spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
-    endless = console.options.update(width=10_000)  # a measure is never wider than its console
-    table = _table(summary, columns, one_line=True)
-    for count in range(len(spare) + 1):
-        if console.measure(table, options=endless).minimum <= console.width:
-            break
-        left_out = spare[:count]
-        table = _table(summary, [column for column in columns if column not in left_out])
-        if left_out:
-            names = ", ".join(column.heading.partition(" (")[0] for column in left_out)
-            table.caption, table.caption_justify = f"no room for: {names}", "left"
-    return table
-
-
-def _table(summary: pd.DataFrame, columns: Sequence["SummaryColumn"], *, one_line: bool = False) -> Table:
-    table = Table(title=summary_title(summary), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    rows = summary.to_dict("records")
-    texts = [[column.text(row) for column in columns] for row in rows]
-    for index, column in enumerate(columns):
-        if not column.numeric:
-            table.add_column(column.heading, overflow="fold", min_width=_NAME_WIDTH)
-            continue
-        heading = column.heading
-        if not one_line:
-            heading = heading.replace(" (", "\n(") if "(" in heading else heading.replace(" ", "\n")
-        whole = max(map(len, [*heading.splitlines(), *(own[index] for own in texts)]))
-        table.add_column(heading, justify="right", no_wrap=True, min_width=whole)  # rich breaks at spaces
+    blocks: list[list[list[Cell]]] = []
     previous = None
-    for row, (name, *others) in zip(rows, texts, strict=True):
-        if previous not in (None, name):
-            table.add_section()
-        table.add_row(
-            "" if name == previous else name, *others, style=None if row["status"] == "ok" else "red"
-        )
-        previous = name
-    return table
+    for row in summary.to_dict("records"):
+        style = "" if row["status"] == "ok" else "red"
+        name, *others = (Text(column.text(row), style) for column in columns)
+        if name.plain != previous:
+            blocks.append([])
+        blocks[-1].append(["" if name.plain == previous else name, *others])
+        previous = name.plain
+    return fitted(console, summary_title(summary), columns, blocks)
 
 
 @dataclass(frozen=True)
-class SummaryColumn:
+class SummaryColumn(Column):
     """A column of the summary as people read it: on the terminal, in Markdown, LaTeX and on the page."""
 
-    heading: str
     #: what stands in a row's cell
     text: Callable[[dict[Hashable, Any]], str]
     #: the column of the table by which it sorts
     key: str
-    numeric: bool = True
-    #: a narrow terminal leaves out the highest first; 0 is always there
-    spare: int = 0
 
 
 def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
@@ -162,12 +127,10 @@ def summary_title(summary: pd.DataFrame) -> str:
     draws = (
         f"at most {most} score draws, {mean:.0f} on average"
         if 1 < mean < most
-        else f"{most} score draw{'s' if most > 1 else ''}"
+        else counted(most, "score draw")
     )
-    return (
-        f"{all_of('dataset')} · {all_of('images')} images · {draws} "
-        f"({all_of('rule')}) · seed {all_of('seed')}"
-    )
+    images = counted(all_of("images"), "image")
+    return f"{all_of('dataset')} · {images} · {draws} ({all_of('rule')}) · seed {all_of('seed')}"
 
 
 def _interval_of(estimate: str, ends: str) -> Callable[[dict[Hashable, Any]], str]:
@@ -187,8 +150,12 @@ def perturbation_text(row: dict[Hashable, Any]) -> str:
         return "control eps 0"
     if math.isnan(row["eps"]):
         return f"{row['perturbation']} {row['norm']} smallest"
-    levels = f" ({row['eps'] * 255:.4g}/255)" if row["norm"] == "linf" else ""
-    return f"{row['perturbation']} {row['norm']} {row['eps']:.4g}{levels}"
+    return f"{row['perturbation']} {budget_text(row['norm'], row['eps'])}"
+
+
+def budget_text(norm: str, eps: float) -> str:
+    """``linf 0.03 (7.65/255)``, and ``l2 0.5``, which no pixel changes by."""
+    return f"{norm} {eps:.4g}{f' ({255 * eps:.4g}/255)' if norm == 'linf' else ''}"
 
 
 def interval(estimate: float, low: float, high: float) -> str:
@@ -197,8 +164,8 @@ def interval(estimate: float, low: float, high: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """``(80.5-90.1)`` in percent."""
-    return "" if math.isnan(low) else f"({100 * low:.1f}-{100 * high:.1f})"
+    """``(80.5-90.1)`` in percent, ``(-3.1 to 2.0)`` where it begins below 0."""
+    return "" if math.isnan(low) else f"({100 * low:.1f}{' to ' if low < 0 else '-'}{100 * high:.1f})"
 
 
 def _distance(row: dict[Hashable, Any]) -> str:
@@ -217,18 +184,32 @@ def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(entries, indent=2))
         return
+    console = make_console()
+    lines = list(flat(entries))
+    longest = max((len(name) for name, _ in lines), default=0)
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", overflow="fold")
+    table.add_column(style="bold", overflow="fold", min_width=min(longest, console.width // 2))
     table.add_column(overflow="fold")
-    for name, value in flat(entries):
+    for name, value in lines:
         table.add_row(Text(name), Text(value))
-    make_console().print(table)
+    console.print(table)
 
 
 def flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries as pairs of `a.b` and text."""
+    """Nested entries as pairs of `a.b` and text; of a list of groups each is numbered."""
     for name, value in entries.items():
+        if isinstance(value, list) and value and all(isinstance(own, dict) for own in value):
+            value = {str(number): own for number, own in enumerate(value, 1)}
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield f"{prefix}{name}", _plain(value)
+
+
+def _plain(value: object) -> str:
+    """As people write it: six digits, and a dash for nothing."""
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -37,6 +37,8 @@ class Measure:
     ends: str
     #: whether it is shown in percent
     share: bool = True
+    #: a narrow terminal leaves out the highest first; 0 is always there
+    spare: int = 0
 
     def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
         """Value and ends of the interval as an axis shows them; the value thrice where there is none."""
@@ -58,7 +60,9 @@ class Measure:
 
 
 ACCURACY = Measure("accuracy", "accuracy, %", "accuracy (95 %)", "accuracy")
-SINGLE_DRAW = Measure("single_draw_accuracy", "accuracy of one draw, %", "single draw (95 %)", "single_draw")
+SINGLE_DRAW = Measure(
+    "single_draw_accuracy", "accuracy of one draw, %", "single draw (95 %)", "single_draw", spare=1
+)
 CALIBRATION = Measure("ece", "expected calibration error", "ECE", "")
 CHANGE = Measure("change", "change of the label's probability, %", "change of p (95 %)", "change")
 LOGIT_CHANGE = Measure(

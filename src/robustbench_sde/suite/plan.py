@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
@@ -73,7 +74,7 @@ class Plan:
         if left:
             total = duration(sum(self.seconds.values()))
             parts.append(f"{left} to run, about {total} on {self.compute.device} (estimate)")
-        return f"{len(self.cells)} cells: {', '.join(parts)}"
+        return f"{counted(len(self.cells), 'cell')}: {', '.join(parts)}"
 
     def _state(self, cell: Cell) -> str:
         if cell in self.stored.own:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.suite.cells import Cell, gone
@@ -150,9 +150,9 @@ class RayEngine:
     def _note(self, cluster: "_Cluster") -> str:
         workers = cluster.workers()
         self._facts["workers"] = max(workers, self._facts.get("workers", 0))
-        note = f"{workers} worker{'s' * (workers != 1)}" if workers else f"no node has {cluster.task}"
+        note = counted(workers, "worker") if workers else f"no node has {cluster.task}"
         again = self.lost.total()
-        return note + (f", {again} shard{'s' * (again != 1)} run again" if again else "")
+        return note + (f", {counted(again, 'shard')} run again" if again else "")
 
 
 class _LostError(Exception):

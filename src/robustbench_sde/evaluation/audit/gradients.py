@@ -117,7 +117,7 @@ def agreement(lab: Lab) -> Finding:
     ratio = {count: cosine / max(1 - cosine, 1e-9) for count, cosine in mean.items()}
     enough, most = (mean[count] >= _COSINE for count in _DRAWS[-2:])
     verdict = Verdict.PASS if enough else Verdict.WARN if most else Verdict.FAIL
-    course = ", ".join(f"{k}: {mean[k]:.2f} ({same[k]:.0%}, {ratio[k]:.2g})" for k in _DRAWS)
+    course = ", ".join(f"{k}: {mean[k]:.2f} ({same[k]:.0%}, {_ratio(ratio[k])})" for k in _DRAWS)
     numbers: dict[str, float | list[float] | str] = {
         "draws": [float(count) for count in _DRAWS],
         "cosine": list(mean.values()),
@@ -125,6 +125,11 @@ def agreement(lab: Lab) -> Finding:
         "snr": list(ratio.values()),
     }
     return Finding(verdict, f"cosine (equal signs, SNR) by draws {course}", numbers)
+
+
+def _ratio(value: float) -> str:
+    """Two digits, without an exponent."""
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
 def _require_gradients(lab: Lab) -> None:

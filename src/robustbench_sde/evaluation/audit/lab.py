@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES
 from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
@@ -46,8 +46,9 @@ class AuditSettings:
 
     def __str__(self) -> str:
         return (
-            f"pgd {self.norm} {self.eps:g}, {self.steps} steps, {self.eot_draws} draws a gradient, "
-            f"{self.score.draws} score draws ({self.score.rule})"
+            f"pgd {self.norm} {self.eps:g}, {counted(self.steps, 'step')}, "
+            f"{counted(self.eot_draws, 'draw')} a gradient, "
+            f"{counted(self.score.draws, 'score draw')} ({self.score.rule})"
         )
 
 

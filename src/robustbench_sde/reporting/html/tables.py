@@ -9,7 +9,7 @@ import pandas as pd
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import most_draws, series
 from robustbench_sde.reporting.heatmap import graded_corruptions
-from robustbench_sde.reporting.terminal import interval, written_columns
+from robustbench_sde.reporting.terminal import budget_text, interval, written_columns
 
 Row = dict[Hashable, Any]
 
@@ -69,7 +69,7 @@ def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: di
     several = rows.loc[rows["eps"] > 0, "perturbation"].nunique() > 1
     means = {} if corruptions is None else _means(corruptions, set(rows["checkpoint"]))
     headings: Headings = [("checkpoint", "name"), ("noise", "name"), ("clean", "number")]
-    headings += [(f"{norm} {eps:.4g} ({255 * eps:.4g}/255)", "number") for norm, eps in budgets]
+    headings += [(budget_text(norm, eps), "number") for norm, eps in budgets]
     if means:
         headings.append(("mean of corruptions", "number"))
     if verdicts:
