@@ -121,6 +121,7 @@ def _main(arguments: list[str], cwd: Path, before: Callable[[], None] | None) ->
     from robustbench_sde.cli.app import main
 
     os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
     for stream, name in ((sys.stdout, "stdout.txt"), (sys.stderr, "stderr.txt")):
         os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream.fileno())
     if before is not None:

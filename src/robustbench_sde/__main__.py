@@ -8,7 +8,7 @@ def main() -> None:
     try:
         from robustbench_sde.cli.app import main as program
     except KeyboardInterrupt:
-        print("sde-bench: interrupted", file=sys.stderr)
+        print("sde-bench: interrupted before it had begun; give the command again", file=sys.stderr)
         raise SystemExit(130) from None
     program()
 

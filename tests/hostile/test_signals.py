@@ -17,11 +17,13 @@ import pytest
 from forked import once_begun, sde_bench
 from hostile.jobs import JOBS, OVER, contents, make_place
 
+from robustbench_sde import __main__
 from robustbench_sde.cli import app
 
 KILLS = int(os.environ.get("SDE_BENCH_KILLS", "3"))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MANY = KILLS > 3
+NOT_BEGUN = "sde-bench: interrupted before it had begun; give the command again\n"
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,21 @@ def test_an_interruption_is_one_whatever_becomes_of_it(monkeypatch, capsys, prog
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook)
 
 
+def test_an_interruption_while_the_program_is_imported_is_no_traceback(monkeypatch, capsys):
+    """Nothing has been done, and that is said."""
+
+    class Interrupted:
+        def find_spec(self, name, *_):
+            if name == "robustbench_sde.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "robustbench_sde.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted()])
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+    assert (end.value.code, capsys.readouterr().err) == (130, NOT_BEGUN)
+
+
 def start(job, place, *, fresh):
     """The job, or what goes on with it, with its handlers in place; `fresh` from the first byte of Python."""
     resume = job.resume if (place / "new" / "m.state.safetensors").exists() else ()
@@ -109,6 +126,7 @@ def start(job, place, *, fresh):
             cwd=place,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # as `forked` does
         )
 
 
@@ -129,4 +147,5 @@ def check_end(job, sent, code, stderr):
         assert not stderr
     else:
         assert code == 130, stderr
-        assert stderr in [f"sde-bench: interrupted; {text}\n" for text in job.goes_on.split("|")], stderr
+        sentences = [f"sde-bench: interrupted; {text}\n" for text in job.goes_on.split("|")]
+        assert stderr in [*sentences, NOT_BEGUN], stderr
