@@ -30,9 +30,10 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.pgd import PGD
+from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.suite.cells import Source, attack_cells, corruption_cells
+from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.run import run_cells
 
 BASE = {"images": 16, "draws": 4, "steps": 5}
@@ -102,7 +103,7 @@ def memory(checkpoint: Path, data: ImageDataset, count: int) -> list[float]:
     """Memory after every tenth of so many corruption cells, in one process."""
     source = Source.of(checkpoint, data)
     perturbations = make_corruptions("benchmark", [1, 2, 3, 4, 5])[:count]
-    cells = corruption_cells(source, perturbations, ScoreSettings(2))
+    cells = [Cell(source, each, ScoreSettings(2)) for each in (Clean(), *perturbations)]
     levels = []
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")

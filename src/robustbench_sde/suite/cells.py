@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,10 +138,3 @@ def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings)
     """Clean, the eps = 0 control, then the attacks."""
     perturbations = [Clean(), Control(attacks[0]), *attacks]
     return [Cell(source, perturbation, settings) for perturbation in perturbations]
-
-
-def corruption_cells(
-    source: Source, corruptions: Sequence[Perturbation], settings: ScoreSettings
-) -> list[Cell]:
-    """Clean, then every corruption."""
-    return [Cell(source, perturbation, settings) for perturbation in (Clean(), *corruptions)]
