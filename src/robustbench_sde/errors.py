@@ -59,8 +59,8 @@ def counted(number: int | str, thing: str) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """An error that names the nearest known name, or all of them where none is near."""
+    """An error that names the nearest known name, or all there are where none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return BenchError(f"unknown {kind} {name!r}; {hint}")

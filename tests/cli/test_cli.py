@@ -274,3 +274,12 @@ def test_version_is_the_package_version(tmp_path):
     from robustbench_sde import __version__
 
     assert sde_bench("--version", cwd=tmp_path).stdout.strip() == f"sde-bench {__version__}"
+
+
+@pytest.mark.parametrize(("kind", "way"), [("checkpoints", "sde-bench train"), ("models", "plug-ins")])
+def test_a_list_of_nothing_says_so(tmp_path, kind, way):
+    """And how there can be something; what is printed for programs stays empty."""
+    finished = sde_bench("list", kind, "--json", cwd=tmp_path)
+    assert (finished.code, json.loads(finished.stdout)) == (0, {})
+    assert finished.stderr.startswith(f"sde-bench: there are no {kind} here")
+    assert way in finished.stderr

@@ -13,6 +13,12 @@ from robustbench_sde.plugins import Plugins, provider
 
 _T = TypeVar("_T")
 
+#: how there can be some, where none is shipped
+_COME_FROM = {
+    "checkpoints": ": `sde-bench train` writes into checkpoints/",
+    "models": ": plug-ins add them (docs/your-data.md)",
+}
+
 
 def list_command(
     kind: Annotated[
@@ -44,7 +50,10 @@ def list_command(
     }
     if kind not in listings:
         raise unknown_name("kind", kind, listings)
-    print_entries(listings[kind](), as_json=json)
+    entries = listings[kind]()
+    print_entries(entries, as_json=json)
+    if not entries:
+        print(f"sde-bench: there are no {kind} here{_COME_FROM.get(kind, '')}", file=sys.stderr)
 
 
 def show_command(

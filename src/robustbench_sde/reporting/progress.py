@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from robustbench_sde.progress import SILENT, Bars, Progress
 
 #: Seconds between two plain lines.
 _INTERVAL = 15.0
+#: Widths of `1234/5678` and `0:12:34`.
+_NUMBERS = (9, 7)
 
 
 @contextlib.contextmanager
@@ -38,15 +41,28 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
     elif not console.is_terminal:
         yield [_PlainLines(sys.stderr) for _ in range(count)]
     else:
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
-        )
-        with RichProgress(*columns, console=console, transient=True) as bar:
+        with RichProgress(*_columns(console.width, count), console=console, transient=True) as bar:
             yield [_Bar(bar) for _ in range(count)]
+
+
+def _columns(width: int, bars: int) -> list[ProgressColumn]:
+    """What there is to read gives way; how much is done, and how long it takes, is always there.
+
+    The note of one of two bars is what the other is about; that of a bar alone is worth more than its name.
+    """
+    bar, description = (40, 60) if width >= 160 else (10, width // 2 if bars > 1 else width // 3)
+    note = width - description - bar - sum(_NUMBERS) - 4  # a space between columns
+    return [
+        TextColumn("{task.description}", markup=False, table_column=_cut(description)),
+        BarColumn(bar),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=_NUMBERS[0])),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=_NUMBERS[1])),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=_cut(max(1, note))),
+    ]
+
+
+def _cut(width: int) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", max_width=width)
 
 
 class _Bar:
