@@ -1,11 +1,13 @@
 """Views of studies that have little to show."""
 
 import math
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from robustbench_sde.reporting import studies
 from robustbench_sde.reporting.studies import study_table, write_study
 from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.results.run_folder import RunFolder
@@ -71,3 +73,24 @@ def test_a_grid_says_how_far_probabilities_and_logits_are_from_the_finest(tmp_pa
     assert found["logit_change_high"].iloc[0] > found["logit_change"].iloc[0] > 1  # no share
     assert found[["change", "logit_change"]].iloc[1].isna().all()
     assert "| 1 | " in (tmp_path / "study.md").read_text()
+
+
+def test_numbers_of_a_heat_map_stand_apart(tmp_path, monkeypatch):
+    """However long the names are beside them."""
+    found = []
+
+    def overlapping(figure, folder, name):
+        figure.draw_without_rendering()
+        for axes in figure.axes:
+            boxes = sorted(
+                (text.get_window_extent() for text in axes.texts), key=lambda box: (box.y0, box.x0)
+            )
+            found.extend(one.overlaps(other) for one, other in pairwise(boxes))
+
+    monkeypatch.setattr(studies, "save", overlapping)
+    known = {"perturbation": "clean", "severity": math.nan, "status": "ok", "accuracy": 1.0}
+    name = "a-checkpoint-of-a-name"
+    sigmas = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5)
+    rows = summary(*(known | {"checkpoint": name, "accuracy_high": 0.9, "sigma": sigma} for sigma in sigmas))
+    write_study("sigma", rows, {name: 0.5}, RunFolder(tmp_path))
+    assert found == [False] * 6

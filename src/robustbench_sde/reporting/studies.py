@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: columns of a table that are said once
 _NAMES = 2
 _MOST_PANELS = 12
+#: inches of `100 ± 24` in a heat map, and of a letter
+_CELL_WIDTH, _LETTER_WIDTH = 0.7, 0.08
 #: accuracies from here on get black letters
 _PALE = 0.45
 
@@ -94,7 +96,10 @@ def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Dra
     lines = list(dict.fromkeys(rows["line"]))
     draw = {"lines": _draw_lines, "points": _draw_points, "heat map": _draw_heat_map}[view.kind]
     height = 2.8 if view.kind == "lines" else 1.2 + 0.3 * len(lines)
-    with styled(4.4 * len(panels), height * len(measures)) as figure:
+    width = 4.4
+    if view.kind == "heat map":  # the numbers in its cells beside each other, and the names of its lines
+        width = _CELL_WIDTH * rows["across"].nunique() + _LETTER_WIDTH * max(map(len, lines))
+    with styled(width * len(panels), height * len(measures)) as figure:
         grid = figure.subplots(len(measures), len(panels), squeeze=False)
         for row, measure in enumerate(measures):
             for column, panel in enumerate(panels):
