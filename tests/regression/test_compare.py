@@ -113,9 +113,7 @@ def test_another_seed_is_comparable_and_said():
         "net pgd linf eps=0.03 seed=0",
         "net pgd linf eps=0.03 seed=1",
     ]
-    assert swapped.notes == (
-        "1 cells of the run are not in the baseline and not judged: net pgd linf eps=0.03",
-    )
+    assert swapped.notes == ("1 cell of the run not in the baseline and not judged: net pgd linf eps=0.03",)
 
 
 def test_cells_of_one_name_are_told_apart():
