@@ -98,7 +98,7 @@ class Variants:
 
     def table(self) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
         """(forward pass, gradient) by name; the first is what the others are compared with."""
-        host, device = self.ours(), self.ours(noise_backend="device")
+        host, device, compiled = self.ours(), self.ours(noise_backend="device"), self.ours(compile=True)
         return {
             "the convolutions alone": (lambda: self.convolutions(self.images), self.convolutions_gradient),
             "the usual way": (lambda: self.usual(self.images), lambda: self.usual_gradient(frozen=False)),
@@ -111,6 +111,7 @@ class Variants:
                 lambda: device.look(self.images, 0),
                 lambda: device.gradient(self.images, 0),
             ),
+            "  --compile": (lambda: compiled.look(self.images, 0), lambda: compiled.gradient(self.images, 0)),
         }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import make_data, make_model
+from torch._dynamo.utils import counters
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
@@ -54,6 +55,20 @@ def test_a_compiled_drift_decides_and_differentiates_alike(digits):
     (decisions, gradients), (same, near) = results
     assert torch.equal(decisions, same)
     assert torch.allclose(gradients, near, rtol=1e-3, atol=1e-5 * float(gradients.abs().max()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_drift_is_not_compiled_anew_for_every_time():
+    """Twelve steps have as many graphs as three: torch gives up after eight, without a word to the caller."""
+    graphs = []
+    for steps in (3, 12):
+        torch.compiler.reset()
+        counters.clear()
+        model = make_model(steps=steps).with_compute(Compute(compile=True))
+        model.logits(to_float(make_data().images), make_data().ids, Draws(0, Stream.SCORE, range(3)))
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[1] > 0
 
 
 @pytest.mark.parametrize("name", ["ode", "additive", "multiplicative", "dropout"])

@@ -63,7 +63,9 @@ MemoryLimit = Annotated[
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile drifts (needs a C++ compiler): for long runs.", rich_help_panel=_MODEL
+        "--compile",
+        help="Compile drifts (needs a C++ compiler); on a CPU slower than not.",
+        rich_help_panel=_MODEL,
     ),
 ]
 BatchSize = Annotated[

@@ -33,7 +33,10 @@ class TimeConv(nn.Conv2d):
 
     def at(self, t: float, h: Tensor) -> Tensor:
         """The convolution at time t."""
-        bias = torch.add(self.bias, self.time, alpha=t)
+        if torch.compiler.is_compiling():  # which takes alpha for a constant and compiles anew for every t
+            bias = self.bias + t * self.time
+        else:
+            bias = torch.add(self.bias, self.time, alpha=t)
         return F.conv2d(h, self.weight, bias, padding=1)
 
 

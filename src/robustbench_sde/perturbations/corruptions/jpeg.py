@@ -5,27 +5,27 @@ import warnings
 
 import numpy as np
 import torch
-import torchvision.io
 from PIL import Image
 from torch import Tensor
 
 
 def through_jpeg(images: Tensor, quality: int) -> Tensor:
     """Compressed and read again: (B, C, H, W) uint8 on the CPU -> the same."""
+    from torchvision import io as codecs  # a second of import, for JPEG alone
+
     # deprecated since torchvision 0.29, but three times as fast as Pillow on small images
-    return (
-        by_torchvision(images, quality)
-        if hasattr(torchvision.io, "encode_jpeg")
-        else by_pillow(images, quality)
-    )
+    codec = by_torchvision if hasattr(codecs, "encode_jpeg") else by_pillow
+    return codec(images, quality)
 
 
 def by_torchvision(images: Tensor, quality: int) -> Tensor:
     """`through_jpeg`, by one call for the batch."""
+    from torchvision import io as codecs
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        encoded = torchvision.io.encode_jpeg(list(images), quality=quality)
-        return torch.stack(torchvision.io.decode_jpeg(encoded))
+        encoded = codecs.encode_jpeg(list(images), quality=quality)
+        return torch.stack(codecs.decode_jpeg(encoded))
 
 
 def by_pillow(images: Tensor, quality: int) -> Tensor:
