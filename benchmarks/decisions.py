@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustbench_sde.results.run_folder import RunFolder
-
 ROOT = Path(__file__).resolve().parents[1]
 #: Name of each choice, its options and its environment.
 CHOICES: dict[str, tuple[list[str], dict[str, str]]] = {
@@ -40,9 +38,11 @@ def decisions(command: list[str], environment: dict[str, str]) -> pd.DataFrame:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        folder = RunFolder(Path(place) / "reports" / "run")
-        cells = [folder.read_records(str(cell)) for cell in folder.read_summary()["cell"]]
-        return pd.concat(cells, ignore_index=True)
+        folder = Path(place) / "reports" / "run"
+        # as pandas reads them: another version may have other columns
+        summary = pd.read_parquet(folder / "summary.parquet")
+        files = [next((folder / "records").glob(f"*-{cell}.parquet")) for cell in summary["cell"]]
+        return pd.concat(map(pd.read_parquet, files), ignore_index=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

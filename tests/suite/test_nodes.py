@@ -43,16 +43,19 @@ class Changes:
 
     def __init__(self, cluster, begun):
         self.cluster, self.begun = cluster, begun
-        self.second = cluster.add_node(num_cpus=1)
+        self.workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
 
     def start(self, description, total):
         pass
 
     def advance(self, amount=1, note=""):
         count = len(list(self.begun.iterdir()))
-        if count == 2 and self.second:
-            self.cluster.remove_node(self.second, allow_graceful=False)
-            self.second = self.cluster.add_node(num_cpus=1) and None
+        if count == 2 and self.workers:
+            here = ray.get_runtime_context().get_node_id()  # this program is on one of the nodes itself
+            gone = next(node for node in self.workers if node.node_id != here)
+            self.cluster.remove_node(gone, allow_graceful=False)
+            self.cluster.add_node(num_cpus=1)
+            self.workers = []
         elif count >= 3:
             (self.begun / "go").touch()
 
@@ -67,7 +70,7 @@ def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
     begun = tmp_path / "begun"
     begun.mkdir()
     cells = [Cell(source, Slow(begun), ScoreSettings(2, rows=2))]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         engine = RayEngine(cluster.address, shard_images=2)
         bars = Bars(images=Changes(cluster, begun))
