@@ -58,9 +58,14 @@ def counted(number: int | str, thing: str) -> str:
     return f"{number} {thing}{'s' * (str(number) != '1')}"
 
 
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that the user may have meant."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """An error that names the nearest known name, or all there are where none is near."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names) or 'none'}"
+    near = nearest(name, names)
+    hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return BenchError(f"unknown {kind} {name!r}; {hint}")

@@ -167,6 +167,9 @@ WRONG = [
     (("train", "--resume", "--out", "new.safetensors"), "nothing to resume"),
     (("list", "attack"), "did you mean 'attacks'"),
     (("show", "nowhere"), "does not exist"),
+    (("show", "smoek"), "did you mean 'smoke'"),
+    (("show", "study/stability"), "see sde-bench stability"),
+    (("import", "nowhere.pth"), "nowhere.pth does not exist"),
     (("show", "checkpoints"), "not the folder of a run"),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError
 
 
 def import_command(
@@ -33,6 +34,8 @@ def import_command(
 
     [bold]Example:[/bold] sde-bench import sde_cifar10_1.0.pth --noise multiplicative --sigma 1.0
     """
+    if not file.exists():  # before the data set is fetched or asked for
+        raise BenchError(f"{file} does not exist")
     data = o.test_data(dataset, data_dir, download, image_size, None)
     made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
     model = made.header.model

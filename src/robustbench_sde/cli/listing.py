@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, printable, unknown_name
+from robustbench_sde.errors import BenchError, nearest, printable, unknown_name
 from robustbench_sde.plugins import Plugins, provider
 
 _T = TypeVar("_T")
@@ -74,12 +74,15 @@ def show_command(
     """
     import json as json_module
 
+    from robustbench_sde.api.models import checkpoints_here
     from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
     from robustbench_sde.results.run_folder import RunFolder
     from robustbench_sde.suite.suite import Suite, shipped_suites
 
+    if path == "study/stability":
+        raise BenchError("study/stability is no suite but a command; see sde-bench stability --help")
     place = Path(path)
     if robustbench and not place.is_dir():
         raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
@@ -101,7 +104,9 @@ def show_command(
     elif place.exists() or (place := Path("checkpoints") / f"{path}.safetensors").exists():
         print_entries(read_header(place).model_dump(mode="json"), as_json=json)
     else:
-        raise BenchError(f"{path} does not exist; give a checkpoint, the folder of a run, or a suite")
+        near = nearest(path, [*shipped_suites(), *(found.stem for found in checkpoints_here())])
+        hint = f"did you mean {near!r}?" if near else "give a checkpoint, the folder of a run, or a suite"
+        raise BenchError(f"{path} does not exist; {hint}")
 
 
 def _attacks() -> dict[str, str]:
