@@ -18,6 +18,8 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 3
     #: a control, a verification or an audit failed: the numbers must not be used
     INVALID = 4
+    #: a fault of this program (EX_SOFTWARE of sysexits.h); the traceback on stderr says where
+    CRASHED = 70
     #: Ctrl-C or SIGTERM; the line on stderr says how to go on
     INTERRUPTED = 130
 

@@ -306,6 +306,17 @@ def test_the_ball_has_no_more_slack_than_stated():
         verify(clean, clean + 0.1 + 2 * SLACK, torch.tensor([0]), ball)
 
 
+@pytest.mark.parametrize("eps", [2.0, 5.0])
+def test_rounding_takes_no_large_image_out_of_its_ball(eps):
+    """A projection onto an L2 ball passes verification, also with 150,000 entries."""
+    generator = torch.Generator().manual_seed(0)
+    clean = 0.3 + 0.4 * torch.rand((8, 3, 224, 224), generator=generator)
+    ball = Ball(NORMS["l2"], eps)
+    moved = ball.project(clean, clean + torch.randn(clean.shape, generator=generator))
+    verify(clean, moved, torch.arange(8), ball)
+    assert (moved.double() - clean.double()).flatten(1).norm(dim=1).max() < eps + SLACK
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [

@@ -15,6 +15,7 @@ from robustbench_sde.progress import Bars
 from robustbench_sde.results.lock import locked
 from robustbench_sde.results.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
+from robustbench_sde.suite.engine import LocalEngine
 from robustbench_sde.suite.run import run_cells
 
 SETTINGS = ScoreSettings(draws=3)
@@ -222,24 +223,44 @@ def test_an_interrupted_run_leaves_the_tables_of_what_it_has(tmp_path, data, sou
 
 
 def test_a_control_that_differs_marks_the_rows_of_its_checkpoint(tmp_path, data, source):
-    """With several seeds, too; other checkpoints keep their numbers."""
+    """With several seeds, too, and again when it is resumed; other checkpoints keep their numbers."""
     other = Source.of(save_digits_model(tmp_path / "other.safetensors", "none"), data)
     attack = make_attack("pgd", eps=0.1, steps=1, eot_draws=1)
     grid = [ScoreSettings(3, seed=seed) for seed in (0, 1)]
     cells = [cell for own in (source, other) for s in grid for cell in attack_cells(own, [attack], s)]
+
+    class Tampering(LocalEngine):
+        def run(self, *arguments):
+            for outcome in super().run(*arguments):
+                if outcome.cell == cells[4]:  # the control of the second seed
+                    outcome.records.loc[3, "margin"] += 1e-6
+                yield outcome
+
+    for _ in range(2):
+        summary = run_cells(cells, data, RunFolder(tmp_path / "run"), engine=Tampering()).summary
+        status = summary.groupby("checkpoint")["status"].unique()
+        assert status["other"].tolist() == ["ok"]
+        assert [text.startswith("invalid: the eps = 0 control differs") for text in status["tiny"]] == [True]
+
+
+def test_clean_and_controls_that_were_stored_apart_are_made_together(tmp_path, data, source):
+    """Other batches round otherwise: a stored clean row beside a new control would call honest runs invalid."""
+    first, second = (make_attack("pgd", eps=0.1, steps=steps, eot_draws=1) for steps in (1, 2))
     folder = RunFolder(tmp_path / "run")
+    cells = attack_cells(source, [first], SETTINGS)
     run_cells(cells, data, folder)
-    wrong = cells[4]  # the control of the second seed
-    key = wrong.key(data)
-    records = folder.read_records(key)
-    records.loc[3, "margin"] += 1e-6
-    row = folder.read_cell(key)
-    assert row is not None
-    folder.write_cell(key, wrong.label, row, records)
-    summary = run_cells(cells, data, folder).summary
-    status = summary.groupby("checkpoint")["status"].unique()
-    assert status["other"].tolist() == ["ok"]
-    assert [text.startswith("invalid: the eps = 0 control differs") for text in status["tiny"]] == [True]
+    clean = cells[0].key(data)
+    for cell in cells[:2]:  # as if on another machine
+        records = folder.read_records(cell.key(data))
+        records["margin"] += 1e-6
+        folder.write_cell(cell.key(data), cell.label, folder.read_cell(cell.key(data)), records)
+    assert run_cells(cells, data, folder).reused == 3
+    elsewhere = folder.read_records(clean)
+    more = run_cells(attack_cells(source, [second], SETTINGS), data, folder)
+    assert (more.reused, set(more.summary["status"])) == (0, {"ok"})
+    assert not folder.read_records(clean).equals(elsewhere)
+    again = run_cells(cells, data, folder)  # its own control is of the other machine, its clean row is not
+    assert (again.reused, set(again.summary["status"])) == (1, {"ok"})
 
 
 def test_two_bars_tell_of_cells_and_images(tmp_path, data, source):

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import traceback
 import warnings
 from typing import Annotated, Any
 
@@ -89,7 +90,8 @@ def main() -> None:
             command = error.ctx.command_path if error.ctx else "sde-bench"
             _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
-            raise
+            traceback.print_exc()
+            _fail("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)
     if code == ExitCode.INTERRUPTED:
         exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)

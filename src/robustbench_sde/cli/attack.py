@@ -37,12 +37,13 @@ def attack_command(
         ),
     ] = None,
     eot_draws: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Fresh draws averaged in every gradient; auto: as many as each image needs.",
+            help="Fresh draws averaged in every gradient; auto: as many as each image needs. Default: the "
+            "attack's own, 8 or 1 (liu2020).",
             rich_help_panel=_ATTACK,
         ),
-    ] = "8",
+    ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
@@ -132,7 +133,7 @@ def attack_command(
             attacks,
             norm=norm,
             eps=budgets,
-            eot_draws=_draws(eot_draws),
+            eot_draws=None if eot_draws is None else _draws(eot_draws),
             restarts=restarts,
             steps=steps,
             passes=budget,

@@ -19,8 +19,9 @@ def fooled_distances(records: pd.DataFrame, norm: str) -> Floats:
 def accuracy_by_distance(records: pd.DataFrame, norm: str) -> pd.DataFrame:
     """Accuracy left when every image may be moved so far, with Wilson's interval.
 
-    A step function: it falls at the distances of the rows, at most `MOST_POINTS` of them, and the first row
-    is distance 0, where it is the accuracy on clean images.
+    A step function: it falls at the distances of the rows, at most `MOST_POINTS` of them. The first row is
+    distance 0. There it is the accuracy on clean images of a deterministic model; of a random one it is up to
+    that of the images that the attack moved, as one that is wrong by less than its `z` is moved as well.
 
     Args:
         records: of a cell with a minimal-norm attack (`results.schema.RECORDS`).

@@ -119,7 +119,7 @@ DISTANCES = (
     Column("perturbation", "str", "name of the attack"),
     Column("norm", "str", "linf or l2"),
     Column("images", "int64", "number of images"),
-    Column("distance", "float64", "how far every image may be moved; 0: clean images"),
+    Column("distance", "float64", "how far every image may be moved; 0: not at all"),
     Column("accuracy", "float64", "share of images that stand at this distance; constant up to the next row"),
     Column("accuracy_low", "float64", "95 % interval over images (Wilson), lower end"),
     Column("accuracy_high", "float64", "upper end"),

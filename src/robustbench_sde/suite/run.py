@@ -76,8 +76,9 @@ def run_cells(
         rows = stored.own | stored.adopt(data, folder)
         if save_images is not None:
             rows = {cell: row for cell, row in rows.items() if has_images(cell, data, folder, save_images)}
-        reused = len(rows)
         wanted = dict.fromkeys(cells)
+        _forget_apart(rows, list(wanted), data, folder)
+        reused = len(rows)
         missing = [cell for cell in wanted if cell not in rows]
         bars.cells.start("cells", len(wanted))
         bars.cells.advance(reused)
@@ -133,6 +134,31 @@ def _store(outcome: Outcome, data: ImageDataset, folder: RunFolder) -> dict[str,
     return row
 
 
+def _forget_apart(
+    rows: dict[Cell, dict[str, Any]], wanted: Sequence[Cell], data: ImageDataset, folder: RunFolder
+) -> None:
+    """Forget clean rows and controls that were stored apart: they have to be equal to the last bit.
+
+    Another batch size or machine rounds otherwise, so that both are made anew, together.
+    """
+    together: dict[object, list[Cell]] = {}
+    for cell in wanted:
+        if isinstance(cell.perturbation, Clean | Control):
+            together.setdefault((cell.source, cell.settings), []).append(cell)
+    for clean, *controls in together.values():
+        if clean.perturbation != Clean() or not controls:
+            continue
+        if all(cell in rows for cell in (clean, *controls)):
+            try:
+                for control in controls:
+                    check_control(*(folder.read_records(cell.key(data)) for cell in (clean, control)))
+                continue
+            except InvalidEvaluationError:
+                pass
+        for cell in (clean, *controls):
+            rows.pop(cell, None)
+
+
 def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder: RunFolder) -> None:
     """Mark all rows of a checkpoint that has a control which does not equal its clean row."""
     ok = [cell for cell, row in rows.items() if row["status"] == "ok"]
@@ -145,7 +171,7 @@ def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder
             check_control(*(folder.read_records(cell.key(data)) for cell in pair if cell))
         except InvalidEvaluationError as error:
             for cell, row in rows.items():
-                if cell.source == control.source:
+                if cell.source == control.source and row["status"] == "ok":
                     row["status"] = f"invalid: {error}"
 
 

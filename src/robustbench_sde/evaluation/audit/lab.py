@@ -127,7 +127,7 @@ class Lab:
             raise NotApplicableError("no gradient reaches the images")
         if (perturbation, source) not in self._made:
             score = self.settings.score
-            self._progress.start(str(perturbation), len(self.data))
+            self._progress.start(perturbation.label, len(self.data))
             made = perturb(
                 source, self.data, perturbation, seed=score.seed, rows=score.rows, progress=self._progress
             )

@@ -54,8 +54,8 @@ def _enough(gradients: Tensor) -> Tensor:
     return (2**powers).long()
 
 
-def merged(parts: Sequence[tuple[Tensor, Perturbed]], passes: int) -> Perturbed:
-    """Parts of a batch, each with the positions of its images, as one; `passes` more for every image."""
+def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward: int) -> Perturbed:
+    """Parts of a batch, each with the positions of its images, as one; more passes for every image."""
     where = torch.cat([rows for rows, _ in parts])
     back = where.argsort()
 
@@ -67,8 +67,8 @@ def merged(parts: Sequence[tuple[Tensor, Perturbed]], passes: int) -> Perturbed:
     chosen = [name for _, part in parts for name in part.chosen]
     return Perturbed(
         whole("images"),
-        whole("forward_passes") + passes,
-        whole("backward_passes") + passes,
+        whole("forward_passes") + forward,
+        whole("backward_passes") + backward,
         whole("eot_draws"),
         tuple(chosen[row] for row in back.tolist()) if chosen else (),
     )

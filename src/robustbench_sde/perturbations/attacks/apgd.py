@@ -170,7 +170,7 @@ class APGDDLR(_APGD):
 class APGDTargeted(BudgetAttack):
     """Auto-PGD towards each of the most likely wrong classes in turn; at least 3 classes.
 
-    An image leaves once it is fooled by `z` standard errors over its own draws and again over fresh ones.
+    An image leaves once it is fooled by `z` standard errors over `confirm` fresh draws.
     """
 
     name = "apgd-targeted"

@@ -141,7 +141,7 @@ class Attack(Perturbation):
         too_small = self.passes is not None and self.passes < 4 * pilot_passes(self.budget)
         if not (self.adaptive_draws and self.gradients and model.stochastic) or too_small:
             return self.capped(model)._attack(model, batch, seed=seed, rows=rows)
-        aim, _ = self.aim(model, batch, seed=seed)
+        aim, looked = self.aim(model, batch, seed=seed)
         needed, passes = draws_needed(model, batch, aim, self.budget, seed=seed)
         left = None if self.passes is None else self.passes - passes
         if left is not None:  # never so many draws that less than a quarter of the steps is left
@@ -154,7 +154,7 @@ class Attack(Perturbation):
             parts += [
                 (piece, fixed._attack(model, batch.only(piece), seed=seed, rows=rows)) for piece in pieces
             ]
-        return merged(parts, passes)
+        return merged(parts, forward=looked + passes, backward=passes)
 
     def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         aim, passes = self.aim(model, batch, seed=seed)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Best, SingleAttack
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import get_norm, per_image
@@ -15,6 +16,8 @@ from robustbench_sde.sde.draws import KeyedRandom
 
 #: How far past the point that was found, in units of the way to it.
 _PAST = (1.0, 1.01, 1.03, 1.1, 1.3)
+#: Decisions of a step beside its gradient estimate: binary search, step size, its share of finding a way in.
+_SEARCH = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,13 @@ class HopSkipJump(SingleAttack):
     confirm: int = CONFIRM_DRAWS
     #: standard errors below zero that the mean margin has to be
     z: float = 2.0
+
+    def _draws(self, model: RandomClassifier) -> int:
+        return self.confirm if model.stochastic else 1
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        decisions = 4 * self.queries + _SEARCH
+        return -(-decisions * self._draws(model) // super()._draws(model))
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         found = torch.cat(

@@ -23,5 +23,8 @@ class Noise(BudgetAttack):
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return 0
 
+    def _draws(self, model: RandomClassifier) -> int:
+        return 0
+
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         return ball.random(start, victim.ids, images, draw=restart)

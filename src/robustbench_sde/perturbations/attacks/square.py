@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
 from robustbench_sde.perturbations.norms import Ball, per_image
@@ -41,6 +42,9 @@ class Square(BudgetAttack):
         super().__post_init__()
         if not 0 < self.share <= 1:
             raise BenchError(f"share is {self.share}; it must be above 0 and at most 1")
+
+    def gradients_per_step(self, model: RandomClassifier) -> int:
+        return 2 if model.stochastic else 1  # the incumbent is looked at again, on the challenger's draws
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         proposal = _Linf(ball) if ball.norm.name == "linf" else _L2(ball)
