@@ -96,6 +96,17 @@ def test_images_do_not_depend_on_batch_or_order(attack, kind):
     assert torch.equal(together.forward_passes, alone.forward_passes)
 
 
+@pytest.mark.parametrize(
+    ("name", "draws"), [("pgd", 3), ("square", 3), ("noise", 0), ("hopskipjump", 5), ("liu2020", 3)]
+)
+def test_the_draws_of_a_look_are_told(name, draws):
+    """Those that it averages to look at a random model: hopskipjump its `confirm`, noise none."""
+    own = {"steps": 1, "queries": 2, "confirm": 5} if name == "hopskipjump" else {"steps": 1, "eps": 0.1}
+    for kind, told in (("multiplicative", draws), ("none", min(draws, 1))):
+        perturbed = run(make_attack(name, **own, eot_draws=3), make_model(kind), make_data(2))
+        assert perturbed.eot_draws.tolist() == [told] * 2
+
+
 @ATTACK_ROWS
 def test_the_same_seed_gives_the_same_images_and_another_seed_others(attack):
     """An attack is a function of its seed."""

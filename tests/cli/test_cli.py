@@ -98,6 +98,16 @@ def test_the_same_command_reuses_what_is_stored(place, tmp_path):
     assert json.loads(other.stdout)[2]["cell"] != json.loads(first.stdout)[2]["cell"]
 
 
+def test_the_paper_attack_takes_one_draw_a_gradient(place, tmp_path):
+    """Attacks have their own --eot-draws where none are asked for, as in Python and in suites."""
+    finished = sde_bench(
+        "attack", "tiny-additive", "--attack", "liu2020,pgd", "--norm", "l2", "--eps", 0.1, "--steps", 1,
+        "--images", 4, "--json", "--quiet", "--out", tmp_path / "run", cwd=place,
+    )  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    assert [row["eot_draws"] for row in json.loads(finished.stdout)[2:]] == [1, 8]
+
+
 def test_minimal_norm_attacks_report_distances(place, tmp_path):
     """cw at --norm linf looks for the smallest L2 change and reports quartiles."""
     finished = sde_bench(
@@ -286,3 +296,17 @@ def test_a_list_of_nothing_says_so(tmp_path, kind, way):
     assert (finished.code, json.loads(finished.stdout)) == (0, {})
     assert finished.stderr.startswith(f"sde-bench: there are no {kind} here")
     assert way in finished.stderr
+
+
+def test_a_fault_of_the_program_has_a_code_of_its_own(monkeypatch, program):
+    """A crash is no regression, which has Python's own code for crashes: 1. The traceback is there."""
+
+    def fault(**_):
+        raise ZeroDivisionError("somewhere")
+
+    monkeypatch.setattr("robustbench_sde.cli.app.app", fault)
+    code, _, err = program("compare")
+    assert code == 70
+    assert "Traceback" in err
+    assert "ZeroDivisionError: somewhere" in err
+    assert err.splitlines()[-1].startswith("sde-bench: this is a fault of sde-bench")

@@ -176,6 +176,19 @@ def test_noise_in_the_gradient_path_alone_fails():
     assert RULES["finite-differences"](lab).verdict != Verdict.PASS
 
 
+def test_logits_that_are_no_numbers_are_not_the_same():
+    """NaN is equal to nothing, wherever it comes."""
+
+    class Broken(Classifier):
+        """No logit is a number."""
+
+        def logits(self, images, image_ids, draws):
+            return super().logits(images, image_ids, draws) * float("nan")
+
+    finding = RULES["same-forward"](Lab(plant(Broken), images(12), SETTINGS))
+    assert finding.verdict == Verdict.FAIL
+
+
 @pytest.mark.parametrize(
     ("kind", "verdict"), [(Classifier, Verdict.PASS), (Adjoint, Verdict.WARN)], ids=["honest", "14 % off"]
 )

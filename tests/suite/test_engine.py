@@ -244,7 +244,7 @@ def test_a_control_that_differs_marks_the_rows_of_its_checkpoint(tmp_path, data,
 
 
 def test_clean_and_controls_that_were_stored_apart_are_made_together(tmp_path, data, source):
-    """Other batches round otherwise: a stored clean row beside a new control would call honest runs invalid."""
+    """Other batches round otherwise: a stored clean row and a new control would call honest runs invalid."""
     first, second = (make_attack("pgd", eps=0.1, steps=steps, eot_draws=1) for steps in (1, 2))
     folder = RunFolder(tmp_path / "run")
     cells = attack_cells(source, [first], SETTINGS)

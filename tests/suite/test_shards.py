@@ -73,6 +73,13 @@ def test_no_batch_is_cut(source, rows, draws, eot, stochastic, wanted, size):
         assert math.gcd(size, batch) == batch
 
 
+def test_one_noise_path_is_scored_in_batches_of_a_deterministic_model(source):
+    """fixed-path attacks with draws in a pass, and scores without."""
+    attack = make_attack("fixed-path", norm="linf", eps=0.1, eot_draws=8)
+    found = pieces([Cell(source, attack, ScoreSettings(draws=32, rows=256))], 1000, 40)
+    assert {piece.stop - piece.start for piece in found[:-1]} == {256}
+
+
 def run_in_shards(cells, data, wanted, tmp_path):
     """Outcomes by way of parcels, with none of the files in place."""
     packed = PackedImages.of(data)
