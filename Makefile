@@ -48,13 +48,13 @@ lint: $(VENV)/installed  ## style, types, layers
 docs: $(VENV)/installed  ## the site, in build/docs; broken links are errors
 	$(BIN)/python -m mkdocs build --strict
 
-checkpoints: $(VENV)/installed  ## train the four shipped checkpoints anew
+checkpoints: $(VENV)/installed  ## train the four shipped digits checkpoints anew
 	$(BIN)/sde-bench train --force --noise none --out checkpoints/digits-ode.safetensors
 	$(BIN)/sde-bench train --force --noise additive --sigma 0.5 --out checkpoints/digits-additive.safetensors
 	$(BIN)/sde-bench train --force --noise multiplicative --sigma 0.5 --out checkpoints/digits-multiplicative.safetensors
 	$(BIN)/sde-bench train --force --noise dropout --sigma 0.5 --out checkpoints/digits-dropout.safetensors
 
-bench: $(VENV)/installed  ## all tables of docs/performance.md; hours
+bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gradient.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/memory.py

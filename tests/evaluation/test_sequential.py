@@ -41,6 +41,15 @@ def test_error_and_work_for_votes_with_a_known_share(share, wrong, draws):
     assert mean <= draws
 
 
+@pytest.mark.parametrize(("rare", "lead"), [(0.02, 0.027), (0.1, 0.111), (0.2, 0.25)])
+def test_error_where_a_rare_draw_is_far_off_and_the_mean_is_close(rare, lead):
+    """Draws that lead by a little, but for a share that is lost outright: the mean is near the boundary."""
+    off = (torch.rand(MOST, 4000, generator=torch.Generator().manual_seed(0)) < rare).float()
+    first = (1 + lead) / 2 * (1 - off)
+    error, _ = simulate(torch.stack((first, 1 - first), -1))
+    assert error <= 0.005
+
+
 def test_a_model_like_ours_is_decided_alike_on_99_5_percent_with_a_quarter_of_the_work():
     """Shares of 4,000 images from Beta(.3, .3): a fifth of them undecided between 30 and 70 %."""
     generator = torch.Generator().manual_seed(1)

@@ -62,8 +62,8 @@ def attack(
         data: what to attack, from `load_dataset`; of the shape and classes that the models take.
         attack: its name (`sde-bench list attacks`), or several; or several with parameters of their own, as
             ``{"pgd": {}, "cw": {"steps": 200}}``.
-        norm: `linf` or `l2`; None is that of each attack. Among several attacks, one that does not know it
-            looks for the smallest change in its own norm.
+        norm: `linf` or `l2`; None is that of each attack. A minimal-norm attack that does not know it looks
+            for the smallest change in its own norm.
         eps: the budget, in units of images in [0, 1], or several; None is the smallest change that an attack
             finds.
         sigma: noise scale of checkpoints at test time; None is the trained one.

@@ -108,8 +108,8 @@ def attack_command(
 ) -> None:
     """Attack checkpoints through their noise, score them on fresh draws, print the table, write a run folder.
 
-    An attack whose norm is not --norm (cw has only l2) looks for the smallest perturbation instead of
-    filling --eps; its row gives quartiles of the distance.
+    A minimal-norm attack that does not know --norm (cw has only l2) looks for the smallest perturbation
+    instead of filling --eps; its row gives quartiles of the distance.
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """

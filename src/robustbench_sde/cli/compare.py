@@ -55,6 +55,8 @@ def compare_command(
     Exit code 0: no drop above --max-drop, 1: regression, 2: not comparable, 3: too few images to tell,
     4: the run is not valid. docs/ci.md says what the verdicts mean.
 
+    Of the shipped baseline the run is that of `sde-bench run smoke --images 360`.
+
     [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
     """
     from robustbench_sde.reporting import comparison as show
@@ -88,11 +90,11 @@ def _baseline() -> None:
 @baseline_app.command("save")
 def save_command(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="Where to write, like reports/baseline-digits.json.")],
+    file: Annotated[Path, typer.Argument(help="Where to write, like reports/baseline.json.")],
 ) -> None:
     """Write a run into one text file that `compare` reads.
 
-    [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline-digits.json
+    [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline.json
     """
     from robustbench_sde.api.result import Result
 
