@@ -181,6 +181,12 @@ WRONG = [
     (("show", "study/stability"), "see sde-bench stability"),
     (("import", "nowhere.pth"), "nowhere.pth does not exist"),
     (("show", "checkpoints"), "not the folder of a run"),
+    (("attack", "--seed", "99999999999999999999"), "seed is 99999999999999999999"),
+    (("train", "--seed", "-99999999999999999999"), "seed"),
+    (("run", "smoke", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
+    (("study", "clean", "tiny-none", "--image-size", "0", "--quiet"), "--image-size"),
+    (("study", "clean", "tiny-none", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
+    (("study", "stability", "tiny-none", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
 ]  # fmt: skip
 
 

@@ -202,6 +202,8 @@ def test_score_judges_any_images_and_refuses_invalid_ones():
         ({"draws": 0}, "score_draws"),
         ({"draws": "auto", "rule": "single"}, "no more"),
         ({"rows": 0}, "batch_size"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
     ],
 )
 def test_wrong_settings_are_one_sentence(settings, message):

@@ -137,6 +137,16 @@ def numbers(array):
     return lambda path: np.save(path, array)
 
 
+def named(write, name):
+    """What `write` makes of a file called `name`, under another name."""
+
+    def renamed(path):
+        write(path.with_name(name))
+        path.with_name(name).rename(path)
+
+    return renamed
+
+
 def archive(path):
     with path.open("wb") as file:
         np.savez(file, a=np.zeros(3))

@@ -1,5 +1,6 @@
 """Files that are damaged or made to harm: one clear line, bounded memory and time, nothing executed."""
 
+import json
 import os
 
 import numpy as np
@@ -24,6 +25,7 @@ from hostile.makers import (
     folder,
     halved_jpeg,
     loop,
+    named,
     npz,
     numbers,
     objects,
@@ -116,6 +118,14 @@ DATASETS = [
     ("scored.npy", objects, SCORE, "no images can be read from it"),
     ("scored.npz", objects_npz, SCORE, "no images can be read from it"),
     ("scored.safetensors", bomb_zip, SCORE, "no images can be read from it"),
+    ("one.npz", named(numbers(X), "one.npy"), SCORE, "it is no archive of arrays: rename it"),
+    ("several.npy", npz(x=X), SCORE, "it is an archive of arrays: rename it"),
+    ("bf16.safetensors", raw_tensors({"x": TENSOR | {"dtype": "BF16", "shape": [4]}}, bytes(8)), SCORE,
+     "no images can be read from it"),
+    *((f"claim{row}.npz", npz(x=X[:, None], ids=Y * 0 + range(4), about=np.array(json.dumps({"eps": eps}))),
+       SCORE[:4] + SCORE[-1:], message)
+      for row, (eps, message) in enumerate((("abc", "eps is _abc_; it must be a number"), ([1], "number"),
+                                            (10**400, "number")))),
     ("scored.npy", claims((10**12, 1, 32, 32)), SCORE, "no images can be read from it"),
     ("scored.npz", npz(x=X, about=np.array("[" * 100_000)), SCORE, "no images can be read from it"),
     ("names.npz", npz(x=X, y=Y, class_names=np.array(["a", "\x1b[2J"])), NPZ,

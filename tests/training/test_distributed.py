@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from forked import sde_bench
+from forked import finished, sde_bench
 
 from robustbench_sde.models.checkpoint import load_checkpoint, read_header
 from robustbench_sde.training.distributed import Team
@@ -38,6 +38,11 @@ def be(rank, size, port):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
+def lonely():
+    """Become a process that is told of another one, but not which it is."""
+    os.environ["WORLD_SIZE"] = "2"
+
+
 def ends(processes):
     """Exit codes, once all have ended."""
     for process in processes:
@@ -54,6 +59,13 @@ def distance(first, second):
     assert first.keys() == second.keys()
     largest = max(float(tensor.abs().max()) for tensor in second.values())
     return max(float((first[name] - second[name]).abs().max()) for name in first) / largest
+
+
+def test_a_size_without_a_rank_is_one_line(tmp_path):
+    """Variables that `torchrun` did not set."""
+    ended = finished("train", *OPTIONS, "--quiet", cwd=tmp_path, before=lonely)
+    assert ended.code == 2
+    assert ended.stderr == "sde-bench: WORLD_SIZE is 2, RANK is not set: start it with torchrun\n"
 
 
 @pytest.mark.parametrize(

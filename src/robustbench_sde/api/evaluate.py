@@ -71,7 +71,7 @@ def attack(
         precision: of checkpoints, `fp32` or `bf16`: other numbers.
         score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
         rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or `single`.
-        seed: of everything random, any integer.
+        seed: of everything random, a whole number of 64 bits.
         batch_size: folded rows (images x draws) in one pass, fewer where memory is short; changes no number.
         device: `auto`, `cpu`, `cuda` or `mps`, for checkpoints; a classifier in memory stays where it is. A
             `Compute` says more.

@@ -85,10 +85,10 @@ def run(
             data = load_dataset(
                 data or spec.dataset,
                 split="test",
-                images=images or spec.images,
+                images=spec.images if images is None else images,
                 data_dir=data_dir or spec.data_dir,
                 download=download,
-                image_size=image_size or spec.image_size,
+                image_size=spec.image_size if image_size is None else image_size,
             )
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     paths = find_checkpoints([Path(path) for path in named or chosen.checkpoints()], data.name)

@@ -58,7 +58,7 @@ def study_command(
             data_dir=data_dir,
             download=download,
             image_size=image_size,
-            images=images or 20,
+            images=20 if images is None else images,
             device=device,
             noise_backend=noise_backend,
             batch_size=batch_size,

@@ -40,6 +40,7 @@ class ScoreSettings:
     #: `"auto"` is at most 256 for an image, and as few as decide the same (`evaluation.sequential`)
     draws: int | Literal["auto"] = 32
     rule: Rule = "mean-prob"
+    #: of everything random: 64 bits, which is what tables hold
     seed: int = 0
     #: folded rows (images x draws) in one forward pass: decides memory and speed, no number
     rows: int = 256
@@ -52,6 +53,8 @@ class ScoreSettings:
         for name, value in (("score_draws", self.most_draws), ("batch_size", self.rows)):
             if value < 1:
                 raise BenchError(f"{name} is {value}; it must be at least 1")
+        if not -(2**63) <= self.seed < 2**63:
+            raise BenchError(f"seed is {self.seed}; it must be a whole number of 64 bits")
 
     @property
     def most_draws(self) -> int:

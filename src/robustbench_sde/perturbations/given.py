@@ -85,12 +85,17 @@ class Given(Perturbation):
         about = found.about
         ours = {"perturbation", "checkpoint"} <= about.keys()
         claimed = eps if eps is not None or norm is not None else about.get("eps")
+        try:
+            size = None if claimed is None else float(claimed)
+        except (TypeError, ValueError, OverflowError):
+            said = _readable(repr(claimed))
+            raise BenchError(f"the file says that eps is {said}; it must be a number") from None
         return cls.of(
             torch.from_numpy(found.images),
             data,
             title=_readable(f"{about['perturbation']} on {about['checkpoint']}" if ours else name),
             norm=norm or str(about.get("norm", "")) or ("" if eps is None else "linf"),
-            eps=None if claimed is None else float(claimed),
+            eps=size,
         )
 
     @property

@@ -26,6 +26,7 @@ _NAMES = ("x", "x_adv", "images", "arr_0")
 _ERRORS = (
     *(OSError, ValueError, EOFError, MemoryError, RecursionError),
     *(zipfile.BadZipFile, zlib.error, SafetensorError),
+    TypeError,  # bfloat16, which numpy does not know
 )
 
 
@@ -110,6 +111,8 @@ def _read(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
     if path.suffix not in (".npz", ".npy"):
         raise BenchError("its name must end in .npz, .npy or .safetensors")
     loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
+        raise BenchError(f"it is {'no' if path.suffix == '.npz' else 'an'} archive of arrays: rename it")
     if path.suffix == ".npy":
         return {"x": loaded}, {}
     with loaded:

@@ -31,7 +31,7 @@ class Document:
 
         Raises:
             BenchError: it is missing, too large, not YAML, refused by `check_yaml`, no mapping, or has a
-                key twice.
+                key twice or one that is no word.
         """
         text = read_limited(path)
         check_yaml(path, text)
@@ -69,6 +69,8 @@ def _lines(path: Path, node: Any, place: Place) -> Iterator[tuple[Place, int]]:
         seen: set[Any] = set()
         for key, value in node.value:
             line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise _error(path, line, "a key must be a word, no list and no mapping")
             if key.value in seen:
                 raise _error(path, line, f"{key.value!r} is there twice")
             seen.add(key.value)

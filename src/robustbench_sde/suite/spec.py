@@ -69,7 +69,7 @@ def _each(check: Callable[[Any], Any]) -> BeforeValidator:
 
 
 _Some = Field(min_length=1)
-Whole = Annotated[tuple[int, ...], _each(_whole), _Some]
+Seeds = Annotated[tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...], _each(_whole), _Some]
 Positive = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _each(_whole), _Some]
 #: `auto` is as few, up to 256, as decide the same
 ScoreDraws = Annotated[
@@ -143,7 +143,7 @@ class SuiteSpec(Spec):
     image_size: Annotated[int, Field(ge=1)] | None = None
     #: how many; None takes all
     images: Annotated[int, Field(ge=1)] | None = 200
-    seeds: Whole = (0,)
+    seeds: Seeds = (0,)
     score_draws: ScoreDraws = (32,)
     rules: Rules = ("mean-prob",)
     sigma: Sigmas = (None,)

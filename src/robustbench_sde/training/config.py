@@ -79,7 +79,7 @@ class TrainConfig(Spec):
     adversarial_step_size: Budget | None = None
     #: weight of the divergence
     trades_beta: float = Field(default=6.0, gt=0, le=1e3)
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
 
     @model_validator(mode="after")
     def _noise_makes_sense(self) -> Self:

@@ -129,13 +129,16 @@ def joined(device: str) -> Iterator[Team]:
         device: as `resolve_device` gives it; of several GPUs, each process takes its own.
 
     Raises:
-        BenchError: the others cannot be reached.
+        BenchError: it was not `torchrun` that started this one, or the others cannot be reached.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team(device=device)
         return
     cuda = device == "cuda"
+    missing = [name for name in ("RANK", *["LOCAL_RANK"] * cuda) if name not in os.environ]
+    if missing:
+        raise BenchError(f"WORLD_SIZE is {size}, {missing[0]} is not set: start it with torchrun")
     team = Team(int(os.environ["RANK"]), size, f"cuda:{os.environ['LOCAL_RANK']}" if cuda else device)
     try:
         dist.init_process_group("nccl" if cuda else "gloo", rank=team.rank, world_size=size)
