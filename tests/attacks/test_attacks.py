@@ -11,6 +11,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
 from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
+from robustbench_sde.perturbations.attacks.documentation import documentation
 from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import SLACK, Batch, verify
 from robustbench_sde.perturbations.norms import NORMS, Ball
@@ -58,6 +59,11 @@ KINDS = pytest.mark.parametrize("kind", ["none", "multiplicative"])
 
 def run(attack, model, data, **options):
     return attack(model, to_float(data.images), data.labels, data.ids, **options)
+
+
+def test_the_page_of_the_attacks_is_current(request):
+    """docs/attacks.md is what `make tables` writes; a parameter without a comment fails here."""
+    assert (request.config.rootpath / "docs" / "attacks.md").read_text() == documentation()
 
 
 def test_every_attack_is_in_the_table():

@@ -113,6 +113,27 @@ CORRUPTIONS = (
     Column("status", "str", "ok, or why a cell is invalid or has failed: the row has no numbers"),
 )
 
+#: What is in the folder of a run: (name, meaning). CELL is its hash; what was not asked for is not there.
+FILES = (
+    ("summary.parquet", "the summary; also `summary.csv` and `summary.md`"),
+    ("records/*-CELL.parquet", "the records of a cell, with its row of the summary in the metadata"),
+    (
+        "manifest.yaml",
+        "the command, versions, device and batches, hashes of data and checkpoints, every parameter of every "
+        "cell, and whether the run is complete",
+    ),
+    ("suite.yaml", "the suite, as it was run (`run`, `study`)"),
+    ("examples/CELL.safetensors", "up to eight images of a cell, before and after, for the report"),
+    ("images/*-CELL.npz", "all perturbed images of a cell, or `.safetensors` (`--save-images`)"),
+    ("corruptions.csv", "the table of corruptions"),
+    ("distances.csv", "the curves of minimal-norm attacks"),
+    ("study.csv", "the numbers of a study; `study.md` is its table"),
+    ("audits/CHECKPOINT.json", "what `audit` has found"),
+    ("stability/CHECKPOINT.json", "what `stability` has measured"),
+    ("figures/", "figures, each as `.svg` and `.png`"),
+    ("index.html", "the page of `report`, which also writes `summary.tex`"),
+)
+
 #: Minimal-norm attacks, one row per point of a curve: `distances.csv`.
 DISTANCES = (
     Column("checkpoint", "str", "its name; with its noise and scoring where a run has several of these"),
@@ -152,11 +173,12 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
 
 
 def documentation() -> str:
-    """`docs/tables.md`: every table and column. Written by `make tables`."""
+    """`docs/tables.md`: every file, table and column of a run. Written by `make tables`."""
+    files = [f"| `{name}` | {meaning} |" for name, meaning in FILES]
     parts = [
         "# Tables\n\nMade from `results/schema.py` by `make tables`; do not edit.\n",
-        "Load them with `pandas.read_parquet`. A run folder holds `summary.parquet` (also `.csv`, `.md`)\n"
-        "and one file of records per cell in `records/`.\n",
+        "Load them with `pandas.read_parquet`; the columns are below.\n",
+        "\n".join(["## The folder of a run\n", "| file | what it is |", "|---|---|", *files, ""]),
     ]
     for title, columns in (
         ("Summary: one row per cell", SUMMARY),

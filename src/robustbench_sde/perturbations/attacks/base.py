@@ -37,6 +37,7 @@ class Attack(Perturbation):
     #: False for a black box, which takes no backward pass
     gradients: ClassVar[bool] = True
 
+    #: `linf` or `l2`, of those that the attack can use; empty: the first
     norm: str = ""
     #: budget, in units of images in [0, 1]; None for the smallest perturbation that an attack can find
     eps: float | None = None
@@ -44,9 +45,10 @@ class Attack(Perturbation):
     steps: int = 20
     #: fresh draws averaged in every gradient
     eot_draws: int = 8
-    #: instead, as many for each image as its gradient needs (`draws_needed`); not where finding that out
-    #: would take more than a quarter of `passes`
+    #: instead, as many for each image as its gradient needs, which `eot_draws` auto sets; not where finding
+    #: that out would take more than a quarter of `passes`
     adaptive_draws: bool = False
+    #: independent runs, of which the worst counts
     restarts: int = 1
     #: draws that choose among restarts
     select_draws: int = 32

@@ -34,9 +34,11 @@ class CarliniWagner(SingleAttack):
 
     #: Adam steps in each round of the binary search
     steps: int = 100
+    #: rounds of that search, over the constant c
     binary_search_steps: int = 5
     #: first step size of Adam, in units of images
     learning_rate: float = 1e-2
+    #: c in the first round
     initial_constant: float = 1e-1
     #: logit margin that a candidate has to exceed
     confidence: float = 0.0

@@ -34,6 +34,7 @@ class HopSkipJump(SingleAttack):
     minimal = True
     gradients = False
 
+    #: estimates of the gradient, each followed by a search for the boundary
     steps: int = 10
     #: decisions for the first gradient estimate
     queries: int = 30

@@ -18,6 +18,7 @@ class Noise(BudgetAttack):
     name = "noise"
     gradients = False
 
+    #: random points
     restarts: int = 10
 
     def gradients_per_step(self, model: RandomClassifier) -> int:

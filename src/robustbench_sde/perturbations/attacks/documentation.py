@@ -1,0 +1,65 @@
+"""`docs/attacks.md`: every attack and its parameters, from the docstrings and comments of the classes."""
+
+import ast
+import inspect
+from collections.abc import Mapping
+
+from robustbench_sde.perturbations.attacks import ATTACKS
+from robustbench_sde.perturbations.attacks.base import Attack
+
+_HEAD = """\
+# Attacks
+
+Made from the classes in `perturbations/attacks/` by `make tables`; do not edit.
+
+A parameter is set by `--set ATTACK.NAME=VALUE` on the command line, as a key in a [suite](suites.md#keys),
+and as a keyword of [`rb.attack`](api.md); some have an option of their own (`--steps`, `--eot-draws`,
+`--budget` for `passes`). `null` is None. Attacks of foolbox, `foolbox:NAME`, take the parameters of all
+attacks; the step size is 2.5 eps / steps, the rest of their own as foolbox has it.
+"""
+
+
+def documentation() -> str:
+    """The page. Written by `make tables`."""
+    shared = Attack.parameters()
+    parts = [_HEAD, "## Parameters of all attacks\n", _table(Attack, shared)]
+    for name, kind in ATTACKS.items():
+        traits = [f"Norms: {', '.join(kind.norms)}" if len(kind.norms) > 1 else f"Norm: {kind.norms[0]}"]
+        traits += ["minimal-norm: looks for the smallest change, which `eps` only caps"] * kind.minimal
+        traits += ["takes no gradients"] * (not kind.gradients)
+        parts += [f"## {name}\n", f"{inspect.getdoc(kind)}\n", f"{'; '.join(traits)}.\n"]
+        own = dict(item for item in kind.parameters().items() if item not in shared.items())
+        parts += [_table(kind, own)] * bool(own)
+    return "\n".join(parts)
+
+
+def _table(kind: type, defaults: Mapping[str, object]) -> str:
+    meanings: dict[str, str] = {}
+    for base in reversed(kind.__mro__):  # a subclass may say it anew
+        if issubclass(base, Attack):
+            meanings |= _comments(base)
+    rows = [f"| `{name}` | {_shown(default)} | {meanings[name]} |" for name, default in defaults.items()]
+    return "\n".join(["| parameter | default | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _shown(default: object) -> str:
+    """As YAML and `--set` write it."""
+    words = {None: "null", True: "true", False: "false"}
+    text = words[default] if default is None or isinstance(default, bool) else str(default)
+    return f"`{text}`" if text else ""
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """The `#:` comment above each field that the class itself has."""
+    source = inspect.getsource(kind)
+    lines = source.splitlines()
+    comments = {}
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            end = start = statement.lineno - 1
+            while lines[start - 1].lstrip().startswith("#:"):
+                start -= 1
+            if start < end:
+                said = (line.strip().removeprefix("#:").strip() for line in lines[start:end])
+                comments[statement.target.id] = " ".join(said)
+    return comments
