@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A suite on all GPUs of one machine: Ray is started for the run and stopped after it.
 #
-#     pip install 'robustbench-sde[distributed]'
+#     pip install '.[distributed]'
 #     examples/scale/two_gpus.sh cifar10 checkpoints/cifar-*.safetensors
 #
 # Small networks leave a GPU idle between kernels: TASKS_PER_GPU=2 puts two tasks on each.

@@ -98,8 +98,8 @@ def import_checkpoint(
     """Take over a network that another code has trained: convert its weights into a checkpoint.
 
     Args:
-        weights: a state dict (`.pth`, `.pt`) or `.safetensors`; only tensors are read, and an
-            `argparse.Namespace` beside them let through.
+        weights: a state dict (`.pth`, `.pt`) or `.safetensors`; nothing in it runs: only
+            tensors are read, and of other things an `argparse.Namespace` is let through.
         data: a split of the data that it was trained on, for its shape and classes.
         out: the checkpoint to write, ending in .safetensors; None: in checkpoints/, named as `weights`.
         preset: whose network it is: `liu2020`, or `odenet` (torchdiffeq's MNIST example).

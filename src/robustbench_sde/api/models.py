@@ -52,7 +52,7 @@ def as_classifier(
             that it imports and the weights are the same.
         data: the images that it is for.
         weights: loaded into it: ``.safetensors``, a state dict (``.pt``, ``.pth``) or a Hugging Face folder;
-            only tensors are read.
+            only tensors are read, and of other things an `argparse.Namespace` is let through.
         name: what tables call it; the name of its class, or of the weights, or of the function.
         mean: of the normalisation that it expects of images in [0, 1], one number or one a channel.
         std: its deviation, above 0, as many numbers.

@@ -113,7 +113,7 @@ CORRUPTIONS = (
     Column("status", "str", "ok, or why a cell is invalid or has failed: the row has no numbers"),
 )
 
-#: What is in the folder of a run: (name, meaning). CELL is its hash; what was not asked for is not there.
+#: What is in the folder of a run: (name, meaning).
 FILES = (
     ("summary.parquet", "the summary; also `summary.csv` and `summary.md`"),
     ("records/*-CELL.parquet", "the records of a cell, with its row of the summary in the metadata"),
@@ -177,8 +177,10 @@ def documentation() -> str:
     files = [f"| `{name}` | {meaning} |" for name, meaning in FILES]
     parts = [
         "# Tables\n\nMade from `results/schema.py` by `make tables`; do not edit.\n",
-        "Load them with `pandas.read_parquet`; the columns are below.\n",
-        "\n".join(["## The folder of a run\n", "| file | what it is |", "|---|---|", *files, ""]),
+        "Load them with `pandas.read_parquet`.\n",
+        "## The folder of a run\n",
+        "CELL is the hash in the column `cell`; what was not asked for is not there.\n",
+        "\n".join(["| file | what it is |", "|---|---|", *files, ""]),
     ]
     for title, columns in (
         ("Summary: one row per cell", SUMMARY),
