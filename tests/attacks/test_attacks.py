@@ -348,12 +348,41 @@ def test_rounding_takes_no_large_image_out_of_its_ball(eps):
         ("pgd", {"eps": 0.1, "norm": "l3"}, "norm"),
         ("pgd", {"eps": 0.1, "stpes": 3}, "did you mean 'steps'"),
         ("cw", {"norm": "linf"}, "norm"),
+        ("pgd", {"eps": "much"}, "eps is 'much'; it must be a number"),
+        ("pgd", {"eps": True}, "eps is True; it must be a number"),
+        ("pgd", {"eps": 0.1, "steps": True}, "steps is True; it must be a whole number"),
+        ("pgd", {"eps": 0.1, "step_size": [0.01, 0.02]}, "it must be a number"),
+        ("pgd", {"eps": 0.1, "step_size": "abc"}, "it must be a number"),
+        ("pgd", {"eps": 0.1, "step_size": 10**400}, "it must be a number"),
+        ("pgd", {"eps": 0.1, "step_size": 0}, "above 0"),
+        ("pgd", {"eps": 0.1, "z": float("nan")}, "it must be a number"),
+        ("pgd", {"eps": 0.1, "z": -1}, "at least 0"),
+        ("pgd", {"eps": 0.1, "confirm": -1}, "confirm is -1; it must be at least 1"),
+        ("pgd", {"eps": 0.1, "settle": "maybe"}, "it must be true or false"),
+        ("pgd", {"eps": 0.1, "norm": None}, "norm is None; it must be text"),
+        ("pgd", {"eps": 0.1, "passes": 0}, "passes is 0; it must be at least 1"),
+        ("square", {"eps": 0.1, "share": "wide"}, "share is 'wide'; it must be a number"),
+        ("hopskipjump", {"queries": 0}, "queries is 0; it must be at least 1"),
+        ("cw", {"binary_search_steps": 0}, "binary_search_steps is 0; it must be at least 1"),
+        ("cw", {"learning_rate": 0.0}, "above 0"),
+        ("other-solver", {"eps": 0.1, "on_steps": 0}, "on_steps is 0; it must be at least 1"),
+        ("fixed-path", {"eps": 0.1, "draw": -1}, "draw is -1; it must be at least 0"),
+        ("auto", {"eps": 0.1, "depth": 0}, "depth is 0; it must be at least 1"),
     ],
 )
 def test_wrong_parameters_are_one_sentence(name, parameters, message):
     """Unknown names suggest the nearest; values out of range say the range."""
     with pytest.raises(BenchError, match=message):
         make_attack(name, **parameters)
+
+
+def test_text_that_is_a_number_is_that_number():
+    """As --set and suites have it; other values stay what they are, and so do the keys of cells."""
+    assert make_attack("pgd", eps="8/255", step_size="1e-3") == make_attack(
+        "pgd", eps=8 / 255, step_size=1e-3
+    )
+    assert make_attack("pgd", eps=0.1, target=3).target == "3"
+    assert "eps=1, steps=20," in repr(make_attack("pgd", norm="l2", eps=1))
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,9 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
 LATER = [
     ("perturbations:\n  - attack: pgd\n    eps: -0.1\n", "line 2: eps is -0.1"),
     ("perturbations:\n  - {corruption: fog}\n  - attack: pgd\n", "line 3: pgd needs budgets"),
+    ("perturbations:\n  - {attack: square, eps: 0.1, share: wide}\n", "line 2: square: share is 'wide'"),
+    ("perturbations:\n  - {attack: pgd, eps: 0.1, step_size: [0.01, 0.02]}\n",
+     "line 2: pgd: step_size is [0.01, 0.02]; it must be a number"),
     ("perturbations:\n  - {corruption: fgo}\n", "line 2: unknown corruption 'fgo'; did you mean 'fog'?"),
     ("perturbations:\n  - {corruption: fog, severity: 6}\n", "line 2: severity is 6"),
     ("perturbations:\n  - {corruption: fog, official: cifar10-c:nowhere}\n", "line 2: "),

@@ -3,9 +3,13 @@
 A plug-in's is a class under the entry point group ``robustbench_sde.attacks``.
 """
 
+import sys
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from contextlib import suppress
+from types import MappingProxyType, NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.perturbations.attacks.apgd import APGDDLR, APGDCrossEntropy, APGDTargeted
@@ -22,6 +26,7 @@ from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 from robustbench_sde.perturbations.attacks.transfer import Transfer
+from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.plugins import Plugins
 
 ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
@@ -77,17 +82,51 @@ def attack_kind(name: str) -> type[Attack]:
 def make_attack(name: str, **parameters: Any) -> Attack:
     """The attack called `name`; parameters are the fields of its class; `eot_draws` may be ``"auto"``.
 
+    Numbers may be text, as ``8/255``.
+
     Raises:
-        BenchError: unknown attack or parameter, or a value out of range.
+        BenchError: unknown attack or parameter, or a value out of range or of another type than its field.
     """
     kind = attack_kind(name)
-    known = kind.parameters()
+    known, types = kind.parameters(), _types(kind)
     if parameters.get("eot_draws") == "auto":
         del parameters["eot_draws"]
         parameters["adaptive_draws"] = True
     for parameter, value in parameters.items():
         if parameter not in known:
             raise unknown_name(f"parameter of {name}", parameter, known)
-        if isinstance(known[parameter], int) and not isinstance(value, int):
-            raise BenchError(f"{name}: {parameter} is {value!r}; it must be a whole number")
+        parameters[parameter] = _fitting(f"{name}: {parameter}", value, types.get(parameter))
     return kind(**parameters)
+
+
+#: types that a value can be checked against, and what they are called
+_SORTS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "none"}
+_LARGEST = sys.float_info.max
+
+
+def _types(kind: type[Attack]) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except NameError:  # a plug-in that imports its types for type checkers alone
+        return {}
+
+
+def _fitting(what: str, value: Any, declared: Any) -> Any:
+    """`value` for a field of this type: as it is, but for a number that is text and a text that is a number.
+
+    Raises:
+        BenchError: it is of another type, or not finite.
+    """
+    sorts = set(get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,))
+    if not sorts <= _SORTS.keys():  # a plug-in's own type is for the plug-in to check
+        return value
+    if isinstance(value, str) and float in sorts and str not in sorts:
+        with suppress(BenchError):
+            value = parse_budget(value)
+    elif type(value) is int and sorts == {str}:  # what YAML makes of the target 3
+        value = str(value)
+    number = isinstance(value, int | float | np.floating) and -_LARGEST <= value <= _LARGEST
+    if not (type(value) in sorts - {float} or (float in sorts and number and not isinstance(value, bool))):
+        wanted = " or ".join(name for sort, name in _SORTS.items() if sort in sorts)
+        raise BenchError(f"{what} is {value!r:.80}; it must be {wanted}")
+    return value

@@ -6,7 +6,6 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTargeted
 from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
@@ -40,12 +39,6 @@ class Auto(Attack):
     queries_per_step: int = 10
     #: standard errors below zero that the mean margin of a settled image is
     z: float = 3.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("queries_per_step", "targets", "depth"):
-            if getattr(self, name) < 1:
-                raise BenchError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     def capped(self, model: RandomClassifier) -> Self:
         shallow = self

@@ -21,6 +21,19 @@ from robustbench_sde.perturbations.norms import Ball, get_norm, per_image
 from robustbench_sde.plugins import provider
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
+#: What a name means in every attack that has it: parameters, the least that they may be, and how to say that.
+#: Beyond, an attack would do nothing, and its table row would praise the defence.
+_RANGES = (
+    (
+        {"steps", "eot_draws", "restarts", "select_draws", "passes", "confirm", "binary_search_steps"}
+        | {"queries", "queries_per_step", "targets", "depth", "on_steps"},
+        1,
+        "at least 1",
+    ),
+    ({"step_size", "learning_rate", "initial_constant"}, math.ulp(0.0), "above 0"),
+    ({"z", "confidence", "draw"}, 0, "at least 0"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attack(Perturbation):
@@ -66,9 +79,11 @@ class Attack(Perturbation):
             raise BenchError(f"eps is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
         if self.eps is None and not self.minimal:
             raise BenchError(f"{self.name} needs a budget: give --eps")
-        for field in ("steps", "eot_draws", "restarts", "select_draws"):
-            if getattr(self, field) < 1:
-                raise BenchError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for names, least, wanted in _RANGES:
+            for name, value in values.items():
+                if name in names and value is not None and not value >= least:
+                    raise BenchError(f"{name} is {value}; it must be {wanted}")
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:

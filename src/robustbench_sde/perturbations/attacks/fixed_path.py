@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from robustbench_sde.errors import BenchError
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
@@ -20,11 +19,6 @@ class FixedPathAttack(APGDCrossEntropy):
 
     #: index of the path in the `audit` stream
     draw: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.draw < 0:
-            raise BenchError(f"draw is {self.draw}; it must not be negative")
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         return FixedPath(model, self.draw)
