@@ -1,10 +1,12 @@
 """Corruptions as perturbations of a cell."""
 
 import math
+import os
 
 import pytest
 import torch
 from builders import make_data, make_model
+from PIL import Image
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
@@ -74,6 +76,27 @@ def test_all_that_decides_the_image_is_in_the_key(tmp_path):
     fog, frost = make_corruptions("fog,frost", [1], frost_dir=tmp_path)
     assert key(fog) == key(base)
     assert key(frost) != key(Corrupted("frost", 1))
+
+
+def test_the_photographs_decide_the_key_and_the_images_not_their_place(tmp_path):
+    """Others in the same folder are other work, the same ones elsewhere are not; synthetic frost has none."""
+    data, source = make_data(3), Source(tmp_path / "m.safetensors", "0" * 64)
+
+    def photographs(folder, brightness):
+        folder.mkdir(exist_ok=True)
+        for name in ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"):
+            Image.new("RGB", (200, 200), (brightness,) * 3).save(folder / name)
+            os.utime(folder / name, ns=(brightness, brightness))
+        frost = make_corruptions("frost", [1], frost_dir=folder)[0]
+        return Cell(source, frost, ScoreSettings()).key(data), perturbed(frost, data).images
+
+    here, images = photographs(tmp_path / "here", 10)
+    assert photographs(tmp_path / "there", 10)[0] == here
+    other, others = photographs(tmp_path / "here", 200)
+    assert other != here
+    assert not torch.equal(images, others)
+    plain = "Corrupted(corruption='frost', severity=1, family=None, frost_dir=None)"
+    assert repr(Corrupted("frost", 1)) == plain  # as keys have always had it
 
 
 def test_names_make_cells():

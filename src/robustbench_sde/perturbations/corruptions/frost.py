@@ -52,6 +52,12 @@ _STYLES = (
 )
 
 
+def check_photographs(folder: Path) -> None:
+    """Raise BenchError unless all photographs are in `folder`."""
+    if not all((folder / name).is_file() for name in PHOTOGRAPHS):
+        raise BenchError(f"{folder} lacks frost photographs; it needs {', '.join(PHOTOGRAPHS)}")
+
+
 def synthetic_frost(setting: Setting, height: int, width: int) -> Tensor:
     """One texture per image: (B, 3, H, W) float32 in [0, 1].
 
@@ -75,7 +81,8 @@ def photographed_frost(setting: Setting, height: int, width: int) -> Tensor:
     layers = []
     for which, down, right in setting.host_uniforms(3).tolist():
         path = Path(setting.frost_dir or "") / PHOTOGRAPHS[int(which * len(PHOTOGRAPHS))]
-        photograph = _photograph(path, setting.frost_step, height, width)
+        written = path.stat().st_mtime_ns if path.exists() else 0
+        photograph = _photograph(path, written, setting.frost_step, height, width)
         top = int(down * (photograph.shape[1] - height))
         left = int(right * (photograph.shape[2] - width))
         layers.append(photograph[:, top : top + height, left : left + width])
@@ -104,8 +111,11 @@ def _warp(field: Tensor, skew: float) -> Tensor:
 
 
 @lru_cache(maxsize=2 * len(PHOTOGRAPHS))
-def _photograph(path: Path, step: float, height: int, width: int) -> Tensor:
-    """A photograph with every `step`-th pixel taken, enlarged where too small: (3, >= H, >= W) uint8."""
+def _photograph(path: Path, written: int, step: float, height: int, width: int) -> Tensor:
+    """A photograph with every `step`-th pixel taken, enlarged where too small: (3, >= H, >= W) uint8.
+
+    `written` is when, so that another one of that name is read anew.
+    """
     try:
         with Image.open(path) as image:
             pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

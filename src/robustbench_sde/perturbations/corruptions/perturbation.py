@@ -15,10 +15,11 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.corruptions.apply import corrupt
-from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
+from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS, check_photographs
 from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, has_severities, select
 from robustbench_sde.perturbations.corruptions.severities import choose_family
 from robustbench_sde.plugins import provider
+from robustbench_sde.results.provenance import file_sha256
 
 
 class _Graded(Perturbation):
@@ -54,6 +55,8 @@ class Corrupted(_Graded):
     family: str | None = None
     #: folder of the original frost photographs; None for synthetic frost
     frost_dir: Path | None = None
+    #: of the photographs' bytes: others in a folder of that name are another corruption
+    frost_sha256: tuple[str, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         _, parameter = find(self.corruption)
@@ -62,6 +65,16 @@ class Corrupted(_Graded):
         if parameter is None and self.severity not in range(1, 6):
             raise BenchError(f"severity is {self.severity}; it must be a whole number from 1 to 5")
         choose_family(self.family, 1)
+        if self.frost_dir is not None:
+            check_photographs(self.frost_dir)
+            object.__setattr__(self, "frost_sha256", tuple(map(file_sha256, self.files())))
+
+    def __repr__(self) -> str:
+        """What decides the images, and so the keys of cells: which photographs, not where they are."""
+        return (
+            f"Corrupted(corruption={self.corruption!r}, severity={self.severity!r}, family={self.family!r}, "
+            f"frost_dir={self.frost_sha256!r})"
+        )
 
     @property
     def provider(self) -> str:
@@ -123,8 +136,8 @@ def make_corruptions(
     Raises:
         BenchError: an unknown name or family, a severity outside 1 to 5, no frost photographs in `frost_dir`.
     """
-    if frost_dir is not None and not all((frost_dir / name).is_file() for name in PHOTOGRAPHS):
-        raise BenchError(f"{frost_dir} lacks frost photographs; it needs {', '.join(PHOTOGRAPHS)}")
+    if frost_dir is not None:
+        check_photographs(frost_dir)
     made: list[Perturbation] = []
     for name in select(names):
         if has_severities(name):
