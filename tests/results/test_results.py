@@ -124,6 +124,7 @@ def test_exit_codes_are_the_documented_ones():
         "INPUT_ERROR": 2,
         "INCONCLUSIVE": 3,
         "INVALID": 4,
+        "CRASHED": 70,
         "INTERRUPTED": 130,
     }
 
