@@ -277,7 +277,7 @@ def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits
     assert found == [Passes(0, 10 * 8), Passes(0, 10)]
     assert perturbing(make_attack("noise", eps=0.1, restarts=3), models[0]) == Passes(3 * 32)
     square = make_attack("square", eps=0.1, steps=50, eot_draws=4)
-    assert perturbing(square, models[0]) == Passes(50 * 4)
+    assert perturbing(square, models[0]) == Passes(2 * 50 * 4)  # incumbent and challenger
     assert seconds_by_cell([], digits, Compute()) == {}
     work = dict.fromkeys(cells, 100.0)  # two groups of each checkpoint: clean and control, pgd
     alone, two, many = (seconds_with(workers, work, 10, 256) for workers in (1, 2, 99))
