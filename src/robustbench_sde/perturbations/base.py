@@ -18,9 +18,8 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
 
-#: A perturbation may leave its ball by so much, and by so much of its radius (4 units in the last place of
-#: float32), for rounding.
-SLACK, RELATIVE_SLACK = 1e-6, 4 * 2.0**-23
+#: A perturbation may leave its ball by so much, for float rounding.
+SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,10 @@ class Perturbation(ABC):
         """What tables call it."""
         return self.name
 
+    def scored_at_random(self, stochastic: bool) -> bool:
+        """Whether `defender` of a model is stochastic, where the model is or is not."""
+        return stochastic
+
     def defender(self, model: RandomClassifier) -> RandomClassifier:
         """The classifier that scores the images: `model`, but for a diagnostic that changes the defence."""
         return model
@@ -193,7 +196,7 @@ def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None
     }
     if budget is not None:
         size = budget.norm.size(perturbed - original)
-        faults[f"leaves the ball {budget}"] = size > budget.eps * (1 + RELATIVE_SLACK) + SLACK
+        faults[f"leaves the ball {budget}"] = size > budget.eps + SLACK
     for fault, where in faults.items():
         if where.any():
             first = int(ids[where.cpu()][0])

@@ -74,7 +74,7 @@ def perturbing(attack: Attack | Control, model: RandomClassifier) -> Passes:
     members = capped.members(model)
     forward = gradient = 0.0
     for member in members:
-        each = member.steps * member.gradients_per_step(model) * (member.eot_draws if model.stochastic else 1)
+        each = member.steps * member.gradients_per_step(model) * member.draws_per_look(model)
         if member.gradients:
             gradient += each
         else:

@@ -10,7 +10,6 @@ import pandas as pd
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import numbers
 from robustbench_sde.perturbations.attacks.base import Control
-from robustbench_sde.perturbations.attacks.fixed_path import FixedPathAttack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.results.examples import EXAMPLES, Examples
 from robustbench_sde.suite.cells import Cell
@@ -39,8 +38,7 @@ def pieces(group: Sequence[Cell], images: int, wanted: int) -> list[slice]:
     for cell in group:
         stochastic = cell.source.stochastic
         batches.append(cell.perturbation.images_per_batch(cell.settings.rows, stochastic))
-        one_path = isinstance(cell.perturbation, FixedPathAttack)  # attacked with draws, scored without
-        batches.append(cell.settings.images_per_batch(stochastic and not one_path))
+        batches.append(cell.settings.images_per_batch(cell.perturbation.scored_at_random(stochastic)))
     whole = math.lcm(*batches)
     size = whole * math.ceil(wanted / whole)
     return [slice(start, min(start + size, images)) for start in range(0, images, size)]

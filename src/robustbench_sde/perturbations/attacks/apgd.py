@@ -184,11 +184,6 @@ class APGDTargeted(BudgetAttack):
     #: fresh draws that settle an image
     confirm: int = CONFIRM_DRAWS
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.targets < 1:
-            raise BenchError(f"targets is {self.targets}; it must be at least 1")
-
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return min(self.targets, model.classes - 1)
 

@@ -46,7 +46,7 @@ class Auto(Attack):
             self.passes is not None
             and shallow.depth > 1
             and self.passes
-            < _FEWEST_STEPS * self._draws(model) * self.restarts * shallow.gradients_per_step(model)
+            < _FEWEST_STEPS * self.draws_per_look(model) * self.restarts * shallow.gradients_per_step(model)
         ):
             shallow = replace(shallow, depth=shallow.depth - 1)
         return super(Auto, shallow).capped(model)

@@ -117,7 +117,7 @@ class Attack(Perturbation):
         """
         if self.passes is None or not self.gradients:
             return self
-        step = self._draws(model) * self.restarts * self.gradients_per_step(model)
+        step = self.draws_per_look(model) * self.restarts * self.gradients_per_step(model)
         if self.passes < step:
             raise BenchError(
                 f"{self.label}: a budget of {self.passes} gradient passes is below one step, "
@@ -125,7 +125,8 @@ class Attack(Perturbation):
             )
         return replace(self, steps=min(self.steps, self.passes // step), passes=None)
 
-    def _draws(self, model: RandomClassifier) -> int:
+    def draws_per_look(self, model: RandomClassifier) -> int:
+        """Draws that are averaged whenever it looks at the model; 0: it never does."""
         return self.eot_draws if model.stochastic else 1
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
@@ -190,12 +191,12 @@ class Attack(Perturbation):
             images = member.run(victim, batch.images[here], start, restart).detach()
             worst.count(whole.forward_passes, whole.backward_passes)
             if len(turns) == 1:
-                return worst.only(images, self._draws(model))
+                return worst.only(images, self.draws_per_look(model))
             draws = Draws(seed, Stream.SELECT, range(self.select_draws))
             log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
             margin, error = aim.only(here).margin_and_error(log_probs)
             worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
-        return worst.result(self._draws(model))
+        return worst.result(self.draws_per_look(model))
 
 
 class SingleAttack(Attack):

@@ -23,5 +23,8 @@ class FixedPathAttack(APGDCrossEntropy):
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         return FixedPath(model, self.draw)
 
+    def scored_at_random(self, stochastic: bool) -> bool:
+        return False
+
     def defender(self, model: RandomClassifier) -> RandomClassifier:
         return FixedPath(model, self.draw)

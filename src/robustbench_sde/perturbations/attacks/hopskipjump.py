@@ -43,12 +43,11 @@ class HopSkipJump(SingleAttack):
     #: standard errors below zero that the mean margin has to be
     z: float = 2.0
 
-    def _draws(self, model: RandomClassifier) -> int:
+    def draws_per_look(self, model: RandomClassifier) -> int:
         return self.confirm if model.stochastic else 1
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
-        decisions = 4 * self.queries + _SEARCH
-        return -(-decisions * self._draws(model) // super()._draws(model))
+        return 4 * self.queries + _SEARCH
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         found = torch.cat(

@@ -21,10 +21,7 @@ class Noise(BudgetAttack):
     #: random points
     restarts: int = 10
 
-    def gradients_per_step(self, model: RandomClassifier) -> int:
-        return 0
-
-    def _draws(self, model: RandomClassifier) -> int:
+    def draws_per_look(self, model: RandomClassifier) -> int:
         return 0
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
