@@ -23,6 +23,9 @@ NoiseShape = Literal["independent", "channel", "scalar"]
 #: odenet, odenet-residual: torchdiffeq's MNIST example with either downsampling
 Architecture = Literal["plain", "liu2020", "odenet", "odenet-residual"]
 
+#: of everything random: 64 bits, which is what tables hold
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
 
 class Spec(BaseModel):
     """Base of all specifications: immutable, strict about unknown keys and non-finite numbers."""

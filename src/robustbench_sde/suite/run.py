@@ -1,7 +1,7 @@
 """A run: cells, whoever does the work, into a run folder that can be gone on with."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ def run_cells(
         if save_images is not None:
             rows = {cell: row for cell, row in rows.items() if has_images(cell, data, folder, save_images)}
         wanted = dict.fromkeys(cells)
-        _forget_apart(rows, list(wanted), data, folder)
+        _forget_apart(rows, wanted, data, folder)
         reused = len(rows)
         missing = [cell for cell in wanted if cell not in rows]
         bars.cells.start("cells", len(wanted))
@@ -92,7 +92,7 @@ def run_cells(
         finally:
             done = {cell: rows[cell] for cell in wanted if cell in rows}
             if done:
-                _check_controls(done, data, folder)
+                _check_controls(done, missing, data, folder)
                 summary = folder.write_summary(list(done.values()))
                 manifest = _manifest(list(wanted), done, data, compute, engine)
                 folder.write_manifest(manifest | dict(about or {}))
@@ -134,45 +134,53 @@ def _store(outcome: Outcome, data: ImageDataset, folder: RunFolder) -> dict[str,
     return row
 
 
-def _forget_apart(
-    rows: dict[Cell, dict[str, Any]], wanted: Sequence[Cell], data: ImageDataset, folder: RunFolder
-) -> None:
-    """Forget clean rows and controls that were stored apart: they have to be equal to the last bit.
-
-    Another batch size or machine rounds otherwise, so that both are made anew, together.
-    """
+def _controlled(cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[Cell]]]:
+    """Clean cells with their controls, which have to equal them to the last bit."""
     together: dict[object, list[Cell]] = {}
-    for cell in wanted:
+    for cell in cells:
         if isinstance(cell.perturbation, Clean | Control):
             together.setdefault((cell.source, cell.settings), []).append(cell)
-    for clean, *controls in together.values():
-        if clean.perturbation != Clean() or not controls:
-            continue
-        if all(cell in rows for cell in (clean, *controls)):
-            try:
-                for control in controls:
-                    check_control(*(folder.read_records(cell.key(data)) for cell in (clean, control)))
-                continue
-            except InvalidEvaluationError:
-                pass
-        for cell in (clean, *controls):
-            rows.pop(cell, None)
+    for group in together.values():
+        clean = [cell for cell in group if isinstance(cell.perturbation, Clean)]
+        controls = [cell for cell in group if isinstance(cell.perturbation, Control)]
+        if clean and controls:
+            yield clean[0], controls
 
 
-def _check_controls(rows: dict[Cell, dict[str, Any]], data: ImageDataset, folder: RunFolder) -> None:
-    """Mark all rows of a checkpoint that has a control which does not equal its clean row."""
+def _forget_apart(
+    rows: dict[Cell, dict[str, Any]], wanted: Iterable[Cell], data: ImageDataset, folder: RunFolder
+) -> None:
+    """Forget clean rows and controls that were stored apart, so that they are made anew, together.
+
+    Another batch size or machine rounds otherwise.
+    """
+    for clean, controls in _controlled(wanted):
+        together = clean, *controls
+        if not all(cell in rows for cell in together) or _difference(clean, controls, data, folder):
+            for cell in together:
+                rows.pop(cell, None)
+
+
+def _check_controls(
+    rows: dict[Cell, dict[str, Any]], made: Collection[Cell], data: ImageDataset, folder: RunFolder
+) -> None:
+    """Mark all rows of a checkpoint of which a control that was `made` does not equal its clean row."""
     ok = [cell for cell, row in rows.items() if row["status"] == "ok"]
-    clean = {(cell.source, cell.settings): cell for cell in ok if isinstance(cell.perturbation, Clean)}
-    for control in ok:
-        pair = clean.get((control.source, control.settings)), control
-        if not isinstance(control.perturbation, Control) or pair[0] is None:
-            continue
-        try:
-            check_control(*(folder.read_records(cell.key(data)) for cell in pair if cell))
-        except InvalidEvaluationError as error:
+    for clean, controls in _controlled(ok):
+        if clean in made and (error := _difference(clean, controls, data, folder)):
             for cell, row in rows.items():
-                if cell.source == control.source and row["status"] == "ok":
+                if cell.source == clean.source and row["status"] == "ok":
                     row["status"] = f"invalid: {error}"
+
+
+def _difference(clean: Cell, controls: list[Cell], data: ImageDataset, folder: RunFolder) -> str:
+    """What is said of the first stored control that does not equal its clean row; empty if they all do."""
+    try:
+        for control in controls:
+            check_control(*(folder.read_records(cell.key(data)) for cell in (clean, control)))
+    except InvalidEvaluationError as error:
+        return str(error)
+    return ""
 
 
 def _manifest(

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import Rule
-from robustbench_sde.models.spec import Spec
+from robustbench_sde.models.spec import Seed, Spec
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.solvers import SOLVERS
 
@@ -69,7 +69,7 @@ def _each(check: Callable[[Any], Any]) -> BeforeValidator:
 
 
 _Some = Field(min_length=1)
-Seeds = Annotated[tuple[Annotated[int, Field(ge=-(2**63), lt=2**63)], ...], _each(_whole), _Some]
+Seeds = Annotated[tuple[Seed, ...], _each(_whole), _Some]
 Positive = Annotated[tuple[Annotated[int, Field(ge=1)], ...], _each(_whole), _Some]
 #: `auto` is as few, up to 256, as decide the same
 ScoreDraws = Annotated[

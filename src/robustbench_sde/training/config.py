@@ -9,7 +9,15 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import ModelSpec, NoiseShape, NoiseSpec, Spec, first_problem, parse_noise
+from robustbench_sde.models.spec import (
+    ModelSpec,
+    NoiseShape,
+    NoiseSpec,
+    Seed,
+    Spec,
+    first_problem,
+    parse_noise,
+)
 from robustbench_sde.perturbations.norms import parse_budget
 
 Schedule = Literal["one-cycle", "step"]
@@ -79,7 +87,7 @@ class TrainConfig(Spec):
     adversarial_step_size: Budget | None = None
     #: weight of the divergence
     trades_beta: float = Field(default=6.0, gt=0, le=1e3)
-    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _noise_makes_sense(self) -> Self:
