@@ -1,6 +1,8 @@
 """Fixtures that many tests share, and how many cases hypothesis tries."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -17,3 +19,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 def digits() -> ImageDataset:
     """The test split of the embedded digits."""
     return load_dataset("digits", split="test")
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT has Python's handler, here and in what is started, although a background shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -220,14 +220,6 @@ def wait_for(condition, process, seconds=60):
         time.sleep(0.01)
 
 
-@pytest.fixture
-def heard():
-    """SIGINT reaches what is started here, also where a shell has it ignored for its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_exits_130_and_resumes(tmp_path, sent):

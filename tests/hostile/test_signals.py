@@ -79,14 +79,6 @@ def lost():
     time.sleep(10)
 
 
-@pytest.fixture
-def heard():
-    """SIGINT has Python's handler, although a shell ignores it for what runs in its background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("program", [swallowed, lost])
 def test_an_interruption_is_one_whatever_becomes_of_it(monkeypatch, capsys, program):
