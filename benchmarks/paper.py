@@ -17,7 +17,7 @@ interval, too). Part of the first is in the second as well: the interval is, if 
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,13 @@ from benchmarks.peers import percent
 from robustbench_sde.evaluation.statistics import Interval, paired
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.reporting.progress import progress_bars
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.reporting.studies import placed
+from robustbench_sde.reporting.views import ACCURACY, OVERSTATED, VIEWS
+from robustbench_sde.results.run_folder import RunFolder, markdown
 
 SUITE = Path(__file__).with_name("paper.yaml")
-#: budgets of the suite; 0 are the clean images
-BUDGETS = (0.0, 0.25, 0.5)
+#: budgets of the suite, and how the tables call them
+BUDGETS = {0.0: "clean", 0.25: "L2 .25", 0.5: "L2 .5"}
 #: kind of network, then an array (trainings, images) of what is counted right
 Kinds = Mapping[str, npt.NDArray[np.float64]]
 
@@ -45,18 +47,6 @@ def kind_of(path: Path) -> str:
     model = read_header(path).model
     terms = " + ".join(f"{term.kind} {term.sigma:g} {term.shape}" for term in model.noise)
     return f"{model.preset}, {terms or 'no noise'}"
-
-
-def right(
-    summary: pd.DataFrame, folder: RunFolder, attack: str, eps: float, column: str
-) -> dict[str, npt.NDArray[np.float64]]:
-    """What each checkpoint gets right, by its name: (images,), the numbers of a column of the records."""
-    name = attack if eps else "clean"
-    rows = summary[(summary["perturbation"] == name) & ((summary["eps"] == eps) | (not eps))]
-    return {
-        row["checkpoint"]: folder.read_records(row["cell"])[column].to_numpy(dtype=np.float64)
-        for row in rows.to_dict("records")
-    }
 
 
 def less(kinds: Kinds, kind: str, than: str) -> Interval:
@@ -74,52 +64,41 @@ def less(kinds: Kinds, kind: str, than: str) -> Interval:
     return Interval(of_images.estimate, of_images.estimate - half, of_images.estimate + half)
 
 
-def checkpoint_rows(
-    summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[str, str]
-) -> Iterator[tuple[str, ...]]:
-    """Cells of the first table: accuracies, and by how much the paper's attack and scoring overstate them."""
-    own, honest = (
-        {eps: right(summary, folder, attack, eps, column) for eps in BUDGETS[1:]}
-        for attack, column in (("liu2020", "share_correct"), ("apgd-ce", "correct"))
-    )
-    sound = {
-        (row["checkpoint"], row["perturbation"], row["eps"]): row
-        for row in summary.fillna({"eps": 0.0}).to_dict("records")
+def checkpoint_table(summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Accuracies, and by how much the paper's attack and scoring overstate them: as `study budget` has it."""
+    found = {
+        (row["line"], row["perturbation"], row["across"]): row
+        for row in placed(summary, folder, VIEWS["budget"]).to_dict("records")
     }
+    lines = []
     for name, kind in kinds.items():
-        rows = [sound[name, "apgd-ce" if eps else "clean", eps] for eps in BUDGETS]
-        accuracies = [
-            percent(Interval(*(row[f"accuracy{end}"] for end in ("", "_low", "_high")))) for row in rows
-        ]
-        overstated = [percent(paired(own[eps][name] - honest[eps][name])) for eps in BUDGETS[1:]]
-        yield (name, kind, *accuracies, *overstated)
+        line = {"checkpoint": name, "kind": kind}
+        line |= {f"{head}, %": ACCURACY.text(found[name, "apgd-ce", eps]) for eps, head in BUDGETS.items()}
+        line |= {
+            f"overstated at {head}, points": OVERSTATED.text(found[name, "liu2020", eps])
+            for eps, head in BUDGETS.items()
+            if eps
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
-def kind_rows(
-    summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[str, str]
-) -> Iterator[tuple[str, ...]]:
-    """Cells of the second table: means of each kind, less the first kind without noise."""
-    by_budget: list[Kinds] = []
-    for eps in BUDGETS:
-        found = right(summary, folder, "apgd-ce", eps, "correct")
-        by_budget.append(
-            {k: np.stack([found[n] for n in kinds if kinds[n] == k]) for k in dict.fromkeys(kinds.values())}
-        )
-    plain = next((k for k in by_budget[0] if "no noise" in k), next(iter(by_budget[0])))
-    for kind, trainings in by_budget[0].items():
-        means = [f"{100 * found[kind].mean():.1f}" for found in by_budget]
-        differences = ["" if kind == plain else percent(less(found, kind, plain)) for found in by_budget]
-        yield (
-            kind,
-            str(len(trainings)),
-            *(cell for pair in zip(means, differences, strict=True) for cell in pair),
-        )
-
-
-def table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
-    """A markdown table."""
-    lines = [heads, ("---",) * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def kind_table(summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Mean accuracy of each kind, and less that of the first kind without noise."""
+    lines = {kind: {"kind": kind, "trainings": list(kinds.values()).count(kind)} for kind in kinds.values()}
+    plain = next((kind for kind in lines if kind.endswith("no noise")), next(iter(lines)))
+    honest = placed(summary, folder, VIEWS["budget"]).query("perturbation == 'apgd-ce'")
+    for eps, head in BUDGETS.items():
+        at = honest[honest["across"] == eps]
+        cells = dict(zip(at["line"], at["cell"], strict=True))
+        right = {name: folder.read_records(cells[name])["correct"].to_numpy(np.float64) for name in kinds}
+        by_kind = {kind: np.stack([right[name] for name in kinds if kinds[name] == kind]) for kind in lines}
+        for kind, line in lines.items():
+            line[f"{head}, %"] = f"{100 * by_kind[kind].mean():.1f}"
+            line[f"{head} less without noise, points"] = (
+                "" if kind == plain else percent(less(by_kind, kind, plain))
+            )
+    return pd.DataFrame(list(lines.values()))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,12 +120,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"cells of {options.out} have failed; their status is in summary.csv")
     folder = RunFolder(options.out)
     print(f"{options.dataset}, {options.images} images\n")
-    heads = ("clean", "L2 .25", "L2 .5")
-    overstated = ("overstated at .25, points", "at .5")
-    print(table(("checkpoint", "kind", *heads, *overstated), checkpoint_rows(result.summary, folder, kinds)))
-    differences = (cell for head in heads for cell in (head, "less without noise, points"))
-    print()
-    print(table(("kind", "trainings", *differences), kind_rows(result.summary, folder, kinds)))
+    for table in (checkpoint_table, kind_table):
+        print(markdown(table(result.summary, folder, kinds)))
 
 
 if __name__ == "__main__":
