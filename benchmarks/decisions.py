@@ -2,7 +2,8 @@
 
     python -m benchmarks.decisions [CHECKPOINT ...] [--suite smoke] [--images 50] [--against SOURCE]
 
-`--against` is the `src` folder of another version (a worktree, say). Every choice is a run of its own, and is
+`--against` is the folder that holds another version's package (a worktree; its `src`, if it is older than the
+flat layout). Every choice is a run of its own, and is
 compared with one as it comes: images whose decision differs, and the largest difference of a margin. Attacks
 go on from their gradients, so that rounding may move an image that is on the line. Exit status 1 where
 decisions differ.
@@ -57,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     named = [str(path.resolve()) for path in options.checkpoints]
     command = ["run", options.suite, *named, "--images", str(options.images)]
-    here = {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    here = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     choices = dict(CHOICES)
     if options.against is not None:
         choices[f"the version in {options.against}"] = ([], {"PYTHONPATH": str(options.against.resolve())})

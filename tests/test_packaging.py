@@ -42,12 +42,12 @@ def archives(request, tmp_path_factory):
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(request, archives):
-    """Every file below src, suites and page included, the licence, and the program."""
+    """Every file of the package folder, suites and page included, the licence, and the program."""
     wheel, _ = archives
-    source = request.config.rootpath / "src"
+    package = request.config.rootpath / "robustbench_sde"
     files = {
-        path.relative_to(source).as_posix()
-        for path in source.rglob("*")
+        path.relative_to(package.parent).as_posix()
+        for path in package.rglob("*")
         if path.is_file() and not {"__pycache__"} & set(path.parts) and ".egg-info" not in str(path)
     }
     assert {name for name in wheel if ".dist-info/" not in name} == files
@@ -62,7 +62,7 @@ def test_the_source_distribution_can_be_tested_and_built(archives):
         "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
         "docs/protocol.md", "tests/conftest.py", "tests/data/corruptions.npz", "benchmarks/gate.py",
         "docs/tables.md", "checkpoints/digits-ode.safetensors",
-        "src/robustbench_sde/suites/smoke.yaml",
+        "robustbench_sde/suites/smoke.yaml",
     } <= source  # fmt: skip
     assert not [name for name in source if "__pycache__" in name or name.startswith("reports/smoke")]
 
