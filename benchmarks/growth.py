@@ -32,7 +32,7 @@ from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import make_corruptions
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.run import run_cells
 

@@ -33,7 +33,7 @@ from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.reporting.studies import placed
 from robustbench_sde.reporting.views import ACCURACY, OVERSTATED, VIEWS
-from robustbench_sde.results.run_folder import RunFolder, markdown
+from robustbench_sde.storage.run_folder import RunFolder, markdown
 
 SUITE = Path(__file__).with_name("paper.yaml")
 #: budgets of the suite, and how the tables call them

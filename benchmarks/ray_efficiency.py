@@ -24,7 +24,7 @@ from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.engine import Engine, LocalEngine
 from robustbench_sde.suite.ray_engine import RayEngine

@@ -20,9 +20,9 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
 from robustbench_sde.perturbations.given import Given, images_of
 from robustbench_sde.progress import Bars
-from robustbench_sde.results.images import PerturbedImages, check_image_format
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import SUMMARY, table
+from robustbench_sde.storage.images import PerturbedImages, check_image_format
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import SUMMARY, table
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.corruption import check_names, corruption_table
 from robustbench_sde.suite.live_source import LiveSource

@@ -11,13 +11,13 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit import audit as rules
 from robustbench_sde.evaluation.audit.lab import AuditSettings
+from robustbench_sde.evaluation.audit.report import AuditReport
 from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
+from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.progress import Bars
-from robustbench_sde.results.audits import AuditReport
-from robustbench_sde.results.stability import StabilityReport
 from robustbench_sde.suite.corruption import check_names
 from robustbench_sde.suite.live_source import LiveSource
 from robustbench_sde.suite.stability import run_stability, stability_key

@@ -13,8 +13,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import read_run
-from robustbench_sde.results.images import PerturbedImages
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.images import PerturbedImages
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.plan import Plan
 
 

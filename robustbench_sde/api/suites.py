@@ -17,8 +17,8 @@ from robustbench_sde.regression import compare as gate
 from robustbench_sde.regression.baseline import read_side
 from robustbench_sde.regression.policy import load_policy
 from robustbench_sde.regression.verdict import Comparison
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import SUMMARY, table
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import SUMMARY, table
 from robustbench_sde.suite.corruption import check_names
 from robustbench_sde.suite.engine import Engine
 from robustbench_sde.suite.plan import Plan

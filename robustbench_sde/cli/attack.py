@@ -170,7 +170,7 @@ def _draws(text: str) -> int | str:
 
 def _with_parameters(names: list[str], texts: list[str]) -> dict[str, dict[str, Any]]:
     """Attacks by name with what is set for each alone, as ``cw.steps=200``."""
-    from robustbench_sde.results.files import parse_scalar
+    from robustbench_sde.storage.files import parse_scalar
 
     own: dict[str, dict[str, Any]] = {name: {} for name in names}
     for text in texts:

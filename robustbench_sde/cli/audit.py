@@ -58,11 +58,11 @@ def audit_command(
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
+    from robustbench_sde.evaluation.audit.report import Verdict
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
-    from robustbench_sde.results.audits import Verdict
 
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit is of one classifier: name a checkpoint or give --model")

@@ -78,7 +78,7 @@ def show_command(
     from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
-    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.storage.run_folder import RunFolder
     from robustbench_sde.suite.suite import Suite, shipped_suites
 
     if path == "study/stability":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from robustbench_sde.api.result import Result
     from robustbench_sde.data import ImageDataset
     from robustbench_sde.models.compute import Compute
-    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.storage.run_folder import RunFolder
 
 _SEVERITIES = ("1", "2", "3", "4", "5")
 
@@ -247,7 +247,7 @@ def find_models(
 
 def folder_of(result: "Result | Stability") -> "RunFolder":
     """Where a command has written."""
-    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.storage.run_folder import RunFolder
 
     assert result.folder is not None  # commands always give `out`
     return RunFolder(result.folder)

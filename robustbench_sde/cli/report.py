@@ -25,7 +25,7 @@ def report_command(
     import json as json_module
 
     from robustbench_sde.reporting.html.page import write_report
-    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.storage.run_folder import RunFolder
 
     folder = RunFolder(run or _newest())
     files = write_report(folder, folder if out is None else RunFolder(out))

@@ -103,7 +103,7 @@ def score_command(
 
 def _dataset(files: list[Path]) -> str:
     """What the files say that they were made of."""
-    from robustbench_sde.results.images import PerturbedImages
+    from robustbench_sde.storage.images import PerturbedImages
 
     said = [PerturbedImages.read(path).about for path in files]
     names = {str(about["dataset"]) for about in said if "dataset" in about}

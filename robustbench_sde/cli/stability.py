@@ -62,11 +62,11 @@ def stability_command(
 
     [bold]Example:[/bold] sde-bench stability digits-ode digits-multiplicative --images 50
     """
+    from robustbench_sde.evaluation.stability.report import to_json
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.stability import print_stability, stability_figure
-    from robustbench_sde.results.stability import to_json
 
     severities, budget = o.parse_severities(severity), None if eps is None else parse_budget(eps)
     compute = Compute.of(device, noise_backend=noise_backend)

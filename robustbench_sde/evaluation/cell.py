@@ -15,7 +15,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, sum
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.results.schema import RECORDS, SUMMARY, table
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, table
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from robustbench_sde.evaluation.statistics import (
     paired,
     undecided,
 )
-from robustbench_sde.results.schema import CORRUPTIONS, table
+from robustbench_sde.storage.schema import CORRUPTIONS, table
 
 CLEAN = "clean"
 MEAN = "mean"

@@ -17,8 +17,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.spec import ModelSpec, Spec, first_problem
-from robustbench_sde.results.files import atomic_write
-from robustbench_sde.results.provenance import versions
+from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.provenance import versions
 
 _KEY = "sde-bench"
 _MAX_HEADER = 2**20

@@ -17,7 +17,7 @@ from robustbench_sde.models.from_odenet import from_odenet
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import ModelSpec, first_problem
 from robustbench_sde.models.weights import read_weights
-from robustbench_sde.results.provenance import file_sha256
+from robustbench_sde.storage.provenance import file_sha256
 
 #: Families that can be imported: (path, tensors by name, noise, sigma) to our names.
 FAMILIES: Mapping[str, Callable[[Path, dict[str, Tensor], str, float | None], Foreign]] = MappingProxyType(

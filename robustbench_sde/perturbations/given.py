@@ -14,7 +14,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm
-from robustbench_sde.results.images import PerturbedImages
+from robustbench_sde.storage.images import PerturbedImages
 
 
 @dataclass(frozen=True, kw_only=True)

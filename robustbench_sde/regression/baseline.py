@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.models.spec import Spec, first_problem
 from robustbench_sde.regression.measured import Facts, Line, Measured, Row, Side, read_run
-from robustbench_sde.results.files import atomic_write
+from robustbench_sde.storage.files import atomic_write
 
 #: A larger file is not read. It bounds the memory too: every image takes space in the file.
 _MAX_BYTES = 16_000_000

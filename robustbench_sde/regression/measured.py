@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.spec import Spec, first_problem
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 #: what may stand in a name or a description: one line, nothing that a terminal or a CI log would act upon
 Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.models.spec import Spec, first_problem
-from robustbench_sde.results.files import read_yaml
+from robustbench_sde.storage.files import read_yaml
 
 
 class Limits(Spec):

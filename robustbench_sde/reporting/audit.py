@@ -5,8 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
+from robustbench_sde.evaluation.audit.report import AuditReport, Verdict
 from robustbench_sde.reporting.terminal import make_console
-from robustbench_sde.results.audits import AuditReport, Verdict
 
 _STYLES = {
     Verdict.PASS: "green",

@@ -14,8 +14,8 @@ from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
 from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.terminal import make_console
-from robustbench_sde.results.files import atomic_write
-from robustbench_sde.results.run_folder import markdown as markdown_table
+from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.run_folder import markdown as markdown_table
 
 _STYLES = {
     Verdict.OK: "green",

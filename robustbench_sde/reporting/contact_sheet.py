@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustbench_sde.results.files import atomic_write
+from robustbench_sde.storage.files import atomic_write
 
 #: the side in pixels that small images are enlarged to, by a whole factor
 _TILE = 96

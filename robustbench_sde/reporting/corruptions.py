@@ -14,7 +14,7 @@ from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, draw_lines, save, styled
 from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.terminal import interval, make_console, print_footer
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 Row = dict[Hashable, Any]
 

@@ -14,8 +14,8 @@ from robustbench_sde.reporting.figures import (
     series,
     styled,
 )
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import DISTANCES, table
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import DISTANCES, table
 
 FILE = "distances.csv"
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sde.reporting.terminal import perturbation_text
-from robustbench_sde.results.files import atomic_write
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

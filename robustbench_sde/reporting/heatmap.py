@@ -5,7 +5,7 @@ import pandas as pd
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, file_name, save, styled
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 #: errors from here on get white letters
 _DARK = 0.55

@@ -5,7 +5,7 @@ import html
 import pandas as pd
 
 from robustbench_sde.reporting.terminal import summary_title, written_columns
-from robustbench_sde.results.run_folder import markdown as table
+from robustbench_sde.storage.run_folder import markdown as table
 
 
 def markdown(summary: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
 from robustbench_sde.reporting.table import Cell, Column, fitted
 from robustbench_sde.reporting.views import VIEWS, Measure, View
-from robustbench_sde.results.run_folder import RunFolder, markdown
+from robustbench_sde.storage.run_folder import RunFolder, markdown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from robustbench_sde.reporting.terminal import interval, perturbation_text
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 Row = Mapping[Hashable, Any]
 _Numbers = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
-from robustbench_sde.results.provenance import file_sha256
+from robustbench_sde.storage.provenance import file_sha256
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
 NUMERIC_VERSION = 4

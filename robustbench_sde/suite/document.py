@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.results.files import check_yaml, not_yaml, read_limited
+from robustbench_sde.storage.files import check_yaml, not_yaml, read_limited
 
 #: Keys and indices that lead to a value.
 Place = tuple[str | int, ...]

@@ -5,8 +5,8 @@ from pathlib import Path
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.images import ImageFormat, PerturbedImages
-from robustbench_sde.results.run_folder import RunFolder, safe_name
+from robustbench_sde.storage.images import ImageFormat, PerturbedImages
+from robustbench_sde.storage.run_folder import RunFolder, safe_name
 from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.worker import Outcome
 

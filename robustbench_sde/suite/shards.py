@@ -11,7 +11,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import numbers
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.examples import EXAMPLES, Examples
+from robustbench_sde.storage.examples import EXAMPLES, Examples
 from robustbench_sde.suite.cells import Cell
 from robustbench_sde.suite.worker import Outcome, Phase, nothing
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
+from robustbench_sde.evaluation.stability.report import StabilityReport, read_stability, write_stability
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.progress import Bars
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.stability import StabilityReport, read_stability, write_stability
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell, Source
 
 

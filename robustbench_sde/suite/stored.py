@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.cells import Cell
 
 

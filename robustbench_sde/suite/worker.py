@@ -18,7 +18,7 @@ from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.results.examples import EXAMPLES, Examples
+from robustbench_sde.storage.examples import EXAMPLES, Examples
 from robustbench_sde.suite.cells import Cell, Source
 
 Phase = Literal["perturbing", "scoring"]

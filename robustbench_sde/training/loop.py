@@ -24,8 +24,8 @@ from robustbench_sde.models.checkpoint import (
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.results.lock import locked_file
 from robustbench_sde.sde.draws import KeyedRandom, Stream
+from robustbench_sde.storage.lock import locked_file
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
 from robustbench_sde.training.distributed import Step, Team

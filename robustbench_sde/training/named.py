@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.results.files import read_yaml
+from robustbench_sde.storage.files import read_yaml
 
 _FOLDER = Path(str(resources.files("robustbench_sde"))) / "configs"
 #: files that may build on each other

@@ -14,7 +14,7 @@ from forked import finished as sde_bench
 
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
-from robustbench_sde.results.schema import RECORDS, SUMMARY
+from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
-from robustbench_sde.results.schema import CORRUPTIONS, SUMMARY
+from robustbench_sde.storage.schema import CORRUPTIONS, SUMMARY
 
 
 @pytest.fixture(scope="module")

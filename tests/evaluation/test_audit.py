@@ -16,11 +16,11 @@ from robustbench_sde.evaluation.audit import gradients
 from robustbench_sde.evaluation.audit.audit import RULES, audit
 from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES, Comparison
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.audits import Verdict
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SETTINGS = AuditSettings(steps=10, eot_draws=2, score=ScoreSettings(draws=8))

@@ -14,11 +14,11 @@ from robustbench_sde.evaluation.stability.analysis import StabilitySettings, sta
 from robustbench_sde.evaluation.stability.condition import condition_of
 from robustbench_sde.evaluation.stability.distance import distances
 from robustbench_sde.evaluation.stability.linear import Linearised, largest_eigenvalue
+from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityReport
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.models.spec import NoiseSpec
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.corruptions import make_corruptions
-from robustbench_sde.results.stability import Agreement, Estimate, StabilityReport
 from robustbench_sde.sde.draws import Draws, Stream
 
 DATA = make_data(6)

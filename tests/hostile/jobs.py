@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.results.audits import AuditReport
-from robustbench_sde.results.stability import StabilityReport
+from robustbench_sde.evaluation.audit.report import AuditReport
+from robustbench_sde.evaluation.stability.report import StabilityReport
 
 SUITE = """
 checkpoints: [a.safetensors, b.safetensors]

@@ -16,7 +16,7 @@ def output_to(name: str) -> None:
 
 def delete_after(stored: int, pattern: str) -> None:
     """Delete what matches when a run has stored so many cells."""
-    from robustbench_sde.results.run_folder import RunFolder
+    from robustbench_sde.storage.run_folder import RunFolder
 
     write, numbers = RunFolder.write_cell, count(1)
 

@@ -30,7 +30,7 @@ from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import read_run
 from robustbench_sde.regression.policy import Policy, load_policy
 from robustbench_sde.reporting.html.page import write_report
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
 from robustbench_sde.suite.suite import Suite
 

@@ -12,7 +12,7 @@ import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.given import Given, images_of
-from robustbench_sde.results.images import PerturbedImages
+from robustbench_sde.storage.images import PerturbedImages
 
 WHOLE = dataclasses.replace(make_data(40, (3, 12, 12)), class_names=tuple("abcd"))
 

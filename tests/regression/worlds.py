@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sde.regression.measured import Facts, Measured, Side
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import RECORDS, SUMMARY
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
 DRAWS = 16
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from robustbench_sde.evaluation.audit.report import AuditReport, Rule, Verdict
 from robustbench_sde.evaluation.corruption_summary import Condition, Measured, corruption_summary
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.reporting.html.page import write_report
-from robustbench_sde.results.audits import AuditReport, Rule, Verdict
-from robustbench_sde.results.examples import Examples
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import RECORDS, SUMMARY
+from robustbench_sde.storage.examples import Examples
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
 #: must appear as text wherever it appears
 HOSTILE = '<script>alert("$x_1$ & 50%")</script>'

@@ -21,7 +21,7 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.heatmap import corruption_heatmaps
 from robustbench_sde.reporting.parameters import told_apart
-from robustbench_sde.results.schema import DISTANCES, table
+from robustbench_sde.storage.schema import DISTANCES, table
 
 
 def names(drawn):

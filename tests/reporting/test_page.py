@@ -13,7 +13,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.reporting.html.examples import data_uri, examples
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.reporting.html.svg import inline
-from robustbench_sde.results.examples import Examples
+from robustbench_sde.storage.examples import Examples
 
 VOID = {"meta", "input", "img", "br", "link"}
 

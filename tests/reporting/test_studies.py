@@ -10,8 +10,8 @@ from rich.console import Console
 from robustbench_sde.reporting import studies
 from robustbench_sde.reporting.studies import study_table, write_study
 from robustbench_sde.reporting.views import VIEWS
-from robustbench_sde.results.run_folder import RunFolder
-from robustbench_sde.results.schema import RECORDS, SUMMARY, table
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, table
 
 
 def summary(*rows):

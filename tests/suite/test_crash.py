@@ -8,7 +8,7 @@ import pytest
 from builders import save_digits_model
 from forked import sde_bench
 
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 KILLS = 20
 SUITE = """

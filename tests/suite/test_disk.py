@@ -9,7 +9,7 @@ import pytest
 from builders import save_digits_model
 from forked import finished, read_only, small_disk
 
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 SUITE = """
 checkpoints: [tiny.safetensors]

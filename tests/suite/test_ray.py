@@ -18,7 +18,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import Bars
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.suite import ray_engine
 from robustbench_sde.suite.cells import Cell, Source, attack_cells
 from robustbench_sde.suite.ray_engine import RayEngine, _LostError

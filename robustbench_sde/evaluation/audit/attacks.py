@@ -12,11 +12,11 @@ from robustbench_sde.evaluation.audit.compare import (
     percent,
 )
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.cell import check_control
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.audits import Verdict
 
 #: Queries of the black box, each of `eot_draws` draws.
 _QUERIES = 100

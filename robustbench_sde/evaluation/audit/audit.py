@@ -9,10 +9,10 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.audit import attacks, gradients
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.report import AuditReport, Rule, Verdict
 from robustbench_sde.evaluation.audit.solver import solver
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.progress import Bars
-from robustbench_sde.results.audits import AuditReport, Rule, Verdict
 
 #: Rules by name, in the order of the report: what is wrong at the root comes first.
 RULES: Mapping[str, Callable[[Lab], Finding]] = MappingProxyType(

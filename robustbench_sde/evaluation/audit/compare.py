@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
-from robustbench_sde.results.audits import Verdict
 
 #: Error rate of one comparison that fails a model, of one that warns. An audit makes at most 17 comparisons
 #: that can fail: 1.7 % of audits fail by chance, were all attacks exactly as strong as their rivals.

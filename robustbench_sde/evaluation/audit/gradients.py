@@ -8,11 +8,11 @@ from torch import Tensor
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.audit.compare import percent
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.probabilities import log_mean
 from robustbench_sde.perturbations.attacks.victim import Objective, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import Batch
-from robustbench_sde.results.audits import Verdict
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 #: Logits of the two passes of `same_forward` differ by no more, relative to the largest.

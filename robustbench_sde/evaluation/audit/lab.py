@@ -11,6 +11,7 @@ from torch import Tensor
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.protocol import RandomClassifier
@@ -18,7 +19,6 @@ from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.results.audits import Verdict
 from robustbench_sde.sde.draws import Draws, Stream
 
 

@@ -7,9 +7,9 @@ and test changes what an attack achieves (Carrara et al. 2019).
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.compare import Comparison, accuracy, percent
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
+from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.results.audits import Verdict
 
 #: Other solvers, the best first; the first that is not the model's own and takes its noise is tried.
 _OTHERS = ("heun", "rk4", "milstein", "euler")

@@ -17,6 +17,7 @@ from robustbench_sde.evaluation.stability.condition import condition_of
 from robustbench_sde.evaluation.stability.distance import distances
 from robustbench_sde.evaluation.stability.exponent import largest_exponent, tangent_growth
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
+from robustbench_sde.evaluation.stability.report import Course, Estimate, StabilityReport
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
@@ -24,7 +25,6 @@ from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.progress import Bars, Progress
-from robustbench_sde.results.stability import Course, Estimate, StabilityReport
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 from robustbench_sde.sde.integrate import Equation
 

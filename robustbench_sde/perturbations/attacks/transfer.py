@@ -10,7 +10,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
-from robustbench_sde.results.provenance import file_sha256
+from robustbench_sde.storage.provenance import file_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

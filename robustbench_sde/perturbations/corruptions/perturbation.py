@@ -19,7 +19,7 @@ from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS, check_p
 from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, has_severities, select
 from robustbench_sde.perturbations.corruptions.severities import choose_family
 from robustbench_sde.plugins import provider
-from robustbench_sde.results.provenance import file_sha256
+from robustbench_sde.storage.provenance import file_sha256
 
 
 class _Graded(Perturbation):

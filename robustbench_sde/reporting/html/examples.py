@@ -11,8 +11,8 @@ import pandas as pd
 
 from robustbench_sde.reporting.figures import series
 from robustbench_sde.reporting.terminal import perturbation_text
-from robustbench_sde.results.examples import Examples
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.examples import Examples
+from robustbench_sde.storage.run_folder import RunFolder
 
 #: cells whose examples are on the page, and images of each: what keeps it a few MB
 MOST_CELLS = 24

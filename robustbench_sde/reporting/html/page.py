@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
 from robustbench_sde.reporting.corruptions import corruption_figure
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
@@ -30,8 +31,7 @@ from robustbench_sde.reporting.latex import latex
 from robustbench_sde.reporting.markdown import markdown
 from robustbench_sde.reporting.parameters import told_apart
 from robustbench_sde.reporting.terminal import flat, interval, perturbation_text, summary_title
-from robustbench_sde.results.audits import AuditReport, read_audits
-from robustbench_sde.results.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.results.files import atomic_write, parse_json
+from robustbench_sde.storage.files import atomic_write, parse_json
 
 
 class Verdict(StrEnum):

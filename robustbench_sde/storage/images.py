@@ -14,7 +14,7 @@ import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.results.files import atomic_write
+from robustbench_sde.storage.files import atomic_write
 
 #: endings of the files
 ImageFormat = Literal["npz", "safetensors"]

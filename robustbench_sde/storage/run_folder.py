@@ -19,9 +19,9 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from robustbench_sde.errors import BenchError, printable
-from robustbench_sde.results.examples import Examples
-from robustbench_sde.results.files import atomic_write, read_yaml, remove_leftovers, to_yaml
-from robustbench_sde.results.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
+from robustbench_sde.storage.examples import Examples
+from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
+from robustbench_sde.storage.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
 
 _KEY = b"sde-bench"
 #: more are refused before any is read: a few kilobytes of Parquet can claim billions

@@ -176,7 +176,7 @@ def documentation() -> str:
     """`docs/tables.md`: every file, table and column of a run. Written by `make tables`."""
     files = [f"| `{name}` | {meaning} |" for name, meaning in FILES]
     parts = [
-        "# Tables\n\nMade from `results/schema.py` by `make tables`; do not edit.\n",
+        "# Tables\n\nMade from `storage/schema.py` by `make tables`; do not edit.\n",
         "Load them with `pandas.read_parquet`.\n",
         "## The folder of a run\n",
         "CELL is the hash in the column `cell`; what was not asked for is not there.\n",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.results.files import atomic_write, parse_json
+from robustbench_sde.storage.files import atomic_write, parse_json
 
 
 def _nan_for_null(value: Any) -> Any:
