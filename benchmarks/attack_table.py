@@ -21,9 +21,9 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.planning import plan_attacks
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.reporting.progress import progress_bars
+from robustbench_sde.runs.cells import Source, attack_cells
+from robustbench_sde.runs.run import Run, run_cells
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Source, attack_cells
-from robustbench_sde.suite.run import Run, run_cells
 
 ATTACKS = {
     "linf": "auto,pgd,apgd-ce,apgd-dlr,apgd-targeted,fmn,square,noise,transfer,foolbox:LinfPGD",

@@ -16,10 +16,10 @@ import torch
 
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.runs.estimate import seconds_by_cell
+from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.suite.suite import Suite
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.estimate import seconds_by_cell
-from robustbench_sde.suite.run import run_cells
-from robustbench_sde.suite.suite import Suite
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import make_corruptions
+from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.run import run_cells
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.run import run_cells
 
 BASE = {"images": 16, "draws": 4, "steps": 5}
 

@@ -10,8 +10,8 @@ import zipfile
 import pytest
 import yaml
 
-from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
-from robustbench_sde.suite.suite import Suite
+from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
+from robustbench_sde.runs.suite.suite import Suite
 
 BUILD = """
 import sys
@@ -62,7 +62,7 @@ def test_the_source_distribution_can_be_tested_and_built(archives):
         "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
         "docs/protocol.md", "tests/conftest.py", "tests/data/corruptions.npz", "benchmarks/gate.py",
         "docs/tables.md", "checkpoints/digits-ode.safetensors",
-        "robustbench_sde/suites/smoke.yaml",
+        "robustbench_sde/runs/suite/shipped/smoke.yaml",
     } <= source  # fmt: skip
     assert not [name for name in source if "__pycache__" in name or name.startswith("reports/smoke")]
 

@@ -20,7 +20,7 @@ from robustbench_sde.models.plugins import MODEL_PLUGINS
 from robustbench_sde.perturbations.attacks import attack_kind, make_attack
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.corruptions import Corrupted, make_corruptions, select
-from robustbench_sde.suite.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell, Source
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,14 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
 from robustbench_sde.perturbations.given import Given, images_of
 from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.corruption import check_names, corruption_table
+from robustbench_sde.runs.live_source import LiveSource
+from robustbench_sde.runs.module_source import about_modules
+from robustbench_sde.runs.run import run_cells, run_in_memory
 from robustbench_sde.storage.images import PerturbedImages, check_image_format
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
-from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.corruption import check_names, corruption_table
-from robustbench_sde.suite.live_source import LiveSource
-from robustbench_sde.suite.module_source import about_modules
-from robustbench_sde.suite.run import run_cells, run_in_memory
 
 #: Where results go: a folder, `"auto"` for one in reports/ that is named after the work, None for nowhere.
 Out = str | Path | None

@@ -18,9 +18,9 @@ from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.progress import Bars
-from robustbench_sde.suite.corruption import check_names
-from robustbench_sde.suite.live_source import LiveSource
-from robustbench_sde.suite.stability import run_stability, stability_key
+from robustbench_sde.runs.corruption import check_names
+from robustbench_sde.runs.live_source import LiveSource
+from robustbench_sde.runs.stability import run_stability, stability_key
 
 
 def audit(

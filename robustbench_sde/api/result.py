@@ -13,9 +13,9 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import read_run
+from robustbench_sde.runs.plan import Plan
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.plan import Plan
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,13 +17,13 @@ from robustbench_sde.regression import compare as gate
 from robustbench_sde.regression.baseline import read_side
 from robustbench_sde.regression.policy import load_policy
 from robustbench_sde.regression.verdict import Comparison
+from robustbench_sde.runs.corruption import check_names
+from robustbench_sde.runs.engine import Engine
+from robustbench_sde.runs.plan import Plan
+from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.suite.suite import Suite
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
-from robustbench_sde.suite.corruption import check_names
-from robustbench_sde.suite.engine import Engine
-from robustbench_sde.suite.plan import Plan
-from robustbench_sde.suite.run import run_cells
-from robustbench_sde.suite.suite import Suite
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -78,8 +78,8 @@ def show_command(
     from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
+    from robustbench_sde.runs.suite.suite import Suite, shipped_suites
     from robustbench_sde.storage.run_folder import RunFolder
-    from robustbench_sde.suite.suite import Suite, shipped_suites
 
     if path == "study/stability":
         raise BenchError("study/stability is no suite but a command; see sde-bench stability --help")
@@ -187,7 +187,7 @@ def _rules() -> dict[str, str]:
 
 
 def _studies() -> dict[str, str]:
-    from robustbench_sde.suite.suite import Suite, study_suites
+    from robustbench_sde.runs.suite.suite import Suite, study_suites
 
     described = {name: Suite.read(suite).spec.description for name, suite in study_suites().items()}
     return described | {
@@ -196,7 +196,7 @@ def _studies() -> dict[str, str]:
 
 
 def _suites() -> dict[str, str]:
-    from robustbench_sde.suite.suite import Suite, shipped_suites
+    from robustbench_sde.runs.suite.suite import Suite, shipped_suites
 
     return {name: Suite.read(name).spec.description for name in shipped_suites()}
 

@@ -10,7 +10,7 @@ from robustbench_sde.cli import options as o
 from robustbench_sde.errors import ExitCode, unknown_name
 
 if TYPE_CHECKING:
-    from robustbench_sde.suite.engine import Engine
+    from robustbench_sde.runs.engine import Engine
 
 _RAY = "Ray"
 
@@ -150,7 +150,7 @@ def make_engine(
     if name != "ray":
         raise unknown_name("engine", name, ("local", "ray"))
 
-    from robustbench_sde.suite.ray_engine import RayEngine
+    from robustbench_sde.runs.cluster.ray import RayEngine
 
     return RayEngine(
         address,

@@ -6,7 +6,7 @@ from pathlib import Path
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.storage.files import read_yaml
 
-_FOLDER = Path(str(resources.files("robustbench_sde"))) / "configs"
+_FOLDER = Path(str(resources.files("robustbench_sde"))) / "training" / "configs"
 #: files that may build on each other
 _DEEPEST = 8
 

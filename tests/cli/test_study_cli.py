@@ -9,8 +9,8 @@ import pytest
 from builders import save_digits_model
 
 from robustbench_sde.reporting.views import VIEWS
+from robustbench_sde.runs import suite as suites
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite import suite as suites
 
 #: what makes the shipped suites small: (old, new) in their text
 SMALLER = {

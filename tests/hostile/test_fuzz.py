@@ -30,9 +30,9 @@ from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import read_run
 from robustbench_sde.regression.policy import Policy, load_policy
 from robustbench_sde.reporting.html.page import write_report
+from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
+from robustbench_sde.runs.suite.suite import Suite
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
-from robustbench_sde.suite.suite import Suite
 
 #: a case that takes longer hangs
 SECONDS = 60

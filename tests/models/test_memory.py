@@ -12,8 +12,8 @@ from robustbench_sde.models import memory
 from robustbench_sde.models.compute import Compute, parse_bytes
 from robustbench_sde.models.memory import bytes_per_row, rows_that_fit
 from robustbench_sde.perturbations.attacks import make_attack
-from robustbench_sde.suite.cells import Cell, Source
-from robustbench_sde.suite.worker import Worker
+from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.worker import Worker
 
 #: prints by how much the peak of a process grows when a gradient of 96 rows follows one of a single row,
 #: and the forecast for it
@@ -106,7 +106,7 @@ def test_a_worker_batches_by_its_memory_limit(tmp_path, monkeypatch, digits):
         seen.append(len(images) * len(draws))
         return logits(model, images, ids, draws)
 
-    monkeypatch.setattr("robustbench_sde.suite.worker.rows_that_fit", lambda model, limit, share: limit)
+    monkeypatch.setattr("robustbench_sde.runs.worker.rows_that_fit", lambda model, limit, share: limit)
     monkeypatch.setattr(type(make_model()), "logits", noted)
     limited = Worker(data, Compute(memory_limit=16)).attempt(cell)
     assert max(seen) == 16

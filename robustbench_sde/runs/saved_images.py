@@ -5,10 +5,10 @@ from pathlib import Path
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.worker import Outcome
 from robustbench_sde.storage.images import ImageFormat, PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder, safe_name
-from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.worker import Outcome
 
 
 def has_images(cell: Cell, data: ImageDataset, folder: RunFolder, kind: ImageFormat) -> bool:

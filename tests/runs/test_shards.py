@@ -17,10 +17,10 @@ from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
 from robustbench_sde.perturbations.corruptions.perturbation import make_corruptions, stored_corruptions
-from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.parcel import PackedImages, Parcel, files_of, loaded, software
-from robustbench_sde.suite.shards import Job, Shard, groups, pieces
-from robustbench_sde.suite.worker import Worker
+from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, files_of, loaded, software
+from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
+from robustbench_sde.runs.worker import Worker
 
 SETTINGS = ScoreSettings(draws=3, rows=6)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.corruptions.perturbation import Stored
-from robustbench_sde.suite.cells import NUMERIC_VERSION, Cell
-from robustbench_sde.suite.worker import Outcome, Phase, Worker
+from robustbench_sde.runs.cells import NUMERIC_VERSION, Cell
+from robustbench_sde.runs.worker import Outcome, Phase, Worker
 from robustbench_sde.version import __version__
 
 _Bytes = npt.NDArray[np.uint8]

@@ -8,10 +8,10 @@ from typing import Any
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import counted
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.estimate import seconds_by_cell, seconds_with
+from robustbench_sde.runs.stored import StoredCells
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.estimate import seconds_by_cell, seconds_with
-from robustbench_sde.suite.stored import StoredCells
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.runs.cells import Cell
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell
 
 
 @dataclass(frozen=True)

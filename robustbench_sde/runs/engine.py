@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.worker import Outcome, Phase, Worker
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.worker import Outcome, Phase, Worker
 
 #: Closed by whoever stops asking, so that an engine can put away what it has started.
 Outcomes = Generator[Outcome, None, None]

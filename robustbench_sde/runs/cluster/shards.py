@@ -11,9 +11,9 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import numbers
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.worker import Outcome, Phase, nothing
 from robustbench_sde.storage.examples import EXAMPLES, Examples
-from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.worker import Outcome, Phase, nothing
 
 
 def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:

@@ -18,11 +18,11 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import Bars
+from robustbench_sde.runs import ray_engine
+from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cluster.ray import RayEngine, _LostError
+from robustbench_sde.runs.run import run_cells
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite import ray_engine
-from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.ray_engine import RayEngine, _LostError
-from robustbench_sde.suite.run import run_cells
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]

@@ -8,7 +8,7 @@ from pathlib import Path
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.suite.cells import Source
+from robustbench_sde.runs.cells import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.estimate import Passes, perturbing, seconds_by_cell, seconds_with
+from robustbench_sde.runs.plan import Plan, duration
+from robustbench_sde.runs.suite.suite import Suite, shipped_suites
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.estimate import Passes, perturbing, seconds_by_cell, seconds_with
-from robustbench_sde.suite.plan import Plan, duration
-from robustbench_sde.suite.suite import Suite, shipped_suites
 
 PGD = "perturbations: [{attack: pgd, eps: 0.1}]\n"
 

@@ -12,11 +12,11 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation, Perturbed
 from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.engine import LocalEngine
+from robustbench_sde.runs.run import run_cells
 from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell, Source, attack_cells
-from robustbench_sde.suite.engine import LocalEngine
-from robustbench_sde.suite.run import run_cells
 
 SETTINGS = ScoreSettings(draws=3)
 

@@ -14,15 +14,15 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.engine import Engine, LocalEngine
+from robustbench_sde.runs.saved_images import has_images, write_images
+from robustbench_sde.runs.stored import StoredCells
+from robustbench_sde.runs.worker import Outcome, Worker
 from robustbench_sde.storage.images import ImageFormat
 from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.provenance import command_line, git_revision, versions
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.suite.cells import Cell
-from robustbench_sde.suite.engine import Engine, LocalEngine
-from robustbench_sde.suite.saved_images import has_images, write_images
-from robustbench_sde.suite.stored import StoredCells
-from robustbench_sde.suite.worker import Outcome, Worker
 
 
 @dataclass(frozen=True)

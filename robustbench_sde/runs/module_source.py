@@ -12,7 +12,7 @@ from robustbench_sde.models.adapter import Interface, ModuleClassifier, Normalis
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.examine import examine
 from robustbench_sde.models.factory import Factory
-from robustbench_sde.suite.cells import Source
+from robustbench_sde.runs.cells import Source
 
 
 @dataclass(frozen=True, kw_only=True)

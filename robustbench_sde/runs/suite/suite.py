@@ -24,10 +24,10 @@ from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.planning import plan_attacks
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
+from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.suite.document import Document, Place
+from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
 from robustbench_sde.sde.solvers import takes
-from robustbench_sde.suite.cells import Cell, Source
-from robustbench_sde.suite.document import Document, Place
-from robustbench_sde.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
 
 _S = TypeVar("_S", bound=Spec)
 #: of a suite, for one checkpoint
@@ -40,7 +40,7 @@ _Setting = tuple[float | None, str | None, int | None]
 
 def shipped_suites() -> dict[str, Path]:
     """The suites that are installed with the package, by name, as ``smoke`` and ``study/clean``."""
-    folder = Path(str(resources.files("robustbench_sde"))) / "suites"
+    folder = Path(str(resources.files("robustbench_sde"))) / "runs" / "suite" / "shipped"
     found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
     return dict(sorted(found.items()))
 

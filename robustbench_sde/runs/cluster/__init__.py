@@ -1,0 +1,1 @@
+"""Runs on a Ray cluster: how cells are cut into shards and sent to workers."""
