@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.scoring import interleaved
 from robustbench_sde.data import load_dataset, to_float
-from robustbench_sde.models.adapter import DRAWS_PER_PASS, Interface
+from robustbench_sde.models.modules.adapter import DRAWS_PER_PASS, Interface
 from robustbench_sde.sde.draws import Draws, Stream
 
 WIDTHS = (16, 32, 64)

@@ -15,8 +15,7 @@ from robustbench_sde import attack, corrupt, load_dataset, plugins
 from robustbench_sde.data.registry import DATASETS
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.models.factory import Factory
-from robustbench_sde.models.plugins import MODEL_PLUGINS
+from robustbench_sde.models.modules.factory import MODEL_PLUGINS, Factory
 from robustbench_sde.perturbations.attacks import attack_kind, make_attack
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.corruptions import Corrupted, make_corruptions, select

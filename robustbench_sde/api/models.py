@@ -11,12 +11,12 @@ from torch import nn
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import TRAINED_ON
 from robustbench_sde.errors import BenchError, BenchWarning, unknown_name
-from robustbench_sde.models.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.examine import examine
-from robustbench_sde.models.factory import Factory
+from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
+from robustbench_sde.models.modules.examine import examine
+from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.runs.cells import Source

@@ -167,7 +167,7 @@ def _datasets() -> dict[str, str]:
 
 
 def _models() -> dict[str, str]:
-    from robustbench_sde.models.plugins import MODEL_PLUGINS
+    from robustbench_sde.models.modules.factory import MODEL_PLUGINS
 
     return _plugins(MODEL_PLUGINS, (), _first_line)
 

@@ -235,7 +235,7 @@ def find_models(
         if weights is not None or normalize is not None:
             raise BenchError("--weights and --normalize belong to --model")
         return [*checkpoints] if checkpoints else None
-    from robustbench_sde.models.adapter import Normalisation
+    from robustbench_sde.models.modules.adapter import Normalisation
 
     if sigma is not None:
         raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute, Precision
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
-from robustbench_sde.models.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
-from robustbench_sde.models.odenet import ConcatDrift, ConvStem, ResidualStem
-from robustbench_sde.models.plain_module import Pluggable
+from robustbench_sde.models.modules.as_module import Pluggable
+from robustbench_sde.models.published.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
+from robustbench_sde.models.published.odenet import ConcatDrift, ConvStem, ResidualStem
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site

@@ -4,8 +4,9 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+import torch
+
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.device import resolve_device
 from robustbench_sde.sde.draws import NoiseBackend
 
 #: fp32: single precision throughout. bf16: convolutions and linear maps in bfloat16 (autocast)
@@ -76,3 +77,22 @@ def check_precision(name: str) -> Precision:
     if name not in get_args(Precision):
         raise unknown_name("precision", name, get_args(Precision))
     return name  # type: ignore[return-value]
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str) -> str:
+    """`auto` becomes the accelerator that is there, or the CPU.
+
+    Raises:
+        BenchError: there is no such device, or not on this machine.
+    """
+    if name.partition(":")[0] not in DEVICES:
+        raise unknown_name("device", name, DEVICES)
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if present[device])
+    if not present[name.partition(":")[0]]:
+        raise BenchError(f"device {name!r} is not available here; use --device auto or cpu")
+    return name

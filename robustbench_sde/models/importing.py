@@ -11,10 +11,10 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, check_tensors, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.foreign import Foreign
-from robustbench_sde.models.from_liu2020 import from_liu2020
-from robustbench_sde.models.from_odenet import from_odenet
 from robustbench_sde.models.presets import PRESETS
+from robustbench_sde.models.published.liu2020 import from_liu2020
+from robustbench_sde.models.published.odenet import from_odenet
+from robustbench_sde.models.renaming import Foreign
 from robustbench_sde.models.spec import ModelSpec, first_problem
 from robustbench_sde.models.weights import read_weights
 from robustbench_sde.storage.provenance import file_sha256

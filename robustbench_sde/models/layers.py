@@ -72,3 +72,8 @@ class Head(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         out: Tensor = self.linear(F.relu(self.norm(h)).mean((-2, -1)))
         return out
+
+
+def stem_widths(features: int) -> tuple[int, int]:
+    """Channels after the first and the second convolution of the stem of Liu et al. (CVPR 2020)."""
+    return features // 4, features // 2

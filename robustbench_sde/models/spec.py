@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from robustbench_sde.errors import BenchError, printable, unknown_name
-from robustbench_sde.models.liu2020 import stem_widths
+from robustbench_sde.models.layers import stem_widths
 from robustbench_sde.sde.solvers import check_solver
 
 NoiseKind = Literal["none", "additive", "multiplicative", "dropout", "jump"]

@@ -8,10 +8,10 @@ from typing import Any
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.adapter import Interface, ModuleClassifier, Normalisation
 from robustbench_sde.models.compute import Compute, check_precision
-from robustbench_sde.models.examine import examine
-from robustbench_sde.models.factory import Factory
+from robustbench_sde.models.modules.adapter import Interface, ModuleClassifier, Normalisation
+from robustbench_sde.models.modules.examine import examine
+from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.runs.cells import Source
 
 

@@ -16,8 +16,8 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import check_control, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
-from robustbench_sde.models.adapter import Normalisation
-from robustbench_sde.models.examine import examine
+from robustbench_sde.models.modules.adapter import Normalisation
+from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.factory import Factory
+from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.weights import load_weights, read_weights
 from robustbench_sde.runs.module_source import ModuleSource
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Precision
-from robustbench_sde.models.forked import forked, seeds
-from robustbench_sde.models.plain_module import Pluggable
+from robustbench_sde.models.modules.as_module import Pluggable
+from robustbench_sde.models.modules.forked import forked, seeds
 from robustbench_sde.sde.draws import BrownianPaths, Draws
 
 #: Draws of an image that an opaque module makes in one pass. Eight rows cost 1.2 times what they cost in a
@@ -87,7 +87,7 @@ NoiseSource = Literal["none", "keyed", "opaque"]
 
 @dataclass(frozen=True)
 class Interface:
-    """What is to be known about a module in order to evaluate it; `models.examine.examine` finds it out."""
+    """Facts about a module that its evaluation needs; `models.modules.examine` finds them out."""
 
     #: what tables call it
     name: str

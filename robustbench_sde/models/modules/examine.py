@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.adapter import (
+from robustbench_sde.models.modules.adapter import (
     DRAWS_PER_PASS,
     Interface,
     KeyedNoise,
@@ -21,7 +21,7 @@ from robustbench_sde.models.adapter import (
     evaluating,
     logits_of,
 )
-from robustbench_sde.models.forked import forked
+from robustbench_sde.models.modules.forked import forked
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
 #: Images that show what kind of module it is, and at most so many that show how good it is.

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.forked import forked
-from robustbench_sde.models.plugins import MODEL_PLUGINS
+from robustbench_sde.models.modules.forked import forked
 from robustbench_sde.models.weights import load_weights
+from robustbench_sde.plugins import Plugins
 
 #: Seeds of the generators while a module is made, so that one without --weights is the same every time.
 _SEEDS = (0, 0)
@@ -205,3 +205,12 @@ def _version(package: str) -> str:
 @cache
 def _distributions() -> Any:
     return metadata.packages_distributions()
+
+
+def _from_plugin(name: str, factory: object) -> Callable[[], nn.Module]:
+    if not callable(factory):
+        raise BenchError(f"it is a {type(factory).__name__}; it must be a function that returns an nn.Module")
+    return factory
+
+
+MODEL_PLUGINS = Plugins("models", _from_plugin)

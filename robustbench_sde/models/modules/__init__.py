@@ -1,0 +1,1 @@
+"""Anybody's nn.Module as a classifier, and a classifier as an nn.Module."""
