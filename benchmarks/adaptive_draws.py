@@ -17,7 +17,7 @@ import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS, percent
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.statistics import paired, wilson
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 
 FIXED, SCORE_DRAWS = 8, 128
 

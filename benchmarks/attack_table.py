@@ -18,11 +18,12 @@ from benchmarks.peers import CHECKPOINTS, percent
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import paired
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.perturbations.attacks.planning import plan_attacks
+from robustbench_sde.perturbations.attacks.registry import plan_attacks
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.reporting.progress import progress_bars
-from robustbench_sde.runs.cells import Source, attack_cells
+from robustbench_sde.runs.cells import attack_cells
 from robustbench_sde.runs.run import Run, run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 ATTACKS = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import robustbench_sde as rb
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.sde.draws import Draws, Stream
 

@@ -22,7 +22,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import Measured, Side, measured

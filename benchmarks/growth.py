@@ -28,12 +28,13 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation import scoring
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.pgd import PGD
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import make_corruptions
-from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 BASE = {"images": 16, "draws": 4, "steps": 5}

@@ -29,7 +29,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
 

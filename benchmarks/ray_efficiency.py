@@ -22,12 +22,13 @@ import torch
 
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.cluster.ray import RayEngine
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.run import Run, run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 

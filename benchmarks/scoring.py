@@ -25,7 +25,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.evaluation.sequential import MOST
 from robustbench_sde.models.memory import keep_freed_memory
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
 

@@ -34,7 +34,7 @@ from benchmarks.peers import CHECKPOINTS, OneDraw, percent
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import parse_budget
 
 SCORE_DRAWS = 128

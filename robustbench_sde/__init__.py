@@ -10,27 +10,30 @@ from typing import TYPE_CHECKING, Any
 from robustbench_sde.version import __version__
 
 if TYPE_CHECKING:
+    from robustbench_sde.api.attack import attack
+    from robustbench_sde.api.audit import audit
     from robustbench_sde.api.checkpoints import import_checkpoint, train
-    from robustbench_sde.api.evaluate import attack, score
+    from robustbench_sde.api.compare import compare
     from robustbench_sde.api.models import as_classifier
-    from robustbench_sde.api.reports import audit, stability
-    from robustbench_sde.api.suites import compare, run
+    from robustbench_sde.api.run import run
+    from robustbench_sde.api.score import score
+    from robustbench_sde.api.stability import stability
     from robustbench_sde.data import load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
     from robustbench_sde.perturbations.corruptions.apply import corrupt
 
 _LAZY = {
     "as_classifier": "robustbench_sde.api.models",
-    "attack": "robustbench_sde.api.evaluate",
-    "audit": "robustbench_sde.api.reports",
-    "compare": "robustbench_sde.api.suites",
+    "attack": "robustbench_sde.api.attack",
+    "audit": "robustbench_sde.api.audit",
+    "compare": "robustbench_sde.api.compare",
     "corrupt": "robustbench_sde.perturbations.corruptions.apply",
     "import_checkpoint": "robustbench_sde.api.checkpoints",
     "load_checkpoint": "robustbench_sde.models.checkpoint",
     "load_dataset": "robustbench_sde.data",
-    "run": "robustbench_sde.api.suites",
-    "score": "robustbench_sde.api.evaluate",
-    "stability": "robustbench_sde.api.reports",
+    "run": "robustbench_sde.api.run",
+    "score": "robustbench_sde.api.score",
+    "stability": "robustbench_sde.api.stability",
     "train": "robustbench_sde.api.checkpoints",
 }
 
@@ -55,3 +58,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -14,8 +14,12 @@ from pathlib import Path
 #: What the server imports once; its children begin with it.
 PRELOADED = (
     "robustbench_sde.api.checkpoints",
-    "robustbench_sde.api.reports",
-    "robustbench_sde.api.suites",
+    "robustbench_sde.api.attack",
+    "robustbench_sde.api.audit",
+    "robustbench_sde.api.compare",
+    "robustbench_sde.api.run",
+    "robustbench_sde.api.score",
+    "robustbench_sde.api.stability",
     "robustbench_sde.cli.app",
     "robustbench_sde.reporting.corruptions",
     "robustbench_sde.reporting.html.page",

@@ -18,7 +18,7 @@ from documents import DOCUMENTS, ROOT, command_lines, commands, python_blocks, w
 import robustbench_sde
 from robustbench_sde.cli import options
 from robustbench_sde.cli.app import app
-from robustbench_sde.perturbations.attacks import attack_kind
+from robustbench_sde.perturbations.attacks.registry import attack_kind
 from robustbench_sde.perturbations.corruptions import select
 
 PROGRAM: Any = typer.main.get_command(app)

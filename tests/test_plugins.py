@@ -16,10 +16,11 @@ from robustbench_sde.data.registry import DATASETS
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.modules.factory import MODEL_PLUGINS, Factory
-from robustbench_sde.perturbations.attacks import attack_kind, make_attack
 from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.attacks.registry import attack_kind, make_attack
 from robustbench_sde.perturbations.corruptions import Corrupted, make_corruptions, select
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 
 
 @pytest.fixture(scope="session")

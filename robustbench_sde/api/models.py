@@ -19,9 +19,7 @@ from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.weights import load_weights
-from robustbench_sde.runs.cells import Source
-from robustbench_sde.runs.live_source import LiveSource
-from robustbench_sde.runs.module_source import ModuleSource
+from robustbench_sde.runs.sources import LiveSource, ModuleSource, Source
 
 #: A checkpoint by its file or its name in checkpoints/, a classifier, or a network of your own.
 Model = str | Path | RandomClassifier | nn.Module

@@ -14,11 +14,12 @@ from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.import_ import import_command
 from robustbench_sde.cli.interrupt import how_to_go_on, interruptible
-from robustbench_sde.cli.listing import list_command, show_command
+from robustbench_sde.cli.list_ import list_command
 from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.report import report_command
 from robustbench_sde.cli.run import run_command
 from robustbench_sde.cli.score import score_command
+from robustbench_sde.cli.show import show_command
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command

@@ -10,8 +10,8 @@ from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
     from robustbench_sde.api.models import Model as AnyModel
-    from robustbench_sde.api.reports import Stability
     from robustbench_sde.api.result import Result
+    from robustbench_sde.api.stability import Stability
     from robustbench_sde.data import ImageDataset
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.storage.run_folder import RunFolder

@@ -79,7 +79,7 @@ def run_command(
     """
     import pandas as pd
 
-    from robustbench_sde.api.suites import folder_name
+    from robustbench_sde.api.run import folder_name
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance

@@ -71,7 +71,8 @@ def study_command(
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
-    from robustbench_sde.reporting.terminal import make_console, print_footer, print_json, summary_title
+    from robustbench_sde.reporting.terminal import make_console, print_footer, print_json
+    from robustbench_sde.reporting.words import summary_title
     from robustbench_sde.runs.suite.suite import study_suites
 
     studies = study_suites()

@@ -122,7 +122,8 @@ def train_command(
     [bold]Example:[/bold] sde-bench train --dataset digits --noise multiplicative --sigma 0.5
     """
     from robustbench_sde.reporting.progress import progress_bar
-    from robustbench_sde.reporting.terminal import interval, make_console
+    from robustbench_sde.reporting.terminal import make_console
+    from robustbench_sde.reporting.words import interval
     from robustbench_sde.training.config import TrainConfig
 
     typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}

@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file with weights and, in its header, all that is needed to use them.
 
-Nothing is executed or unpickled on loading (DESIGN, invariant 8).
+Nothing is executed or unpickled on loading (docs/protocol.md).
 """
 
 import json
@@ -9,21 +9,24 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, StringConstraints, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.spec import ModelSpec, Spec, first_problem
-from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.provenance import versions
+from robustbench_sde.storage.tensors import read_tensors, write_tensors
 
 _KEY = "sde-bench"
+
+
 _MAX_HEADER = 2**20
+
+
 #: half precision becomes float32 when loaded, which is exact
 _WEIGHTS = (torch.float32, torch.float16, torch.bfloat16)
+
 
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 
@@ -105,33 +108,6 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
     """Header and weights as they stand in the file. Raises as `load_checkpoint`."""
     tensors, metadata = read_tensors(path)
     return _parse_header(path, metadata), tensors
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file, atomically."""
-    with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:  # it wraps the OSError of a full disk
-            raise OSError(str(error)) from error
-
-
-def read_tensors(
-    path: Path, names: tuple[str, ...] | None = None
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (all, or those named) and metadata of a safetensors file.
-
-    Raises:
-        BenchError: it is missing, truncated or not safetensors.
-    """
-    if not path.is_file():
-        raise BenchError(f"checkpoint {path} does not exist")
-    try:
-        with safe_open(path, framework="pt") as file:
-            wanted = file.keys() if names is None else names
-            return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BenchError(f"{path} is not a whole safetensors file ({error})") from error
 
 
 def _parse_header(path: Path, metadata: dict[str, str]) -> CheckpointHeader:

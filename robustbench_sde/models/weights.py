@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import read_tensors
+from robustbench_sde.storage.tensors import read_tensors
 
 #: What training scripts put a state dict under, beside epochs and optimisers.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")

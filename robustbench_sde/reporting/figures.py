@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.reporting.terminal import perturbation_text
+from robustbench_sde.reporting.words import perturbation_text
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import RunFolder
 

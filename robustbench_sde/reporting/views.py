@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from robustbench_sde.reporting.terminal import interval, perturbation_text
+from robustbench_sde.reporting.words import interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
 
 Row = Mapping[Hashable, Any]

@@ -17,8 +17,9 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.cluster.shards import groups, pieces
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: Seconds of a shard beside its work, and of a worker's start, as found by `benchmarks/ray_efficiency.py`.

@@ -10,7 +10,7 @@ from robustbench_sde.errors import counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.estimate import seconds_by_cell, seconds_with
-from robustbench_sde.runs.stored import StoredCells
+from robustbench_sde.runs.store import StoredCells
 from robustbench_sde.storage.run_folder import RunFolder
 
 

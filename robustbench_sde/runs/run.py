@@ -16,8 +16,7 @@ from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.engine import Engine, LocalEngine
-from robustbench_sde.runs.saved_images import has_images, write_images
-from robustbench_sde.runs.stored import StoredCells
+from robustbench_sde.runs.store import StoredCells, has_images, write_images
 from robustbench_sde.runs.worker import Outcome, Worker
 from robustbench_sde.storage.images import ImageFormat
 from robustbench_sde.storage.lock import locked

@@ -9,7 +9,8 @@ from robustbench_sde.evaluation.stability.report import StabilityReport, read_st
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 

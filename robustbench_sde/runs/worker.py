@@ -18,7 +18,8 @@ from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.examples import EXAMPLES, Examples
 
 Phase = Literal["perturbing", "scoring"]

@@ -14,18 +14,13 @@ from torch import Tensor
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
-from robustbench_sde.models.checkpoint import (
-    CheckpointHeader,
-    DatasetRef,
-    read_tensors,
-    save_checkpoint,
-    write_tensors,
-)
+from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.storage.lock import locked_file
+from robustbench_sde.storage.tensors import read_tensors, write_tensors
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
 from robustbench_sde.training.distributed import Step, Team

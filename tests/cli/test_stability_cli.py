@@ -8,7 +8,7 @@ from builders import save_digits_model
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
 from robustbench_sde.models.spec import NoiseSpec
-from robustbench_sde.runs.cells import Source
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.stability import stability_key
 
 SMALL = ("--images", 5, "--paths", 2, "--steps", 2, "--eot-draws", 2, "--score-draws", 2, "--quiet")

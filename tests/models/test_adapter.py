@@ -18,8 +18,8 @@ from robustbench_sde.evaluation.cell import check_control, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.modules.adapter import Normalisation
 from robustbench_sde.models.modules.examine import examine
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.sde.draws import Draws, Stream
 

@@ -14,7 +14,8 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.probabilities import log_mean, log_probabilities
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.sde.draws import Draws, Stream
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

@@ -15,7 +15,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.weights import load_weights, read_weights
-from robustbench_sde.runs.module_source import ModuleSource
+from robustbench_sde.runs.sources import ModuleSource
 
 CODE = """
 import torch

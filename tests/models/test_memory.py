@@ -11,8 +11,9 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models import memory
 from robustbench_sde.models.compute import Compute, parse_bytes
 from robustbench_sde.models.memory import bytes_per_row, rows_that_fit
-from robustbench_sde.perturbations.attacks import make_attack
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.worker import Worker
 
 #: prints by how much the peak of a process grows when a gradient of 96 rows follows one of a single row,

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: operations whose result the host has to wait for: a number is read, or a shape depends on numbers

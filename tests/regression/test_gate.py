@@ -8,7 +8,7 @@ import torch
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.checkpoint import load_checkpoint
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import Side, measured

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
@@ -19,7 +19,6 @@ from robustbench_sde.reporting.figures import (
     most_draws,
     series,
 )
-from robustbench_sde.reporting.heatmap import corruption_heatmaps
 from robustbench_sde.reporting.parameters import told_apart
 from robustbench_sde.storage.schema import DISTANCES, table
 

@@ -7,9 +7,9 @@ import pytest
 from reporting.conftest import HOSTILE
 from rich.console import Console
 
-from robustbench_sde.reporting.latex import escape, latex
-from robustbench_sde.reporting.markdown import markdown
-from robustbench_sde.reporting.terminal import budget_text, flat, span, summary_table, summary_title
+from robustbench_sde.reporting.documents import escape, latex, markdown
+from robustbench_sde.reporting.terminal import flat, summary_table
+from robustbench_sde.reporting.words import budget_text, span, summary_title
 
 
 def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):

@@ -9,12 +9,13 @@ from builders import save_digits_model
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation, Perturbed
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.engine import LocalEngine
 from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.run_folder import RunFolder
 

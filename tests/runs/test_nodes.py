@@ -13,9 +13,10 @@ from builders import save_digits_model
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.cluster.ray import RayEngine
 from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 ray = pytest.importorskip("ray")

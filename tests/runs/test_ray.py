@@ -15,13 +15,14 @@ from forked import sde_bench
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs import ray_engine
-from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.cluster.ray import RayEngine, _LostError
 from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
 
 ray = pytest.importorskip("ray")

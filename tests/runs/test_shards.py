@@ -12,14 +12,15 @@ from PIL import Image
 from robustbench_sde.data.official import open_official
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
 from robustbench_sde.perturbations.corruptions.perturbation import make_corruptions, stored_corruptions
-from robustbench_sde.runs.cells import Cell, Source, attack_cells
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, files_of, loaded, software
 from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.worker import Worker
 
 SETTINGS = ScoreSettings(draws=3, rows=6)

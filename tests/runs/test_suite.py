@@ -7,8 +7,8 @@ from builders import make_data, save_digits_model
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.estimate import Passes, perturbing, seconds_by_cell, seconds_with
 from robustbench_sde.runs.plan import Plan, duration

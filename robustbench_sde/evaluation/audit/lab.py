@@ -15,8 +15,8 @@ from robustbench_sde.evaluation.audit.report import Verdict
 from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.base import Attack, Control
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import Draws, Stream

@@ -21,7 +21,7 @@ from robustbench_sde.evaluation.stability.report import Course, Estimate, Stabil
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.progress import Bars, Progress

@@ -128,7 +128,7 @@ class ModuleClassifier(Pluggable, ABC):
         self.name, self.noise = interface.name, interface.noise
         self.image_shape, self.classes = interface.image_shape, interface.classes
         self.precision = interface.precision
-        #: what makes it again (`suite.module_source`); None: it is here only
+        #: what makes it again (`runs.sources`); None: it is here only
         self.source: object = None
 
     @property

@@ -4,8 +4,8 @@ import ast
 import inspect
 from collections.abc import Mapping
 
-from robustbench_sde.perturbations.attacks import ATTACKS
 from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.registry import ATTACKS
 
 _HEAD = """\
 # Attacks

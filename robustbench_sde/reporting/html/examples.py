@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from robustbench_sde.reporting.figures import series
-from robustbench_sde.reporting.terminal import perturbation_text
+from robustbench_sde.reporting.words import perturbation_text
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
 

@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
-from robustbench_sde.reporting.corruptions import corruption_figure
+from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
+from robustbench_sde.reporting.documents import latex, markdown
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     Drawn,
@@ -23,14 +24,12 @@ from robustbench_sde.reporting.figures import (
     accuracy_against_eps,
     accuracy_against_sigma,
 )
-from robustbench_sde.reporting.heatmap import corruption_heatmaps
 from robustbench_sde.reporting.html.examples import MOST_CELLS, ExampleCell, examples
 from robustbench_sde.reporting.html.svg import inline
 from robustbench_sde.reporting.html.tables import TONES, Cell, Headings, Table, cells, costs, glance, heatmaps
-from robustbench_sde.reporting.latex import latex
-from robustbench_sde.reporting.markdown import markdown
 from robustbench_sde.reporting.parameters import told_apart
-from robustbench_sde.reporting.terminal import flat, interval, perturbation_text, summary_title
+from robustbench_sde.reporting.terminal import flat
+from robustbench_sde.reporting.words import interval, perturbation_text, summary_title
 from robustbench_sde.storage.run_folder import RunFolder
 
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
+from robustbench_sde.reporting.corruptions import graded_corruptions
 from robustbench_sde.reporting.figures import most_draws, series
-from robustbench_sde.reporting.heatmap import graded_corruptions
-from robustbench_sde.reporting.terminal import budget_text, interval, written_columns
+from robustbench_sde.reporting.words import budget_text, interval, written_columns
 
 Row = dict[Hashable, Any]
 

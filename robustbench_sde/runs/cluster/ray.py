@@ -26,10 +26,11 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, gone
+from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, Report, files_of, loaded, software
 from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
 from robustbench_sde.runs.engine import Outcomes
+from robustbench_sde.runs.sources import gone
 from robustbench_sde.runs.worker import PHASES, Phase, reason
 
 #: How often a shard is run again after its worker or node has gone.

@@ -18,13 +18,13 @@ from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.spec import Spec, first_problem
-from robustbench_sde.perturbations.attacks import attack_kind
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
-from robustbench_sde.perturbations.attacks.planning import plan_attacks
+from robustbench_sde.perturbations.attacks.registry import attack_kind, plan_attacks
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.suite.document import Document, Place
 from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
 from robustbench_sde.sde.solvers import takes

@@ -15,7 +15,8 @@ from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import Corrupted, make_corruptions
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 
 
 def perturbed(perturbation, data, **options):

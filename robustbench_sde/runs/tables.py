@@ -11,7 +11,8 @@ from robustbench_sde.evaluation.corruption_summary import Condition, Measured, c
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
-from robustbench_sde.runs.cells import Cell, Source
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 
 
 def check_names(paths: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ import torch
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.attacks.victim import Look
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"

@@ -1,4 +1,4 @@
-"""Suites, and the gate that two runs are held against each other with."""
+"""`run`: the cells of a suite."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,22 +6,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from robustbench_sde.api.evaluate import with_corruptions
+from robustbench_sde.api.evaluation import with_corruptions
 from robustbench_sde.api.models import compute_of, find_checkpoints
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.regression import compare as gate
-from robustbench_sde.regression.baseline import read_side
-from robustbench_sde.regression.policy import load_policy
-from robustbench_sde.regression.verdict import Comparison
-from robustbench_sde.runs.corruption import check_names
 from robustbench_sde.runs.engine import Engine
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.suite.suite import Suite
+from robustbench_sde.runs.tables import check_names
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
 
@@ -125,38 +121,3 @@ def folder_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BenchError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, no path")
     return name
-
-
-def compare(
-    baseline: Result | str | Path,
-    run: Result | str | Path,
-    *,
-    policy: str | Path | None = None,
-    max_drop: float | None = None,
-    alpha: float | None = None,
-) -> Comparison:
-    """Has robustness regressed? Compare a run with a baseline, image by image (docs/ci.md).
-
-    Args:
-        baseline: a result in a folder, the folder of a run, or a baseline file (`Result.save_baseline`).
-        run: the same.
-        policy: YAML file with limits, by cell; None: one limit for all.
-        max_drop: largest drop of an accuracy that is tolerated, as a share; None: the policy's, or 0.02.
-        alpha: chance of a false verdict, over all cells; None: the policy's, or 0.05.
-
-    Returns:
-        The verdict, and that of every cell with its numbers.
-
-    Raises:
-        BenchError: one of them cannot be read, or the policy is wrong.
-    """
-    limits = load_policy(None if policy is None else Path(policy), max_drop=max_drop, alpha=alpha)
-    return gate.compare(read_side(_place(baseline)), read_side(_place(run)), limits)
-
-
-def _place(side: Result | str | Path) -> Path:
-    if not isinstance(side, Result):
-        return Path(side)
-    if side.folder is None:
-        raise BenchError("a comparison is of runs in folders: give `out`")
-    return side.folder

@@ -11,7 +11,7 @@ from torch import nn
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.sde.draws import Draws, Stream
 

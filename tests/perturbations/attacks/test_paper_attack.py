@@ -7,7 +7,7 @@ from builders import make_data, make_model
 
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
-from robustbench_sde.perturbations.attacks import make_attack
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.sde.draws import Draws, Stream
 
 DATA = make_data(6)

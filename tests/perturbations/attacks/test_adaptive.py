@@ -9,7 +9,6 @@ from builders import make_data, make_model
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
-from robustbench_sde.perturbations.attacks import make_attack
 from robustbench_sde.perturbations.attacks.adaptive import (
     AGREEMENT,
     FEWEST,
@@ -18,6 +17,7 @@ from robustbench_sde.perturbations.attacks.adaptive import (
     draws_needed,
     pilot_passes,
 )
+from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.attacks.victim import Aim
 from robustbench_sde.perturbations.base import Batch
 

@@ -13,9 +13,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.perturbations.attacks import ATTACKS, attack_kind, make_attack
 from robustbench_sde.perturbations.attacks.apgd import checkpoints, dlr, targeted_dlr
-from robustbench_sde.perturbations.attacks.planning import plan_attacks
+from robustbench_sde.perturbations.attacks.registry import ATTACKS, attack_kind, make_attack, plan_attacks
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch, Clean
 from robustbench_sde.sde.draws import Draws, Stream

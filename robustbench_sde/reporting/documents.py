@@ -1,8 +1,11 @@
-"""The summary as a LaTeX table."""
+"""The summary of a run as tables for documents: LaTeX and Markdown."""
+
+import html
 
 import pandas as pd
 
-from robustbench_sde.reporting.terminal import summary_title, written_columns
+from robustbench_sde.reporting.words import summary_title, written_columns
+from robustbench_sde.storage.run_folder import markdown as table
 
 _ESCAPES = str.maketrans(
     {
@@ -27,7 +30,7 @@ def latex(summary: pd.DataFrame) -> str:
     for row in summary.to_dict("records"):
         if previous not in (None, row["checkpoint"]):
             lines.append(r"\midrule")
-        name, *others = (_number(column.text(row)) if column.numeric else escape(column.text(row))
+        name, *others = (_tex_number(column.text(row)) if column.numeric else escape(column.text(row))
                          for column in columns)  # fmt: skip
         lines.append(f"{' & '.join(['' if row['checkpoint'] == previous else name, *others])} \\\\")
         previous = row["checkpoint"]
@@ -55,5 +58,13 @@ def escape(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-def _number(text: str) -> str:
+def _tex_number(text: str) -> str:
     return escape(text).replace("-", "--")
+
+
+def markdown(summary: pd.DataFrame) -> str:
+    """What was measured, and a line per cell; markup in names is shown, not obeyed."""
+    columns = written_columns(summary)
+    texts = [[html.escape(column.text(row)) for column in columns] for row in summary.to_dict("records")]
+    title = html.escape(summary_title(summary))
+    return f"{title}\n\n{table(pd.DataFrame(texts, columns=[column.heading for column in columns]))}"

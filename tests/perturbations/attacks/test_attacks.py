@@ -9,9 +9,9 @@ from builders import make_data, make_model
 
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.perturbations.attacks import ATTACKS, make_attack
 from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
 from robustbench_sde.perturbations.attacks.documentation import documentation
+from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
 from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import SLACK, Batch, verify
 from robustbench_sde.perturbations.norms import NORMS, Ball

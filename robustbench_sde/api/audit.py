@@ -1,0 +1,73 @@
+"""`audit`: can a robustness number be trusted?"""
+
+from dataclasses import replace
+from typing import Literal
+
+from robustbench_sde.api.models import Model, compute_of, sources_of
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit import audit as rules
+from robustbench_sde.evaluation.audit.lab import AuditSettings
+from robustbench_sde.evaluation.audit.report import AuditReport
+from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
+from robustbench_sde.progress import Bars
+from robustbench_sde.runs.sources import LiveSource
+
+
+def audit(
+    model: Model,
+    data: ImageDataset,
+    *,
+    norm: str = "linf",
+    eps: float | None = None,
+    steps: int = 20,
+    eot_draws: int = 8,
+    sigma: float | None = None,
+    noise: bool = True,
+    precision: str = "fp32",
+    score_draws: int | Literal["auto"] = 32,
+    rule: Rule = "mean-prob",
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str | Compute = "auto",
+    bars: Bars | None = None,
+) -> AuditReport:
+    """Can a robustness number be trusted? Look for masked gradients and broken controls (docs/audit.md).
+
+    Args:
+        model: one, as in `attack`.
+        data: the images; 50 find what matters, 10 are the fewest.
+        norm: `linf` or `l2`, of the pgd whose number is audited.
+        eps: its budget, in units of images in [0, 1]; None is 0.03 (linf) or 0.5 (l2).
+        steps: its steps.
+        eot_draws: its fresh draws in every gradient.
+        sigma: as in `attack`.
+        noise: as in `attack`.
+        precision: as in `attack`.
+        score_draws: as in `attack`.
+        rule: as in `attack`.
+        seed: as in `attack`.
+        batch_size: as in `attack`.
+        device: as in `attack`.
+        bars: told of rules, and of the images of the attack at hand.
+
+    Returns:
+        A verdict, and every rule with its own, a sentence and its numbers; `write` puts it into a folder.
+
+    Raises:
+        BenchError: too few images, an argument is wrong, or the data do not fit the model.
+    """
+    budget = eps if eps is not None else 0.5 if norm == "l2" else 0.03
+    score = ScoreSettings(score_draws, rule, seed, batch_size)
+    compute = compute_of(device)
+    source, *more = sources_of(model, data, sigma=sigma, noise=noise, precision=precision)
+    if more:
+        raise BenchError("an audit is of one classifier")
+    keep_freed_memory()
+    classifier = source.load(compute)
+    rows = min(batch_size, rows_that_fit(classifier, compute.memory_limit) or batch_size)
+    settings = AuditSettings(norm, budget, steps, eot_draws, replace(score, rows=rows))
+    sha256 = "" if isinstance(source, LiveSource) else source.sha256
+    return rules.audit(classifier, data, settings, sha256=sha256, bars=bars)

@@ -1,0 +1,45 @@
+"""`compare`: two runs, image by image."""
+
+from pathlib import Path
+
+from robustbench_sde.api.result import Result
+from robustbench_sde.errors import BenchError
+from robustbench_sde.regression import compare as gate
+from robustbench_sde.regression.baseline import read_side
+from robustbench_sde.regression.policy import load_policy
+from robustbench_sde.regression.verdict import Comparison
+
+
+def compare(
+    baseline: Result | str | Path,
+    run: Result | str | Path,
+    *,
+    policy: str | Path | None = None,
+    max_drop: float | None = None,
+    alpha: float | None = None,
+) -> Comparison:
+    """Has robustness regressed? Compare a run with a baseline, image by image (docs/ci.md).
+
+    Args:
+        baseline: a result in a folder, the folder of a run, or a baseline file (`Result.save_baseline`).
+        run: the same.
+        policy: YAML file with limits, by cell; None: one limit for all.
+        max_drop: largest drop of an accuracy that is tolerated, as a share; None: the policy's, or 0.02.
+        alpha: chance of a false verdict, over all cells; None: the policy's, or 0.05.
+
+    Returns:
+        The verdict, and that of every cell with its numbers.
+
+    Raises:
+        BenchError: one of them cannot be read, or the policy is wrong.
+    """
+    limits = load_policy(None if policy is None else Path(policy), max_drop=max_drop, alpha=alpha)
+    return gate.compare(read_side(_place(baseline)), read_side(_place(run)), limits)
+
+
+def _place(side: Result | str | Path) -> Path:
+    if not isinstance(side, Result):
+        return Path(side)
+    if side.folder is None:
+        raise BenchError("a comparison is of runs in folders: give `out`")
+    return side.folder

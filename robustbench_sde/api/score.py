@@ -1,0 +1,139 @@
+"""`score`: perturbed images of anybody, and corruptions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from robustbench_sde.api.evaluation import Out, _evaluated, with_corruptions
+from robustbench_sde.api.models import Models, compute_of, find_checkpoints, sources_of
+from robustbench_sde.api.result import Result
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.data.official import open_official
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.base import Clean, Perturbation
+from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
+from robustbench_sde.perturbations.given import Given, images_of
+from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.tables import check_names
+from robustbench_sde.storage.images import PerturbedImages
+
+
+def score(
+    models: Models,
+    data: ImageDataset,
+    images: Tensor | str | Path | Sequence[str | Path] | None = None,
+    *,
+    norm: str | None = None,
+    eps: float | None = None,
+    corruptions: str | None = None,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    family: str | None = None,
+    frost_dir: str | Path | None = None,
+    official: str | None = None,
+    reference: str | Path | None = None,
+    sigma: float | None = None,
+    noise: bool = True,
+    precision: str = "fp32",
+    score_draws: int | Literal["auto"] = 32,
+    rule: Rule = "mean-prob",
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str | Compute = "auto",
+    out: Out = None,
+    bars: Bars | None = None,
+) -> Result:
+    """Score the clean images, and beside them anybody's perturbed images, or common corruptions.
+
+    Args:
+        models: as in `attack`.
+        data: labels, ids, and the originals that distances are measured from. Of images in files, the whole
+            split: they are paired by their `ids`, or else by their number (docs/your-model.md).
+        images: (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; or files of them: `.npz`,
+            `.npy` or `.safetensors`.
+        norm: `linf` or `l2`, of the ball that they are said to stay in; None is what a file says.
+        eps: its radius, in units of images in [0, 1]; None for what a file says, or no ball. That they
+            stay in it is verified.
+        corruptions: names, with commas (`sde-bench list corruptions`): all, benchmark, blur, fog, ...
+        severities: of the corruptions, each from 1 to 5.
+        family: whose parameters: `cifar`, `tiny-imagenet` or `imagenet`; None goes by the size of the images.
+        frost_dir: folder of the original frost photographs; without it, frost is synthetic.
+        official: read published images instead of corrupting: ``cifar10-c:DIR`` and the like.
+        reference: a checkpoint whose errors mCE is relative to; None: no mCE.
+        sigma: as in `attack`.
+        noise: as in `attack`.
+        precision: as in `attack`.
+        score_draws: as in `attack`.
+        rule: as in `attack`.
+        seed: as in `attack`.
+        batch_size: as in `attack`.
+        device: as in `attack`.
+        out: as in `attack`.
+        bars: as in `attack`.
+
+    Returns:
+        For each model the clean row and one for each file or corruption; records and images of each; and the
+        table of corruptions.
+
+    Raises:
+        BenchError: an argument is wrong, or images and data do not match.
+        InvalidEvaluationError: without `out`: an image is not finite, not in [0, 1], or not in the ball.
+    """
+    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    if images is not None and (corruptions is not None or official is not None):
+        raise BenchError("images are scored as they are: give images or corruptions")
+    if corruptions is not None or official is not None:
+        names = "benchmark" if corruptions is None else corruptions
+        photographs = None if frost_dir is None else Path(frost_dir)
+        made: Sequence[Perturbation] = _corruptions(data, names, severities, family, photographs, official)
+    else:
+        data, made = _given(images, data, norm, eps)
+    sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
+    base = None if reference is None else find_checkpoints([Path(reference)], data.name)[0]
+    if base is not None and base.resolve() not in [source.path.resolve() for source in sources]:
+        sources = [Source.of(base, data, sigma=sigma, noise=noise, precision=precision), *sources]
+    cells = [Cell(source, one, settings) for source in sources for one in (Clean(), *made)]
+    if corruptions is None and official is None:
+        return _evaluated("score", cells, data, compute_of(device), out, bars)
+    check_names([source.path for source in sources])
+    result = _evaluated("corrupt", cells, data, compute_of(device), out, bars)
+    return with_corruptions(result, cells, None if base is None else base.stem)
+
+
+def _corruptions(
+    data: ImageDataset,
+    names: str,
+    severities: Sequence[int],
+    family: str | None,
+    frost_dir: Path | None,
+    official: str | None,
+) -> list[Perturbation]:
+    if official is None:
+        return make_corruptions(names, severities, family=family, frost_dir=frost_dir)
+    if family or frost_dir:
+        raise BenchError("--family and --frost-dir are for making corruptions; --official reads them")
+    return stored_corruptions(open_official(official), data, names, severities)
+
+
+def _given(
+    images: Tensor | str | Path | Sequence[str | Path] | None,
+    whole: ImageDataset,
+    norm: str | None,
+    eps: float | None,
+) -> tuple[ImageDataset, list[Given]]:
+    """The originals, and what is said to have been made of them."""
+    if images is None:
+        return whole, []
+    if isinstance(images, Tensor):
+        return whole, [Given.of(images, whole, norm=norm or "", eps=eps)]
+    paths = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
+    files = {path: PerturbedImages.read(path) for path in paths}
+    data, *others = (images_of(found, whole) for found in files.values())
+    if any(other.ids.tolist() != data.ids.tolist() for other in others):
+        raise BenchError("the files are of different images: score them one by one")
+    return data, [Given.read(one, data, name=path.stem, norm=norm, eps=eps) for path, one in files.items()]

@@ -1,0 +1,118 @@
+"""Words of tables: columns, intervals and perturbations as a reader sees them, wherever they are printed."""
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from robustbench_sde.errors import counted
+from robustbench_sde.reporting.table import Column
+
+
+@dataclass(frozen=True)
+class SummaryColumn(Column):
+    """A column of the summary as people read it: on the terminal, in Markdown, LaTeX and on the page."""
+
+    #: what stands in a row's cell
+    text: Callable[[dict[Hashable, Any]], str]
+    #: the column of the table by which it sorts
+    key: str
+
+
+def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
+    """The columns that this summary needs: settings only where a checkpoint has several."""
+    named = [
+        SummaryColumn("checkpoint", lambda row: str(row["checkpoint"]), "checkpoint", numeric=False),
+        SummaryColumn("perturbation", perturbation_text, "perturbation", numeric=False),
+    ]
+    settings = [
+        SummaryColumn("sigma", lambda row: f"{row['sigma']:g}", "sigma"),
+        SummaryColumn("solver", lambda row: str(row["solver"]), "solver", numeric=False),
+        SummaryColumn("solver steps", lambda row: str(row["solver_steps"]), "solver_steps"),
+        SummaryColumn("score draws", lambda row: str(row["score_draws"]), "score_draws"),
+        SummaryColumn("rule", lambda row: str(row["rule"]), "rule", numeric=False),
+        SummaryColumn("seed", lambda row: str(row["seed"]), "seed"),
+    ]
+    several = [column for column in settings if summary.groupby("checkpoint")[column.key].nunique().max() > 1]
+    numbers = [
+        SummaryColumn("accuracy (95 %)", _interval_of("accuracy", "accuracy"), "accuracy"),
+        SummaryColumn(
+            "over noise", lambda row: span(row["noise_low"], row["noise_high"]), "noise_low", spare=4
+        ),
+        SummaryColumn(
+            "single draw (95 %)",
+            _interval_of("single_draw_accuracy", "single_draw"),
+            "single_draw_accuracy",
+            spare=1,
+        ),
+        SummaryColumn("undecided", _number("undecided", ".0%"), "undecided", spare=2),
+        SummaryColumn("passes/image", _number("forward_passes", ".0f"), "forward_passes", spare=3),
+    ]
+    if summary["distance_median"].notna().any():
+        numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
+    return [*named, *several, *numbers]
+
+
+def written_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
+    """The columns in files, which have no line below the table for statuses that are not ok."""
+    status = SummaryColumn("status", lambda row: str(row["status"]), "status", numeric=False)
+    return [*summary_columns(summary), *([status] if (summary["status"] != "ok").any() else [])]
+
+
+def summary_title(summary: pd.DataFrame) -> str:
+    """What was measured, on how many images, by which rule and from which seed; in a line."""
+
+    def all_of(name: str) -> str:
+        return ", ".join(map(str, summary[name].unique()))
+
+    most, mean = summary["score_draws"].max(), summary["mean_score_draws"].max()
+    draws = (
+        f"at most {most} score draws, {mean:.0f} on average"
+        if 1 < mean < most
+        else counted(most, "score draw")
+    )
+    images = counted(all_of("images"), "image")
+    return f"{all_of('dataset')} · {images} · {draws} ({all_of('rule')}) · seed {all_of('seed')}"
+
+
+def _interval_of(estimate: str, ends: str) -> Callable[[dict[Hashable, Any]], str]:
+    return lambda row: interval(row[estimate], row[f"{ends}_low"], row[f"{ends}_high"])
+
+
+def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
+    return lambda row: "" if math.isnan(row[name]) else format(row[name], form)
+
+
+def perturbation_text(row: dict[Hashable, Any]) -> str:
+    """``pgd linf 0.03 (7.65/255)``: a budget in grey levels as well, ``pgd l2 0.5``."""
+    if not row["norm"]:
+        level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
+        return f"{row['perturbation']}{level}"
+    if row["perturbation"] == "control":
+        return "control eps 0"
+    if math.isnan(row["eps"]):
+        return f"{row['perturbation']} {row['norm']} smallest"
+    return f"{row['perturbation']} {budget_text(row['norm'], row['eps'])}"
+
+
+def budget_text(norm: str, eps: float) -> str:
+    """``linf 0.03 (7.65/255)``, and ``l2 0.5``, which no pixel changes by."""
+    return f"{norm} {eps:.4g}{f' ({255 * eps:.4g}/255)' if norm == 'linf' else ''}"
+
+
+def interval(estimate: float, low: float, high: float) -> str:
+    """Percent with its interval; empty where there is no number."""
+    return "" if math.isnan(estimate) else f"{estimate:.1%}".rstrip("%") + f" {span(low, high)}"
+
+
+def span(low: float, high: float) -> str:
+    """``(80.5-90.1)`` in percent, ``(-3.1 to 2.0)`` where it begins below 0."""
+    return "" if math.isnan(low) else f"({100 * low:.1f}{' to ' if low < 0 else '-'}{100 * high:.1f})"
+
+
+def _distance(row: dict[Hashable, Any]) -> str:
+    if math.isnan(row["distance_median"]):
+        return ""
+    return f"{row['distance_median']:.3g} ({row['distance_q25']:.3g}-{row['distance_q75']:.3g})"
