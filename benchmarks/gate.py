@@ -25,7 +25,7 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.regression.compare import compare
-from robustbench_sde.regression.measured import Measured, Side, measured
+from robustbench_sde.regression.measured import ComparedCell, Side, measured
 from robustbench_sde.regression.policy import Policy
 from robustbench_sde.regression.verdict import Comparison, Verdict
 from robustbench_sde.sde.draws import KeyedRandom, Stream
@@ -77,7 +77,7 @@ def with_enough_images(baseline: Side, other: Side, comparison: Comparison) -> C
     needed = max(change.images_needed or 0 for cell in comparison.cells for change in cell.changes)
     chosen = np.random.default_rng(needed).integers(len(baseline.cells[0].ids), size=needed)
 
-    def drawn(cell: Measured) -> Measured:
+    def drawn(cell: ComparedCell) -> ComparedCell:
         return replace(
             cell, ids=np.arange(needed), correct=cell.correct[chosen], right_draws=cell.right_draws[chosen]
         )

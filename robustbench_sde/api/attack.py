@@ -7,7 +7,7 @@ from robustbench_sde.api.evaluation import Out, _evaluated
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
 from robustbench_sde.progress import Bars
@@ -25,7 +25,7 @@ def attack(
     noise: bool = True,
     precision: str = "fp32",
     score_draws: int | Literal["auto"] = 32,
-    rule: Rule = "mean-prob",
+    rule: DecisionRule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",

@@ -9,7 +9,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit import audit as rules
 from robustbench_sde.evaluation.audit.lab import AuditSettings
 from robustbench_sde.evaluation.audit.report import AuditReport
-from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.progress import Bars
@@ -28,7 +28,7 @@ def audit(
     noise: bool = True,
     precision: str = "fp32",
     score_draws: int | Literal["auto"] = 32,
-    rule: Rule = "mean-prob",
+    rule: DecisionRule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",

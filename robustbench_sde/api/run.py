@@ -59,7 +59,7 @@ def run(
         precision: `fp32` or `bf16`: other numbers.
         batch_size: as in `attack`.
         device: as in `attack`.
-        engine: who does the work; None: this process. `suite.ray_engine.RayEngine` is a cluster.
+        engine: who does the work; None: this process. `runs.cluster.ray.RayEngine` is a cluster.
         cache: whether equal cells of other runs beside `out` are taken over.
         out: the folder; `"auto"` is reports/<name of the suite>.
         dry_run: stop when it is known what there is to do.

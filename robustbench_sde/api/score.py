@@ -12,7 +12,7 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
@@ -41,7 +41,7 @@ def score(
     noise: bool = True,
     precision: str = "fp32",
     score_draws: int | Literal["auto"] = 32,
-    rule: Rule = "mean-prob",
+    rule: DecisionRule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",

@@ -8,7 +8,7 @@ from typing import Literal
 from robustbench_sde.api.evaluation import Out, work_folder
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.scoring import Rule, ScoreSettings
+from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
 from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
@@ -43,7 +43,7 @@ def stability(
     sigma: float | None = None,
     noise: bool = True,
     score_draws: int | Literal["auto"] = 32,
-    rule: Rule = "mean-prob",
+    rule: DecisionRule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",

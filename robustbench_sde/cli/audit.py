@@ -58,7 +58,7 @@ def audit_command(
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
-    from robustbench_sde.evaluation.audit.report import Verdict
+    from robustbench_sde.evaluation.audit.report import AuditVerdict
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
@@ -95,5 +95,5 @@ def audit_command(
         print(report.to_json())
     else:
         print_audit(report, path=str(written))
-    if report.verdict == Verdict.FAIL:
+    if report.verdict == AuditVerdict.FAIL:
         raise typer.Exit(ExitCode.INVALID)

@@ -52,7 +52,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """A data set by name."""
 
     #: one line for a listing
@@ -64,31 +64,33 @@ def _from_torchvision(name: str, request: Request) -> ImageDataset:
     return load_torchvision(name, request.split, request.data_dir, download=request.download)
 
 
-DATASETS: Mapping[str, Entry] = {
-    "digits": Entry(
+DATASETS: Mapping[str, DatasetEntry] = {
+    "digits": DatasetEntry(
         "1,797 handwritten digits of 1x32x32; needs no files", lambda request: load_digits(request.split)
     ),
     **{
-        name: Entry(f"{entry.reader} of torchvision; --download fetches it", partial(_from_torchvision, name))
+        name: DatasetEntry(
+            f"{entry.reader} of torchvision; --download fetches it", partial(_from_torchvision, name)
+        )
         for name, entry in TORCHVISION_SETS.items()
     },
-    IMAGE_FOLDER: Entry(
+    IMAGE_FOLDER: DatasetEntry(
         "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
         lambda request: load_image_folder(_path(request), request.split, request.image_size),
     ),
-    HUGGINGFACE: Entry(
+    HUGGINGFACE: DatasetEntry(
         "huggingface:PATH as datasets.save_to_disk writes it, or with Parquet files; --image-size resizes",
         lambda request: load_huggingface(_path(request), request.split, request.image_size),
     ),
-    NPZ: Entry(
+    NPZ: DatasetEntry(
         "npz:FILE with arrays x and y, or x_train, y_train, x_test and y_test",
         lambda request: load_npz(_path(request), request.split),
     ),
-    CIFAR10_1: Entry(
+    CIFAR10_1: DatasetEntry(
         "cifar10.1:PATH with the .npy files of CIFAR-10.1 (v6, else v4); test images only",
         lambda request: load_cifar10_1(_path(request), request.split),
     ),
-    TINY_IMAGENET: Entry(
+    TINY_IMAGENET: DatasetEntry(
         "tiny-imagenet:PATH as published, with wnids.txt, words.txt, train and val (its test split)",
         lambda request: load_tiny_imagenet(_path(request), request.split),
     ),
@@ -100,7 +102,7 @@ def _path(request: Request) -> Path:
     return request.path
 
 
-def _from_plugin(name: str, load: object) -> Entry:
+def _from_plugin(name: str, load: object) -> DatasetEntry:
     if not callable(load):
         raise BenchError(f"it is {load!r}; it must be a function of a Request that returns an ImageDataset")
     summary = next(iter((load.__doc__ or "").strip().splitlines()), "")
@@ -121,7 +123,7 @@ def _from_plugin(name: str, load: object) -> Entry:
             )
         return data
 
-    return Entry(summary, checked)
+    return DatasetEntry(summary, checked)
 
 
 DATASET_PLUGINS = Plugins("datasets", _from_plugin)

@@ -140,7 +140,7 @@ def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
 
 
 def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
-    """Raise InvalidEvaluationError unless the eps = 0 control equals the clean records (DESIGN, invariant 4).
+    """Raise InvalidEvaluationError unless the eps = 0 control equals the clean records (docs/protocol.md).
 
     With keyed noise and equal batches nothing may differ but the cost and what made the images.
     """

@@ -27,7 +27,7 @@ CLEAN = "clean"
 MEAN = "mean"
 
 
-class Condition(NamedTuple):
+class CorruptionLevel(NamedTuple):
     """One corruption at one severity."""
 
     corruption: str
@@ -36,16 +36,18 @@ class Condition(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Measured:
+class CorruptionRecords:
     """The records of a checkpoint by condition; None where the cell is invalid. All have the same images."""
 
     clean: pd.DataFrame | None
-    corrupted: Mapping[Condition, pd.DataFrame | None]
+    corrupted: Mapping[CorruptionLevel, pd.DataFrame | None]
     #: why a cell is invalid
     status: str = "ok"
 
 
-def corruption_summary(measured: Mapping[str, Measured], reference: str | None = None) -> pd.DataFrame:
+def corruption_summary(
+    measured: Mapping[str, CorruptionRecords], reference: str | None = None
+) -> pd.DataFrame:
     """One row per condition and for every mean, by the schema `CORRUPTIONS`, for each checkpoint.
 
     The rows `mean` are plain means over corruptions and severities; where some corruptions have severities
@@ -92,9 +94,9 @@ def corruption_error(errors: Sequence[Floats], reference: Sequence[Floats]) -> I
     return Interval(estimate, max(0.0, estimate + low), estimate + high)
 
 
-def _groups(conditions: list[Condition]) -> list[tuple[str, int | None, list[Condition]]]:
+def _groups(conditions: list[CorruptionLevel]) -> list[tuple[str, int | None, list[CorruptionLevel]]]:
     """The rows of a checkpoint: each condition, each corruption, each severity, all."""
-    groups: list[tuple[str, int | None, list[Condition]]] = []
+    groups: list[tuple[str, int | None, list[CorruptionLevel]]] = []
     for corruption in dict.fromkeys(condition.corruption for condition in conditions):
         own = [condition for condition in conditions if condition.corruption == corruption]
         groups += [(*condition, [condition]) for condition in own]
@@ -106,13 +108,15 @@ def _groups(conditions: list[Condition]) -> list[tuple[str, int | None, list[Con
     return [*groups, (MEAN, None, graded or conditions)]
 
 
-def _clean_row(own: Measured) -> dict[str, object]:
+def _clean_row(own: CorruptionRecords) -> dict[str, object]:
     if own.clean is None:
         return _blank(own.status)
     return _blank("ok") | _numbers([own.clean])
 
 
-def _row(own: Measured, group: list[Condition], reference: Measured | None) -> dict[str, object]:
+def _row(
+    own: CorruptionRecords, group: list[CorruptionLevel], reference: CorruptionRecords | None
+) -> dict[str, object]:
     cells = [own.corrupted[condition] for condition in group]
     present = [cell for cell in cells if cell is not None]
     if len(present) < len(cells):

@@ -27,8 +27,8 @@ from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: mean-prob: argmax of the mean softmax; vote: most frequent argmax; single: argmax of the first draw
-Rule = Literal["mean-prob", "vote", "single"]
-RULES: tuple[str, ...] = get_args(Rule)
+DecisionRule = Literal["mean-prob", "vote", "single"]
+RULES: tuple[str, ...] = get_args(DecisionRule)
 #: images that an error names, at most
 _NAMED = 10
 
@@ -39,7 +39,7 @@ class ScoreSettings:
 
     #: `"auto"` is at most 256 for an image, and as few as decide the same (`evaluation.sequential`)
     draws: int | Literal["auto"] = 32
-    rule: Rule = "mean-prob"
+    rule: DecisionRule = "mean-prob"
     #: of everything random: 64 bits, which is what tables hold
     seed: int = 0
     #: folded rows (images x draws) in one forward pass: decides memory and speed, no number
@@ -137,7 +137,12 @@ def _score_batch(
 
 
 def _records(
-    model: RandomClassifier, data: ImageDataset, images: Tensor, rows: Tensor, log_probs: Tensor, rule: Rule
+    model: RandomClassifier,
+    data: ImageDataset,
+    images: Tensor,
+    rows: Tensor,
+    log_probs: Tensor,
+    rule: DecisionRule,
 ) -> pd.DataFrame:
     """Records of the images at positions `rows`, their index, from (draws, images, classes)."""
     ids, labels = data.ids[rows], data.labels[rows]
@@ -166,7 +171,7 @@ def _records(
     return pd.DataFrame({name: values.numpy() for name, values in columns.items()}, index=rows.numpy())
 
 
-def _per_draw(probs: Tensor, rule: Rule) -> Tensor:
+def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
     """What each draw has to say, (draws, B, classes); its mean decides."""
     if rule == "mean-prob":
         return probs

@@ -17,7 +17,7 @@ Precision = Literal["fp32", "bf16"]
 class Compute:
     """Choices of speed and memory: none changes a number beyond float rounding, nor the key of a cell.
 
-    Precision is not among them: it changes numbers, and belongs to what is measured (`suite.cells.Source`).
+    Precision is not among them: it changes numbers, and belongs to what is measured (`runs.sources.Source`).
     """
 
     #: cpu, cuda, cuda:1, mps; `auto` is resolved by `of`

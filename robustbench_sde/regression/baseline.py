@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.models.spec import Spec, first_problem
-from robustbench_sde.regression.measured import Facts, Line, Measured, Row, Side, read_run
+from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
 from robustbench_sde.storage.files import atomic_write
 
 #: A larger file is not read. It bounds the memory too: every image takes space in the file.
@@ -27,7 +27,7 @@ _MAX_IMAGES = 1_000_000
 _Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Row(Row):
+class _Row(MeasuredRow):
     #: place of the perturbation in `settings`
     settings: int = Field(ge=0)
     accuracy: _Accuracy
@@ -138,9 +138,9 @@ def read_baseline(path: Path) -> Side:
     return Side(str(path), cells, parsed.made)
 
 
-def _row(cell: Measured, settings: int) -> list[object]:
+def _row(cell: ComparedCell, settings: int) -> list[object]:
     facts = cell.facts
-    row = facts.model_dump(include=set(Row.model_fields)) | {
+    row = facts.model_dump(include=set(MeasuredRow.model_fields)) | {
         "settings": settings,
         "accuracy": round(float(cell.correct.mean()), 6),
         "single_draw_accuracy": round(_single_draw(cell.right_draws, facts.score_draws), 6),
@@ -152,7 +152,7 @@ def _single_draw(right_draws: npt.NDArray[np.uint16], score_draws: int) -> float
     return float(right_draws.mean()) / score_draws
 
 
-def _outcomes(cell: Measured) -> list[str]:
+def _outcomes(cell: ComparedCell) -> list[str]:
     planes = cell.right_draws.astype("<u2").view(np.uint8).reshape(-1, 2).T
     draws = zlib.compress(planes.tobytes(), 9) if cell.facts.score_draws > 1 else b""
     return [base64.b64encode(packed).decode() for packed in (np.packbits(cell.correct).tobytes(), draws)]
@@ -160,11 +160,11 @@ def _outcomes(cell: Measured) -> list[str]:
 
 def _measured(
     path: Path, parsed: _File, row: _Row, outcomes: tuple[str, str], ids: npt.NDArray[np.int64]
-) -> Measured:
+) -> ComparedCell:
     if row.settings >= len(parsed.settings):
         raise BenchError(f"{path} is damaged: it has no settings {row.settings}")
     facts = Facts(
-        **row.model_dump(include=set(Row.model_fields)),
+        **row.model_dump(include=set(MeasuredRow.model_fields)),
         dataset=parsed.dataset,
         fingerprint=parsed.fingerprint,
         settings=parsed.settings[row.settings],
@@ -182,7 +182,7 @@ def _measured(
     ):
         if abs(said - counted) > 1e-6:
             raise BenchError(f"{path} was edited: {facts.label} says {name} {said}, its images {counted:.6f}")
-    return Measured(facts, ids, correct, right)
+    return ComparedCell(facts, ids, correct, right)
 
 
 def _unpack_bits(text: str, images: int) -> npt.NDArray[np.bool_]:

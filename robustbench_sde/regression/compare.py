@@ -11,7 +11,7 @@ import numpy.typing as npt
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression import paired
-from robustbench_sde.regression.measured import Facts, Measured, Side
+from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.regression.policy import Limits, Policy
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
 
@@ -62,8 +62,8 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
 
 
 def _pair_cells(
-    baseline: Sequence[Measured], run: Sequence[Measured]
-) -> tuple[list[tuple[Measured, Measured | None]], list[Measured]]:
+    baseline: Sequence[ComparedCell], run: Sequence[ComparedCell]
+) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
     """Every cell of the baseline with its cell of the run, or None; and the cells of the run that are left.
 
     Cells that agree in everything find each other first, then those that differ in the seed, then those
@@ -74,7 +74,7 @@ def _pair_cells(
         lambda facts: facts.model_copy(update={"seed": 0}),
         lambda facts: facts.label,
     )
-    partner: dict[int, Measured] = {}
+    partner: dict[int, ComparedCell] = {}
     left = list(run)
     for key in keys:
         waiting = defaultdict(list)
@@ -103,7 +103,7 @@ def _names(cells: Sequence[Facts]) -> list[str]:
 
 
 def _draft(
-    name: str, old: Measured, now: Measured | None, limits: Limits, alpha: float
+    name: str, old: ComparedCell, now: ComparedCell | None, limits: Limits, alpha: float
 ) -> tuple[CellVerdict, list[_Test]]:
     """The cell with its tests, or incomparable without any."""
     cell = CellVerdict(name, Verdict.INCOMPARABLE, "", limits, seeds=(old.facts.seed, None))
@@ -204,7 +204,7 @@ def _conclude(cell: CellVerdict, changes: list[Change]) -> CellVerdict:
 
 
 def _notes(
-    cells: Sequence[CellVerdict], names: list[str], new: Sequence[Measured], policy: Policy
+    cells: Sequence[CellVerdict], names: list[str], new: Sequence[ComparedCell], policy: Policy
 ) -> Iterator[str]:
     seeds = sorted({cell.seeds for cell in cells if cell.seeds[1] not in (None, cell.seeds[0])})
     if seeds:

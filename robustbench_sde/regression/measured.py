@@ -19,7 +19,7 @@ from robustbench_sde.storage.run_folder import RunFolder
 Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
-class Row(Spec):
+class MeasuredRow(Spec):
     """The columns of the summary that say what a cell is; None where the summary has NaN."""
 
     checkpoint: Line
@@ -37,7 +37,7 @@ class Row(Spec):
     solver_steps: int = 0
 
 
-class Facts(Row):
+class Facts(MeasuredRow):
     """What a cell is. Two cells that agree in all but the seed measure the same."""
 
     dataset: Line
@@ -57,7 +57,7 @@ class Facts(Row):
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class ComparedCell:
     """A cell and its images."""
 
     facts: Facts
@@ -76,7 +76,7 @@ class Side:
     """All cells of a run or a baseline."""
 
     name: str
-    cells: tuple[Measured, ...]
+    cells: tuple[ComparedCell, ...]
     #: where the numbers come from: version, git_revision, command
     made: dict[str, str] = field(default_factory=dict)
     #: False where a run was interrupted
@@ -111,7 +111,7 @@ def read_run(path: Path) -> Side:
     return Side(str(path), tuple(cells), made, manifest["complete"])
 
 
-def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> Measured:
+def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> ComparedCell:
     """A cell from its row of the summary and its records.
 
     Args:
@@ -130,9 +130,9 @@ def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str
         raise first_problem(error, "summary") from error
     if records is None:
         none = np.empty(0, np.int64)
-        return Measured(facts, none, none.astype(bool), none.astype(np.uint16), _line(row["status"]))
+        return ComparedCell(facts, none, none.astype(bool), none.astype(np.uint16), _line(row["status"]))
     right_draws = np.rint(records["share_correct"].to_numpy() * facts.score_draws)
-    return Measured(
+    return ComparedCell(
         facts,
         records["image_id"].to_numpy(),
         records["correct"].to_numpy(),

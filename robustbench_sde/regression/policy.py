@@ -21,7 +21,7 @@ class Limits(Spec):
     required: bool = True
 
 
-class Rule(Spec):
+class PolicyRule(Spec):
     """Other limits for some cells; what is not said stays as it is."""
 
     #: the cell's name as the tables show it, with * and ? for any text and any letter
@@ -37,7 +37,7 @@ class Policy(Limits):
     #: chance, over the whole comparison, of a regression or an improvement that is none
     alpha: float = Field(default=0.05, gt=0, le=0.5)
     #: the later of two that match wins
-    cells: tuple[Rule, ...] = ()
+    cells: tuple[PolicyRule, ...] = ()
 
     def limits(self, cell: str) -> Limits:
         """What holds for the cell of this name."""

@@ -5,20 +5,20 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.evaluation.audit.report import AuditReport, Verdict
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict
 from robustbench_sde.reporting.terminal import make_console
 
 _STYLES = {
-    Verdict.PASS: "green",
-    Verdict.WARN: "yellow",
-    Verdict.FAIL: "bold red",
-    Verdict.SKIP: "dim",
+    AuditVerdict.PASS: "green",
+    AuditVerdict.WARN: "yellow",
+    AuditVerdict.FAIL: "bold red",
+    AuditVerdict.SKIP: "dim",
 }
 
 _SENTENCES = {
-    Verdict.PASS: "nothing speaks against the number",
-    Verdict.WARN: "the number may be used, with these warnings beside it",
-    Verdict.FAIL: "the number must not be used",
+    AuditVerdict.PASS: "nothing speaks against the number",
+    AuditVerdict.WARN: "the number may be used, with these warnings beside it",
+    AuditVerdict.FAIL: "the number must not be used",
 }
 
 
@@ -36,7 +36,7 @@ def print_audit(report: AuditReport, *, path: str) -> None:
     table.add_column("what was found (95 %)", overflow="fold")
     for rule in report.rules:
         style = _STYLES[rule.verdict]
-        words = Text(rule.message, style="dim" if rule.verdict == Verdict.SKIP else "")
+        words = Text(rule.message, style="dim" if rule.verdict == AuditVerdict.SKIP else "")
         table.add_row(Text(rule.name), Text(rule.verdict, style=style), words)
     console = make_console()
     console.print(table)
@@ -46,6 +46,6 @@ def print_audit(report: AuditReport, *, path: str) -> None:
 
 def verdict_line(report: AuditReport) -> str:
     """``FAIL digits-ode: the number must not be used (usable-gradients, black-box)``."""
-    named = [rule.name for rule in report.rules if rule.verdict in (Verdict.WARN, Verdict.FAIL)]
+    named = [rule.name for rule in report.rules if rule.verdict in (AuditVerdict.WARN, AuditVerdict.FAIL)]
     reasons = f" ({', '.join(named)})" if named else ""
     return f"{report.verdict.upper()} {report.checkpoint}: {_SENTENCES[report.verdict]}{reasons}"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
-from robustbench_sde.reporting.table import Cell, Column, fitted
+from robustbench_sde.reporting.table import CellText, TableColumn, fitted
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import markdown as markdown_table
@@ -30,7 +30,7 @@ _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 def print_comparison(comparison: Comparison) -> None:
     """The table, a sentence for cells that are not ok, equal ones once, the notes, and the verdict last."""
     console = make_console()
-    lines: list[list[Cell]] = []
+    lines: list[list[CellText]] = []
     for cell in comparison.cells:
         *texts, verdict = _texts(cell)
         lines.append([*texts, Text(verdict, _STYLES[cell.verdict])])
@@ -122,18 +122,18 @@ def _title(comparison: Comparison) -> str:
     return f"{comparison.baseline} -> {comparison.run} · {over}"
 
 
-def _columns(comparison: Comparison) -> list[Column]:
+def _columns(comparison: Comparison) -> list[TableColumn]:
     level = f"{100 * (1 - comparison.alpha):g} %"
     return [
-        Column("cell", numeric=False),
-        Column("images", spare=1),
-        Column("accuracy"),
-        Column(f"lost ({level})"),
-        Column("p", spare=2),
-        Column("single draw", spare=3),
-        Column(f"single draw lost ({level})", spare=4),
-        Column("single draw p", spare=5),
-        Column("verdict", numeric=False),
+        TableColumn("cell", numeric=False),
+        TableColumn("images", spare=1),
+        TableColumn("accuracy"),
+        TableColumn(f"lost ({level})"),
+        TableColumn("p", spare=2),
+        TableColumn("single draw", spare=3),
+        TableColumn(f"single draw lost ({level})", spare=4),
+        TableColumn("single draw p", spare=5),
+        TableColumn("verdict", numeric=False),
     ]
 
 

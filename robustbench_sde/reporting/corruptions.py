@@ -1,8 +1,6 @@
-"""What a run of corruptions shows: two tables and a figure, from the table of `suite.corruption`."""
+"""What a run of corruptions shows: two tables and a figure, from `runs.tables.corruption_table`."""
 
 import math
-from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +11,11 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, draw_lines, file_name, save, styled
-from robustbench_sde.reporting.table import Cell, Column, fitted
+from robustbench_sde.reporting.table import CellText, TableColumn, fitted
 from robustbench_sde.reporting.terminal import make_console, print_footer
 from robustbench_sde.reporting.words import interval
 from robustbench_sde.storage.run_folder import RunFolder
-
-Row = dict[Hashable, Any]
+from robustbench_sde.storage.schema import TableRow
 
 #: severities that a narrow terminal leaves out, the highest number first
 _SPARE = {2: 4, 4: 3, 3: 2, 1: 1}
@@ -44,14 +41,14 @@ def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.Dat
         "accuracy (95 %)"
     )
     severities = sorted(own["severity"].dropna().unique())
-    columns = [Column("corruption", numeric=False)]
-    columns += [Column(f"severity {level:g}", spare=_SPARE.get(level, 0)) for level in severities]
-    columns += [Column("mean")]
+    columns = [TableColumn("corruption", numeric=False)]
+    columns += [TableColumn(f"severity {level:g}", spare=_SPARE.get(level, 0)) for level in severities]
+    columns += [TableColumn("mean")]
     cells = {
         (row["corruption"], None if math.isnan(row["severity"]) else row["severity"]): _accuracy(row)
         for row in own.to_dict("records")
     }
-    blocks: list[list[list[Cell]]] = [[]]
+    blocks: list[list[list[CellText]]] = [[]]
     for corruption in own["corruption"].unique():
         if corruption == MEAN:
             blocks.append([])
@@ -64,19 +61,19 @@ def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.Dat
 def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -> Table:
     """One line per checkpoint and severity, of the means over corruptions."""
     columns = [
-        Column("checkpoint", numeric=False),
-        Column("severity"),
-        Column("accuracy (95 %)"),
-        Column("single draw (95 %)", spare=1),
-        Column("error", spare=3),
-        Column("error - clean (95 %)"),
-        Column("ECE", spare=4),
-        Column("Brier", spare=5),
-        Column("undecided", spare=2),
+        TableColumn("checkpoint", numeric=False),
+        TableColumn("severity"),
+        TableColumn("accuracy (95 %)"),
+        TableColumn("single draw (95 %)", spare=1),
+        TableColumn("error", spare=3),
+        TableColumn("error - clean (95 %)"),
+        TableColumn("ECE", spare=4),
+        TableColumn("Brier", spare=5),
+        TableColumn("undecided", spare=2),
     ]
     if reference is not None:
-        columns.append(Column(f"mCE over {reference}"))
-    blocks: list[list[list[Cell]]] = []
+        columns.append(TableColumn(f"mCE over {reference}"))
+    blocks: list[list[list[CellText]]] = []
     previous = None
     for row in corruptions[corruptions["corruption"].isin([CLEAN, MEAN])].to_dict("records"):
         name = "" if row["checkpoint"] == previous else row["checkpoint"]
@@ -126,11 +123,11 @@ def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Draw
     return [Drawn("corruptions", f"Accuracy against severity, {title}. Bands: 95 % over images.")]
 
 
-def _accuracy(row: Row) -> str:
+def _accuracy(row: TableRow) -> str:
     return interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
 
 
-def _level(row: Row) -> str:
+def _level(row: TableRow) -> str:
     return "all" if math.isnan(row["severity"]) else f"{row['severity']:g}"
 
 

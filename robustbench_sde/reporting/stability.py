@@ -12,7 +12,7 @@ from rich.table import Table
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.stability.report import Agreement, Course, Estimate, StabilityReport
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import Cell, Column, fitted
+from robustbench_sde.reporting.table import CellText, TableColumn, fitted
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.reporting.words import interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
@@ -165,10 +165,10 @@ def _table(console: Console, title: str, blocks: Sequence[Sequence[dict[str, str
     """Blocks of lines of cells by heading; the first `words` columns are text."""
     headings = list(blocks[0][0])
     columns = [
-        Column(heading, numeric=index >= words, spare=_SPARE.get(heading, 0))
+        TableColumn(heading, numeric=index >= words, spare=_SPARE.get(heading, 0))
         for index, heading in enumerate(headings)
     ]
-    cells: list[list[list[Cell]]] = [
+    cells: list[list[list[CellText]]] = [
         [[line[heading] for heading in headings] for line in block] for block in blocks
     ]
     return fitted(console, title, columns, cells, stacked=True)

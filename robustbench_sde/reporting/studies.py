@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import Cell, Column, fitted
+from robustbench_sde.reporting.table import CellText, TableColumn, fitted
 from robustbench_sde.reporting.views import VIEWS, Measure, View
 from robustbench_sde.storage.run_folder import RunFolder, markdown
 
@@ -73,10 +73,10 @@ def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> 
     spare = {measure.heading: measure.spare for measure in view.measures}
     spare[view.panel_name] = 9 if table.nunique().get(view.panel_name) == 1 else 0
     columns = [
-        Column(heading, numeric=place >= _NAMES, spare=spare.get(heading, 0))
+        TableColumn(heading, numeric=place >= _NAMES, spare=spare.get(heading, 0))
         for place, heading in enumerate(table.columns)
     ]
-    blocks: list[list[list[Cell]]] = []
+    blocks: list[list[list[CellText]]] = []
     previous: list[str] = []
     for line in table.itertuples(index=False):
         texts = list(map(str, line))

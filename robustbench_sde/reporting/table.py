@@ -11,11 +11,11 @@ from rich.text import Text
 #: Words of a name longer than the first may be broken, and longer than the second where nothing else helps.
 _LONG_WORDS = (24, 12)
 
-Cell = str | Text
+CellText = str | Text
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """What stands above a column, and what becomes of it where there is little room."""
 
     heading: str
@@ -28,8 +28,8 @@ class Column:
 def fitted(
     console: Console,
     title: str,
-    columns: Sequence[Column],
-    blocks: Sequence[Sequence[Sequence[Cell]]],
+    columns: Sequence[TableColumn],
+    blocks: Sequence[Sequence[Sequence[CellText]]],
     *,
     stacked: bool = False,
 ) -> Table:
@@ -78,14 +78,14 @@ def _share_out(table: Table, room: int) -> None:
         room -= given
 
 
-def _text(cell: Cell, broken: bool) -> Text:
+def _text(cell: CellText, broken: bool) -> Text:
     text = cell if isinstance(cell, Text) else Text(cell)
     return Text(text.plain.replace(" (", "\n(", 1), text.style) if broken else text
 
 
 def _table(
     title: str,
-    columns: Sequence[Column],
+    columns: Sequence[TableColumn],
     blocks: Sequence[Sequence[Sequence[Text]]],
     *,
     tall: bool,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import Cell, fitted
+from robustbench_sde.reporting.table import CellText, fitted
 from robustbench_sde.reporting.words import summary_columns, summary_title
 from robustbench_sde.sde.solvers import SOLVERS
 
@@ -54,7 +54,7 @@ def make_console() -> Console:
 def summary_table(summary: pd.DataFrame, console: Console) -> Table:
     """One line per cell, the checkpoint's name on its first; what is not ok is red."""
     columns = summary_columns(summary)
-    blocks: list[list[list[Cell]]] = []
+    blocks: list[list[list[CellText]]] = []
     previous = None
     for row in summary.to_dict("records"):
         style = "" if row["status"] == "ok" else "red"

@@ -3,9 +3,9 @@
 What a study runs stands in ``suites/study/<name>.yaml``; docs/studies.md says which claim it tests.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,8 @@ import pandas as pd
 
 from robustbench_sde.reporting.words import interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import TableRow
 
-Row = Mapping[Hashable, Any]
 _Numbers = npt.NDArray[np.float64]
 
 #: the attack that the paper's own is compared with
@@ -45,7 +45,7 @@ class Measure:
         scale = 100 if self.share and self.ends else 1
         return [scale * rows[name] for name in self._columns]
 
-    def text(self, row: Row) -> str:
+    def text(self, row: TableRow) -> str:
         """The same in a table; empty where there is no number."""
         numbers = [row[name] for name in self._columns]
         if not self.ends:
@@ -76,11 +76,11 @@ class View:
     """How the summary of a study is shown."""
 
     #: a panel of the figure and a section of the table
-    panel: Callable[[Row], str]
+    panel: Callable[[TableRow], str]
     #: a line in it
-    line: Callable[[Row], str]
+    line: Callable[[TableRow], str]
     #: a row's place along its line, which `heading` names
-    across: Callable[[Row], float | str]
+    across: Callable[[TableRow], float | str]
     heading: str
     kind: Literal["lines", "points", "heat map"] = "lines"
     measures: tuple[Measure, ...] = (ACCURACY,)
@@ -93,24 +93,24 @@ class View:
     derive: Callable[[pd.DataFrame, RunFolder], pd.DataFrame] = lambda summary, folder: summary
 
 
-def _checkpoint(row: Row) -> str:
+def _checkpoint(row: TableRow) -> str:
     return str(row["checkpoint"])
 
 
-def _perturbation(row: Row) -> str:
+def _perturbation(row: TableRow) -> str:
     return perturbation_text(dict(row))
 
 
-def _attack_alone(row: Row) -> str:
+def _attack_alone(row: TableRow) -> str:
     return f"{row['perturbation']} {row['norm']}"
 
 
-def _attack_solver(row: Row) -> str:
+def _attack_solver(row: TableRow) -> str:
     name = str(row["perturbation"])
     return "clean" if name == "clean" else f"attack on {name.partition(':')[2]}"
 
 
-def _solver(row: Row) -> str:
+def _solver(row: TableRow) -> str:
     return str(row["solver"])
 
 
@@ -125,7 +125,7 @@ def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
         for row in summary[summary["perturbation"] == _HONEST].to_dict("records")
     }
 
-    def difference(row: Row) -> _Numbers | None:
+    def difference(row: TableRow) -> _Numbers | None:
         partner = honest.get((row["checkpoint"], row["eps"], row["seed"]))
         if row["perturbation"] != "liu2020" or partner is None:
             return None
@@ -146,8 +146,8 @@ def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
     def probabilities(cell: str) -> _Numbers:
         return folder.read_records(cell)["label_probability"].to_numpy(dtype=np.float64)
 
-    def difference(of: Callable[[_Numbers], _Numbers]) -> Callable[[Row], _Numbers | None]:
-        def of_row(row: Row) -> _Numbers | None:
+    def difference(of: Callable[[_Numbers], _Numbers]) -> Callable[[TableRow], _Numbers | None]:
+        def of_row(row: TableRow) -> _Numbers | None:
             finer = reference[row["checkpoint"]]
             cells = row["cell"], finer
             return (
@@ -168,7 +168,7 @@ def _logit(probability: _Numbers) -> _Numbers:
 
 
 def _with_mean(
-    summary: pd.DataFrame, name: str, difference: Callable[[Row], _Numbers | None], most: float = 1.0
+    summary: pd.DataFrame, name: str, difference: Callable[[TableRow], _Numbers | None], most: float = 1.0
 ) -> pd.DataFrame:
     """A measure that is a mean over paired images, with its normal 95 % interval; NaN where there is none.
 

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import Column
+from robustbench_sde.reporting.table import TableColumn
 
 
 @dataclass(frozen=True)
-class SummaryColumn(Column):
+class SummaryColumn(TableColumn):
     """A column of the summary as people read it: on the terminal, in Markdown, LaTeX and on the page."""
 
     #: what stands in a row's cell

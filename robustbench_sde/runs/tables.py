@@ -7,7 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.corruption_summary import Condition, Measured, corruption_summary
+from robustbench_sde.evaluation.corruption_summary import (
+    CorruptionLevel,
+    CorruptionRecords,
+    corruption_summary,
+)
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
@@ -37,11 +41,11 @@ def corruption_table(
         records_of: gives the records of a cell whose status is ok.
         reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
     """
-    measured: dict[str, Measured] = {}
+    measured: dict[str, CorruptionRecords] = {}
     for name, own in _by_name(cells).items():
         faults = [status[cell] for cell in own if status[cell] != "ok"]
         records = {cell: records_of(cell) for cell in own if status[cell] == "ok"}
-        measured[name] = Measured(
+        measured[name] = CorruptionRecords(
             clean=next((records.get(cell) for cell in own if isinstance(cell.perturbation, Clean)), None),
             corrupted={
                 _condition(cell): records.get(cell)
@@ -82,7 +86,7 @@ def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     return named
 
 
-def _condition(cell: Cell) -> Condition:
+def _condition(cell: Cell) -> CorruptionLevel:
     described = cell.perturbation.describe()
     severity = float(described["severity"])
-    return Condition(str(described["perturbation"]), None if math.isnan(severity) else int(severity))
+    return CorruptionLevel(str(described["perturbation"]), None if math.isnan(severity) else int(severity))

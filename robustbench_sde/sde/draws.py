@@ -1,6 +1,6 @@
 """Keyed noise: a draw is a function of (seed, stream, image id, draw index) alone.
 
-Batch size, order, sharding, resuming and the number of workers change no number (DESIGN, invariant 1).
+Batch size, order, sharding, resuming and the number of workers change no number (docs/protocol.md).
 Nothing here reads or writes a global random state.
 """
 

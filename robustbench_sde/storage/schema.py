@@ -3,11 +3,16 @@
 Checked whenever a table is written or read; `docs/tables.md` is made from them.
 """
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.errors import BenchError
+
+#: A row of any table as `DataFrame.to_dict("records")` gives it: values by column name.
+TableRow = Mapping[Hashable, Any]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from builders import save_digits_model
 
 from robustbench_sde.reporting.views import VIEWS
-from robustbench_sde.runs import suite as suites
+from robustbench_sde.runs.suite import suite as suites
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: what makes the shipped suites small: (old, new) in their text

@@ -15,7 +15,7 @@ from robustbench_sde.errors import BenchError
 
 #: written by datasets: `saved` by save_to_disk, the test split in two files; `hub` by to_parquet;
 #: `expected.npz` is their test split
-FIXTURES = Path(__file__).parents[1] / "data" / "huggingface"
+FIXTURES = Path(__file__).parent / "huggingface"
 
 
 def load(root: Path, **options) -> ImageDataset:

@@ -14,9 +14,9 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit import gradients
 from robustbench_sde.evaluation.audit.audit import RULES, audit
-from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES, Comparison
+from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES, AttackComparison
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab, NotApplicableError
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.fixed_path import FixedPath
@@ -31,7 +31,7 @@ def verdicts(report):
 
 
 def failed(report):
-    return {rule.name for rule in report.rules if rule.verdict == Verdict.FAIL}
+    return {rule.name for rule in report.rules if rule.verdict == AuditVerdict.FAIL}
 
 
 def images(count):
@@ -54,9 +54,9 @@ def test_shipped_checkpoints_pass(name, count, skipped):
     report = audit(model, images(count), SETTINGS)
     found = verdicts(report)
     assert list(found) == list(RULES)
-    assert {rule for rule, verdict in found.items() if verdict == Verdict.SKIP} == skipped
-    assert {rule for rule, verdict in found.items() if verdict == Verdict.PASS} == found.keys() - skipped
-    assert report.verdict == Verdict.PASS
+    assert {rule for rule, verdict in found.items() if verdict == AuditVerdict.SKIP} == skipped
+    assert {rule for rule, verdict in found.items() if verdict == AuditVerdict.PASS} == found.keys() - skipped
+    assert report.verdict == AuditVerdict.PASS
     assert (report.checkpoint, report.images, report.dataset) == (f"digits-{name}", count, "digits")
     assert all("\n" not in rule.message for rule in report.rules)
 
@@ -153,10 +153,10 @@ PLANTED = [
 def test_masked_gradients_fail(kind, name, rules):
     """By the rules that name the fault, among others."""
     report = audit(plant(kind, name), images(24), SETTINGS)
-    assert report.verdict == Verdict.FAIL
+    assert report.verdict == AuditVerdict.FAIL
     assert rules <= failed(report), verdicts(report)
     assert (
-        verdicts(report)["eps-0-control"] == Verdict.PASS
+        verdicts(report)["eps-0-control"] == AuditVerdict.PASS
     )  # what an attack cannot use does not move an image
 
 
@@ -164,16 +164,16 @@ def test_a_detached_stem_fails_and_attacks_with_gradients_are_skipped():
     """No gradient arrives at all: that is the finding, and nothing crashes on the way."""
     report = audit(plant(Detached), images(12), SETTINGS)
     assert failed(report) == {"usable-gradients"}
-    skipped = {rule.name: rule.message for rule in report.rules if rule.verdict == Verdict.SKIP}
+    skipped = {rule.name: rule.message for rule in report.rules if rule.verdict == AuditVerdict.SKIP}
     assert skipped["iterative"] == skipped["finite-differences"] == "no gradient reaches the images"
-    assert report.verdict == Verdict.FAIL
+    assert report.verdict == AuditVerdict.FAIL
 
 
 def test_noise_in_the_gradient_path_alone_fails():
     """What is attacked is not what is scored: other logits, and derivatives of another function."""
     lab = Lab(plant(NoisyGradients, "multiplicative"), images(12), SETTINGS)
-    assert RULES["same-forward"](lab).verdict == Verdict.FAIL
-    assert RULES["finite-differences"](lab).verdict != Verdict.PASS
+    assert RULES["same-forward"](lab).verdict == AuditVerdict.FAIL
+    assert RULES["finite-differences"](lab).verdict != AuditVerdict.PASS
 
 
 def test_logits_that_are_no_numbers_are_not_the_same():
@@ -186,17 +186,19 @@ def test_logits_that_are_no_numbers_are_not_the_same():
             return super().logits(images, image_ids, draws) * float("nan")
 
     finding = RULES["same-forward"](Lab(plant(Broken), images(12), SETTINGS))
-    assert finding.verdict == Verdict.FAIL
+    assert finding.verdict == AuditVerdict.FAIL
 
 
 @pytest.mark.parametrize(
-    ("kind", "verdict"), [(Classifier, Verdict.PASS), (Adjoint, Verdict.WARN)], ids=["honest", "14 % off"]
+    ("kind", "verdict"),
+    [(Classifier, AuditVerdict.PASS), (Adjoint, AuditVerdict.WARN)],
+    ids=["honest", "14 % off"],
 )
 def test_gradients_that_are_a_little_off_warn(kind, verdict):
     """As those of an adjoint method with few steps are; an honest network is far from the limit."""
     found = gradients.finite_differences(Lab(plant(kind, "multiplicative"), images(24), SETTINGS))
     assert found.verdict == verdict
-    assert (found.numbers["median_0.0001"] > 0.13) == (verdict == Verdict.WARN)
+    assert (found.numbers["median_0.0001"] > 0.13) == (verdict == AuditVerdict.WARN)
 
 
 def test_finite_differences_say_nothing_about_bf16():
@@ -224,21 +226,21 @@ def decisions(*correct):
 @pytest.mark.parametrize(
     ("won", "lost", "both", "verdict"),
     [
-        (10, 0, 40, Verdict.FAIL),  # p = 2^-10, 20 points
-        (9, 0, 41, Verdict.WARN),  # p = 2^-9
-        (7, 0, 43, Verdict.WARN),  # p = 2^-7
-        (6, 0, 44, Verdict.PASS),  # p = 2^-6
-        (0, 10, 40, Verdict.PASS),  # the other way
-        (10, 0, 391, Verdict.PASS),  # certain, and 2.5 points
-        (20, 10, 20, Verdict.PASS),  # p = .049
-        (0, 0, 50, Verdict.PASS),
+        (10, 0, 40, AuditVerdict.FAIL),  # p = 2^-10, 20 points
+        (9, 0, 41, AuditVerdict.WARN),  # p = 2^-9
+        (7, 0, 43, AuditVerdict.WARN),  # p = 2^-7
+        (6, 0, 44, AuditVerdict.PASS),  # p = 2^-6
+        (0, 10, 40, AuditVerdict.PASS),  # the other way
+        (10, 0, 391, AuditVerdict.PASS),  # certain, and 2.5 points
+        (20, 10, 20, AuditVerdict.PASS),  # p = .049
+        (0, 0, 50, AuditVerdict.PASS),
     ],
 )
 def test_a_rival_is_stronger_where_it_is_significantly_and_materially(won, lost, both, verdict):
     """Exact McNemar on the images that one attack alone fools."""
     reference = decisions(*[True] * won, *[False] * lost, *[True] * both)
     rival = decisions(*[False] * won, *[True] * lost, *[True] * both)
-    found = Comparison.of(reference, rival)
+    found = AttackComparison.of(reference, rival)
     assert found.verdict == verdict
     assert found.gain.estimate == pytest.approx((won - lost) / (won + lost + both))
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from robustbench_sde.evaluation.corruption_summary import (
-    Condition,
-    Measured,
+    CorruptionLevel,
+    CorruptionRecords,
     corruption_error,
     corruption_summary,
 )
@@ -34,8 +34,13 @@ SNOW1, SNOW2 = [1, 1, 0, 0], [1, 0, 0, 0]
 
 
 def measured(clean, *cells):
-    conditions = (Condition("fog", 1), Condition("fog", 2), Condition("snow", 1), Condition("snow", 2))
-    return Measured(cell(clean), dict(zip(conditions, map(cell, cells), strict=True)))
+    conditions = (
+        CorruptionLevel("fog", 1),
+        CorruptionLevel("fog", 2),
+        CorruptionLevel("snow", 1),
+        CorruptionLevel("snow", 2),
+    )
+    return CorruptionRecords(cell(clean), dict(zip(conditions, map(cell, cells), strict=True)))
 
 
 @pytest.fixture
@@ -88,19 +93,19 @@ def test_no_mce_without_a_reference():
 
 def test_plain_perturbations_are_shown_and_not_averaged():
     """`gaussian:0.1` has a row; where nothing has severities, the mean is over all."""
-    conditions = {Condition("fog", 1): cell(FOG1), Condition("gaussian:0.1", None): cell(SNOW2)}
-    table = corruption_summary({"model": Measured(cell(RIGHT), conditions)}).set_index("corruption")
+    conditions = {CorruptionLevel("fog", 1): cell(FOG1), CorruptionLevel("gaussian:0.1", None): cell(SNOW2)}
+    table = corruption_summary({"model": CorruptionRecords(cell(RIGHT), conditions)}).set_index("corruption")
     assert table.loc["gaussian:0.1", "accuracy"] == 0.25
     assert (table.loc["mean", "accuracy"] == 0.75).all()
-    plain = {Condition("zigzag", None): cell(FOG1), Condition("stripe", None): cell(SNOW2)}
-    table = corruption_summary({"model": Measured(cell(RIGHT), plain)}).set_index("corruption")
+    plain = {CorruptionLevel("zigzag", None): cell(FOG1), CorruptionLevel("stripe", None): cell(SNOW2)}
+    table = corruption_summary({"model": CorruptionRecords(cell(RIGHT), plain)}).set_index("corruption")
     assert table.loc["mean", "accuracy"] == 0.5
 
 
 def test_an_invalid_cell_takes_its_means_with_it():
     """A mean over the other cells would be another quantity."""
-    conditions = {Condition("fog", 1): cell(FOG1), Condition("fog", 2): None}
-    table = corruption_summary({"model": Measured(cell(RIGHT), conditions, "invalid: x")})
+    conditions = {CorruptionLevel("fog", 1): cell(FOG1), CorruptionLevel("fog", 2): None}
+    table = corruption_summary({"model": CorruptionRecords(cell(RIGHT), conditions, "invalid: x")})
     row = table.set_index(["corruption", "severity"])
     assert row.loc[("fog", 1.0), "accuracy"] == 0.75
     assert math.isnan(row.loc[("fog", 2.0), "accuracy"])

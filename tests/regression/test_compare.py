@@ -11,7 +11,7 @@ from regression.worlds import DRAWS, changed, make_cell, make_side
 from robustbench_sde.errors import BenchError, ExitCode
 from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import Side
-from robustbench_sde.regression.policy import Limits, Policy, Rule
+from robustbench_sde.regression.policy import Limits, Policy, PolicyRule
 from robustbench_sde.regression.verdict import Verdict
 
 #: (images, right before, lost, won) -> verdict at a tolerated drop of two points
@@ -157,7 +157,7 @@ def test_what_is_not_required_passes_unless_it_regresses():
     """Missing and inconclusive are shown and do not decide; a regression does."""
     before, after = changed(360, 200, 40)
     few, _ = changed(50, 25)
-    policy = Policy(cells=(Rule(match="* fog*", required=False),))
+    policy = Policy(cells=(PolicyRule(match="* fog*", required=False),))
     facts = {"norm": "", "eps": None}
     old = make_side(
         make_cell(before),
@@ -186,7 +186,7 @@ def test_too_few_images_for_the_policy_do_not_pass():
 def test_a_policy_rule_that_matches_nothing_is_told():
     """A typing error in a pattern must not pass in silence."""
     before, _ = changed(360, 200)
-    policy = Policy(cells=(Rule(match="nett *", max_drop=0.5),))
+    policy = Policy(cells=(PolicyRule(match="nett *", max_drop=0.5),))
     assert compare(make_side(make_cell(before)), make_side(make_cell(before)), policy).notes == (
         "the policy's pattern 'nett *' matches no cell",
     )

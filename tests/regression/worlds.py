@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.regression.measured import Facts, Measured, Side
+from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
@@ -29,7 +29,7 @@ def make_cell(correct, right_draws=None, *, ids=None, status="ok", **facts):
         "settings": "PGD(norm='linf', eps=0.03, steps=20, eot_draws=8)",
     }
     right = correct if right_draws is None else right_draws
-    return Measured(
+    return ComparedCell(
         Facts(**known | facts),
         np.arange(len(correct)) if ids is None else np.asarray(ids),
         correct,

@@ -7,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from robustbench_sde.evaluation.audit.report import AuditReport, Rule, Verdict
-from robustbench_sde.evaluation.corruption_summary import Condition, Measured, corruption_summary
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
+from robustbench_sde.evaluation.corruption_summary import (
+    CorruptionLevel,
+    CorruptionRecords,
+    corruption_summary,
+)
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.storage.examples import Examples
@@ -122,16 +126,19 @@ def make_sample() -> Sample:
         for severity in (1, 5):
             for name in ("fog", "glass_blur"):
                 cell = sample.add(checkpoint, name, 36 - 5 * severity - place, severity=float(severity))
-                corrupted[Condition(name, severity)] = sample.records[cell]
-        measured[checkpoint] = Measured(sample.records[key], corrupted)
+                corrupted[CorruptionLevel(name, severity)] = sample.records[cell]
+        measured[checkpoint] = CorruptionRecords(sample.records[key], corrupted)
     sample.corruptions = corruption_summary(measured)
     rules = (
-        Rule("eps = 0 control", Verdict.PASS, "as without an attack", {}),
-        Rule(
-            "black box", Verdict.FAIL, f"square is stronger than pgd on {HOSTILE}", {"drop": [0.1, 0.0, 0.2]}
+        AuditRule("eps = 0 control", AuditVerdict.PASS, "as without an attack", {}),
+        AuditRule(
+            "black box",
+            AuditVerdict.FAIL,
+            f"square is stronger than pgd on {HOSTILE}",
+            {"drop": [0.1, 0.0, 0.2]},
         ),
     )
     sample.audits.append(
-        AuditReport(CHECKPOINTS[2], "sha256:00", "digits", IMAGES, 0, Verdict.FAIL, rules, seconds=1.0)
+        AuditReport(CHECKPOINTS[2], "sha256:00", "digits", IMAGES, 0, AuditVerdict.FAIL, rules, seconds=1.0)
     )
     return sample

@@ -5,13 +5,13 @@ import io
 import pytest
 from rich.console import Console
 
-from robustbench_sde.reporting.table import Column, fitted
+from robustbench_sde.reporting.table import TableColumn, fitted
 
 COLUMNS = (
-    Column("checkpoint", numeric=False),
-    Column("accuracy (95 %)"),
-    Column("single draw (95 %)", spare=1),
-    Column("passes spent", spare=2),
+    TableColumn("checkpoint", numeric=False),
+    TableColumn("accuracy (95 %)"),
+    TableColumn("single draw (95 %)", spare=1),
+    TableColumn("passes spent", spare=2),
 )
 BLOCKS = [
     [["a-network-of-a-name", "100.0 (72.2-100.0)", "97.5 (90.1-99.0)", "163"]],

@@ -18,8 +18,8 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs import ray_engine
 from robustbench_sde.runs.cells import Cell, attack_cells
+from robustbench_sde.runs.cluster import ray as ray_engine
 from robustbench_sde.runs.cluster.ray import RayEngine, _LostError
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.sources import Source

@@ -1,4 +1,4 @@
-"""Keyed noise (DESIGN, invariant 1): a draw is a function of (seed, stream, image id, draw index) alone."""
+"""Keyed noise (docs/protocol.md): a draw is a function of (seed, stream, image id, draw index) alone."""
 
 import random
 

@@ -7,12 +7,12 @@ from scipy.stats import binomtest
 from robustbench_sde.evaluation.audit.compare import (
     ALPHA_FAIL,
     ALPHA_WARN,
-    Comparison,
+    AttackComparison,
     accuracy,
     percent,
 )
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import check_control
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.perturbations.attacks.base import Control
@@ -27,13 +27,13 @@ def control(lab: Lab) -> Finding:
     clean, powerless = lab.records(Clean()), lab.records(Control(lab.pgd()))
     check_control(clean, powerless)  # raises
     found = accuracy(clean)
-    return Finding(Verdict.PASS, f"eps 0 equals clean: {percent(found)}", {"accuracy": list(found)})
+    return Finding(AuditVerdict.PASS, f"eps 0 equals clean: {percent(found)}", {"accuracy": list(found)})
 
 
 def iterative(lab: Lab) -> Finding:
     """One step of size eps is not stronger than the whole attack."""
     one_step = lab.pgd(steps=1, step_size=lab.settings.eps, random_start=False)
-    comparison = Comparison.of(lab.records(lab.pgd()), lab.records(one_step))
+    comparison = AttackComparison.of(lab.records(lab.pgd()), lab.records(one_step))
     return _finding(comparison, "one step", f"{lab.settings.steps} steps")
 
 
@@ -41,7 +41,7 @@ def monotone(lab: Lab) -> Finding:
     """A smaller budget is not stronger than a larger one."""
     grid = sorted({lab.settings.eps / 2, lab.settings.eps, lab.generous})
     records = [lab.records(Clean()), *(lab.records(lab.pgd(eps=eps)) for eps in grid)]
-    pairs = [Comparison.of(large, small) for small, large in itertools.pairwise(records)]
+    pairs = [AttackComparison.of(large, small) for small, large in itertools.pairwise(records)]
     levels = zip((0.0, *grid), records, strict=True)
     course = ", ".join(f"{eps:.4g}: {percent(accuracy(at))}" for eps, at in levels)
     numbers: dict[str, float | list[float] | str] = {
@@ -49,7 +49,7 @@ def monotone(lab: Lab) -> Finding:
         "accuracy": [accuracy(at).estimate for at in records],
         "p": [pair.p for pair in pairs],
     }
-    return Finding(Verdict.worst(pair.verdict for pair in pairs), f"by eps {course}", numbers)
+    return Finding(AuditVerdict.worst(pair.verdict for pair in pairs), f"by eps {course}", numbers)
 
 
 def unbounded(lab: Lab) -> Finding:
@@ -61,7 +61,9 @@ def unbounded(lab: Lab) -> Finding:
     found, chance = accuracy(records), 1 / lab.model.classes
     right = int(records["correct"].sum())
     p = float(binomtest(right, len(records), chance, alternative="greater").pvalue)
-    verdict = Verdict.FAIL if p <= ALPHA_FAIL else Verdict.WARN if p <= ALPHA_WARN else Verdict.PASS
+    verdict = (
+        AuditVerdict.FAIL if p <= ALPHA_FAIL else AuditVerdict.WARN if p <= ALPHA_WARN else AuditVerdict.PASS
+    )
     message = f"eps {lab.whole:.4g} leaves {percent(found)}, chance is {100 * chance:.1f} %, p = {p:.2g}"
     return Finding(verdict, message, {"accuracy": list(found), "chance": chance, "p": p})
 
@@ -69,13 +71,13 @@ def unbounded(lab: Lab) -> Finding:
 def black_box(lab: Lab) -> Finding:
     """Square, without gradients, is not stronger than the attack with gradients, at four times eps."""
     square = lab.attack("square", eps=lab.generous, steps=_QUERIES)
-    comparison = Comparison.of(lab.records(lab.pgd(eps=lab.generous)), lab.records(square))
+    comparison = AttackComparison.of(lab.records(lab.pgd(eps=lab.generous)), lab.records(square))
     return _finding(comparison, f"square at eps {lab.generous:.4g}", "gradients")
 
 
 def random_noise(lab: Lab) -> Finding:
     """The worst of ten random points is not stronger than the attack with gradients, at four times eps."""
-    comparison = Comparison.of(
+    comparison = AttackComparison.of(
         lab.records(lab.pgd(eps=lab.generous)), lab.records(lab.attack("noise", eps=lab.generous))
     )
     return _finding(comparison, f"random noise at eps {lab.generous:.4g}", "gradients")
@@ -89,7 +91,7 @@ def transfer(lab: Lab) -> Finding:
     if noise_off is None:
         raise NotApplicableError("the noise of this model cannot be switched off")
     silent = lab.records(lab.pgd(), made_on=noise_off(enabled=False))
-    return _finding(Comparison.of(lab.records(lab.pgd()), silent), "from sigma = 0", "direct")
+    return _finding(AttackComparison.of(lab.records(lab.pgd()), silent), "from sigma = 0", "direct")
 
 
 def more_steps(lab: Lab) -> Finding:
@@ -116,15 +118,15 @@ def fixed_path(lab: Lab) -> Finding:
     fixed = FixedPath(lab.model)
     known = lab.records(lab.pgd(), made_on=fixed, scored_by=fixed)
     unknown = lab.records(lab.pgd(), scored_by=fixed)
-    return _finding(Comparison.of(known, unknown), "not knowing the path", "knowing it")
+    return _finding(AttackComparison.of(known, unknown), "not knowing the path", "knowing it")
 
 
 def _doubled(lab: Lab, name: str, value: int) -> Finding:
-    comparison = Comparison.of(lab.records(lab.pgd()), lab.records(lab.pgd(**{name: 2 * value})))
+    comparison = AttackComparison.of(lab.records(lab.pgd()), lab.records(lab.pgd(**{name: 2 * value})))
     return _finding(comparison, f"pgd with {2 * value} {name.removeprefix('eot_')}", f"with {value}")
 
 
-def _finding(comparison: Comparison, rival: str, reference: str) -> Finding:
+def _finding(comparison: AttackComparison, rival: str, reference: str) -> Finding:
     message = (
         f"{rival} leaves {percent(comparison.rival)}, {reference} {percent(comparison.reference)}, "
         f"p = {comparison.p:.2g}"

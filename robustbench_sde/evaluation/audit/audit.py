@@ -9,7 +9,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.audit import attacks, gradients
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Finding, Lab, NotApplicableError
-from robustbench_sde.evaluation.audit.report import AuditReport, Rule, Verdict
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
 from robustbench_sde.evaluation.audit.solver import solver
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.progress import Bars
@@ -64,7 +64,7 @@ def audit(
     rules = []
     for name, judge in RULES.items():
         bars.cells.advance(0, note=name)
-        rules.append(Rule(name, *_judged(judge, lab)))
+        rules.append(AuditRule(name, *_judged(judge, lab)))
         bars.cells.advance(1)
     return AuditReport(
         checkpoint=model.name,
@@ -72,7 +72,7 @@ def audit(
         dataset=data.name,
         images=len(data),
         seed=settings.score.seed,
-        verdict=Verdict.worst(rule.verdict for rule in rules),
+        verdict=AuditVerdict.worst(rule.verdict for rule in rules),
         rules=tuple(rules),
         seconds=time.perf_counter() - started,
         setting=f"{settings}{_noise(model)}",
@@ -90,6 +90,6 @@ def _judged(judge: Callable[[Lab], Finding], lab: Lab) -> Finding:
     try:
         return judge(lab)
     except NotApplicableError as reason:
-        return Finding(Verdict.SKIP, str(reason), {})
+        return Finding(AuditVerdict.SKIP, str(reason), {})
     except InvalidEvaluationError as error:
-        return Finding(Verdict.FAIL, str(error), {})
+        return Finding(AuditVerdict.FAIL, str(error), {})

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 
 #: Error rate of one comparison that fails a model, of one that warns. An audit makes at most 17 comparisons
@@ -19,7 +19,7 @@ FEWEST_IMAGES = 10
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AttackComparison:
     """A rival against the attack that it must not beat, image by image on the same score draws."""
 
     #: accuracies left
@@ -31,7 +31,7 @@ class Comparison:
     p: float
 
     @classmethod
-    def of(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "Comparison":
+    def of(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
         """From the records of two cells on the same images in the same order."""
         before, after = (records["correct"].to_numpy(dtype=np.bool_) for records in (reference, rival))
         won, lost = int((before & ~after).sum()), int((~before & after).sum())
@@ -40,11 +40,11 @@ class Comparison:
         return cls(accuracy(reference), accuracy(rival), gain, p)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """Fail where the rival is stronger, significantly and materially; warn where that is likely."""
         if self.gain.estimate < MATERIAL or self.p > ALPHA_WARN:
-            return Verdict.PASS
-        return Verdict.FAIL if self.p <= ALPHA_FAIL else Verdict.WARN
+            return AuditVerdict.PASS
+        return AuditVerdict.FAIL if self.p <= ALPHA_FAIL else AuditVerdict.WARN
 
     @property
     def numbers(self) -> dict[str, float | list[float] | str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.audit.compare import percent
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.probabilities import log_mean
 from robustbench_sde.perturbations.attacks.victim import Objective, cross_entropy, margin_loss
@@ -43,14 +43,14 @@ def same_forward(lab: Lab) -> Finding:
         scale = scored.abs().amax().clamp_min(1e-30)
         differences.append((attacked - scored).abs().amax() / scale)
     worst = float(torch.stack(differences).max())  # NaN where any is
-    verdict = Verdict.PASS if worst <= _SAME else Verdict.FAIL
+    verdict = AuditVerdict.PASS if worst <= _SAME else AuditVerdict.FAIL
     return Finding(verdict, f"logits with and without gradient differ by {worst:.1g}", {"difference": worst})
 
 
 def usable(lab: Lab) -> Finding:
     """The gradient of the attack's loss is finite and not zero."""
     if not lab.connected:
-        return Finding(Verdict.FAIL, "no gradient reaches the images", {"unusable": [1.0, 1.0, 1.0]})
+        return Finding(AuditVerdict.FAIL, "no gradient reaches the images", {"unusable": [1.0, 1.0, 1.0]})
     zero = broken = 0
     entries = 0.0
     for batch, draws in _batches(lab, lab.settings.eot_draws):
@@ -92,7 +92,7 @@ def finite_differences(lab: Lab) -> Finding:
         verdicts.append(_grade(median, warn=warn, fail=fail))
         messages.append(f"{median:.2g} with a step of {step:g} (90 % of images below {upper:.2g})")
         numbers |= {f"median_{step:g}": median, f"q90_{step:g}": upper}
-    worst = max(verdicts, key=[Verdict.PASS, Verdict.WARN, Verdict.FAIL].index)
+    worst = max(verdicts, key=[AuditVerdict.PASS, AuditVerdict.WARN, AuditVerdict.FAIL].index)
     return Finding(worst, f"median error of a derivative: {', '.join(messages)}", numbers)
 
 
@@ -117,7 +117,7 @@ def agreement(lab: Lab) -> Finding:
         same[count] = float(torch.cat(signs).mean())
     ratio = {count: cosine / max(1 - cosine, 1e-9) for count, cosine in mean.items()}
     enough, most = (mean[count] >= _COSINE for count in _DRAWS[-2:])
-    verdict = Verdict.PASS if enough else Verdict.WARN if most else Verdict.FAIL
+    verdict = AuditVerdict.PASS if enough else AuditVerdict.WARN if most else AuditVerdict.FAIL
     course = ", ".join(f"{k}: {mean[k]:.2f} ({same[k]:.0%}, {_ratio(ratio[k])})" for k in _DRAWS)
     numbers: dict[str, float | list[float] | str] = {
         "draws": [float(count) for count in _DRAWS],
@@ -178,5 +178,5 @@ def _errors(lab: Lab, batch: Batch, draws: Draws, gradient: Tensor, steps: list[
     return error
 
 
-def _grade(value: float, *, warn: float, fail: float) -> Verdict:
-    return Verdict.FAIL if value > fail else Verdict.WARN if value > warn else Verdict.PASS
+def _grade(value: float, *, warn: float, fail: float) -> AuditVerdict:
+    return AuditVerdict.FAIL if value > fail else AuditVerdict.WARN if value > warn else AuditVerdict.PASS

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.protocol import RandomClassifier
@@ -27,9 +27,9 @@ class NotApplicableError(Exception):
 
 
 class Finding(NamedTuple):
-    """What a rule has found; the fields of `results.audits.Rule` without its name."""
+    """What a rule has found; the fields of `evaluation.audit.report.AuditRule` without its name."""
 
-    verdict: Verdict
+    verdict: AuditVerdict
     message: str
     numbers: dict[str, float | list[float] | str]
 

@@ -11,7 +11,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.storage.files import atomic_write, parse_json
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What a rule, or a whole audit, says of the numbers."""
 
     #: nothing speaks against them
@@ -24,18 +24,18 @@ class Verdict(StrEnum):
     SKIP = "skip"
 
     @classmethod
-    def worst(cls, verdicts: Iterable["Verdict"]) -> "Verdict":
+    def worst(cls, verdicts: Iterable["AuditVerdict"]) -> "AuditVerdict":
         """The verdict over several: skipped ones say nothing."""
         found = set(verdicts)
         return next((verdict for verdict in (cls.FAIL, cls.WARN) if verdict in found), cls.PASS)
 
 
 @dataclass(frozen=True)
-class Rule:
+class AuditRule:
     """One line of an audit."""
 
     name: str
-    verdict: Verdict
+    verdict: AuditVerdict
     #: one line, with the numbers that people want to see
     message: str
     #: all numbers behind it; accuracies and differences as [estimate, low, high] (95 %)
@@ -52,8 +52,8 @@ class AuditReport:
     dataset: str
     images: int
     seed: int
-    verdict: Verdict
-    rules: tuple[Rule, ...]
+    verdict: AuditVerdict
+    rules: tuple[AuditRule, ...]
     seconds: float
     #: the attack and the scoring whose number is audited
     setting: str = ""

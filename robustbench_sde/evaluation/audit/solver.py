@@ -5,9 +5,9 @@ and test changes what an attack achieves (Carrara et al. 2019).
 """
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.audit.compare import Comparison, accuracy, percent
+from robustbench_sde.evaluation.audit.compare import AttackComparison, accuracy, percent
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
-from robustbench_sde.evaluation.audit.report import Verdict
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.base import Clean
 
@@ -26,23 +26,23 @@ def solver(lab: Lab) -> Finding:
     if not isinstance(own, Classifier):
         raise NotApplicableError("the solver of this model cannot be changed")
     direct = lab.records(lab.pgd())
-    verdicts, course = [Verdict.PASS], [f"{_name(own)} {percent(accuracy(direct))}"]
+    verdicts, course = [AuditVerdict.PASS], [f"{_name(own)} {percent(accuracy(direct))}"]
     numbers: dict[str, float | list[float] | str] = {f"direct on {_name(own)}": list(accuracy(direct))}
     for variant in _variants(own):
         clean = accuracy(lab.records(Clean(), scored_by=variant))
         scored = lab.records(lab.pgd(), scored_by=variant)
-        either_way = Comparison.of(direct, scored).verdict, Comparison.of(scored, direct).verdict
-        if either_way != (Verdict.PASS, Verdict.PASS):
-            verdicts.append(Verdict.WARN)
+        either_way = AttackComparison.of(direct, scored).verdict, AttackComparison.of(scored, direct).verdict
+        if either_way != (AuditVerdict.PASS, AuditVerdict.PASS):
+            verdicts.append(AuditVerdict.WARN)
         found = {"clean": clean, "scored there": accuracy(scored)}
         if variant.spec.steps <= 2 * own.spec.steps:  # making images in 4 N steps costs four attacks
             made = lab.records(lab.pgd(), made_on=variant)
-            verdicts.append(Comparison.of(direct, made).verdict)
+            verdicts.append(AttackComparison.of(direct, made).verdict)
             found["made there"] = accuracy(made)
         numbers |= {f"{what} on {_name(variant)}": list(at) for what, at in found.items()}
         remarks = ", ".join(f"{what} {100 * at.estimate:.1f} %" for what, at in found.items())
         course.append(f"{_name(variant)}: {remarks}")
-    return Finding(Verdict.worst(verdicts), "; ".join(course), numbers)
+    return Finding(AuditVerdict.worst(verdicts), "; ".join(course), numbers)
 
 
 def _variants(model: Classifier) -> list[Classifier]:

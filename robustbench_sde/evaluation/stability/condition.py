@@ -9,7 +9,7 @@ is at most (L - sigma^2 / 2) dt + sigma dB. With a motion for each entry the Ito
 import math
 from dataclasses import replace
 
-from robustbench_sde.evaluation.stability.report import Agreement, Condition, Estimate
+from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityCondition
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.spec import NoiseShape, NoiseSpec
 
@@ -26,7 +26,7 @@ _OTHER_SHAPE = {
 
 def condition_of(
     model: Classifier, exponent: Estimate, *, lipschitz: float, one_sided: float, state: tuple[int, ...]
-) -> Condition:
+) -> StabilityCondition:
     """The condition for this model, with the constants met and the exponent measured.
 
     Args:
@@ -43,7 +43,9 @@ def condition_of(
         entries = math.prod(state)
         predicted = mixed_noise_share(variance, entries, _sharing(multiplicative.shape, state))
     obstacle = _obstacle(terms, math.prod(state))
-    unjudged = Condition(obstacle, variance, lipschitz, one_sided, predicted, Agreement.DOES_NOT_APPLY)
+    unjudged = StabilityCondition(
+        obstacle, variance, lipschitz, one_sided, predicted, Agreement.DOES_NOT_APPLY
+    )
     return unjudged if obstacle else _judged(unjudged, exponent)
 
 
@@ -81,7 +83,7 @@ def _obstacle(terms: dict[str, NoiseSpec], entries: int) -> str:
     return "" if entries == 1 else _OTHER_SHAPE.get(terms["multiplicative"].shape, "")
 
 
-def _judged(condition: Condition, exponent: Estimate) -> Condition:
+def _judged(condition: StabilityCondition, exponent: Estimate) -> StabilityCondition:
     if exponent.low > condition.bound:
         agreement = Agreement.CONTRADICTS
     elif not condition.holds:

@@ -50,7 +50,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Condition:
+class StabilityCondition:
     """The sufficient condition of Liu et al. for stability, sigma^2 > 2L, and what stands beside it."""
 
     #: why the theorem does not apply to this noise; empty where it does
@@ -135,7 +135,7 @@ class StabilityReport:
     #: of the drift, the mean along trajectories
     lipschitz: Estimate
     one_sided: Estimate
-    condition: Condition
+    condition: StabilityCondition
     #: accuracy on clean images
     accuracy: Number
     accuracy_low: Number

@@ -40,7 +40,7 @@ class Attack(Perturbation):
     """An attack on the expected decision of a random classifier: one update rule, or several in turn.
 
     Restarts are independent runs; the worst point of each image over them and over the members is picked on
-    the `select` stream, which neither the attack nor the scoring sees (DESIGN, invariant 3).
+    the `select` stream, which neither the attack nor the scoring sees (docs/protocol.md).
     """
 
     #: norms that the attack can use, the default first

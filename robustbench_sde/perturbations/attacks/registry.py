@@ -1,6 +1,6 @@
 """Attacks by name, and the plan from what a user asks for to the attacks that are run.
 
-A new attack is one file in this folder and one line in `ATTACKS`. A plug-in's attack is a class under the entry
+A new attack is one file in this folder and one line in `ATTACKS`. A plug-in adds its class under the entry
 point group ``robustbench_sde.attacks``.
 """
 

@@ -26,7 +26,16 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.html.examples import MOST_CELLS, ExampleCell, examples
 from robustbench_sde.reporting.html.svg import inline
-from robustbench_sde.reporting.html.tables import TONES, Cell, Headings, Table, cells, costs, glance, heatmaps
+from robustbench_sde.reporting.html.tables import (
+    TONES,
+    Headings,
+    PageCell,
+    Table,
+    cells,
+    costs,
+    glance,
+    heatmaps,
+)
 from robustbench_sde.reporting.parameters import told_apart
 from robustbench_sde.reporting.terminal import flat
 from robustbench_sde.reporting.words import interval, perturbation_text, summary_title
@@ -220,7 +229,11 @@ def _lowest(sound: pd.DataFrame) -> str:
 
 def _audit_table(index: int, report: AuditReport) -> Table:
     rows = [
-        [Cell(rule.name), Cell(rule.verdict, tone=TONES.get(rule.verdict, "")), Cell(rule.message)]
+        [
+            PageCell(rule.name),
+            PageCell(rule.verdict, tone=TONES.get(rule.verdict, "")),
+            PageCell(rule.message),
+        ]
         for rule in report.rules
     ]
     tested = f"{report.dataset}, {report.images} images, seed {report.seed}"
@@ -232,7 +245,7 @@ def _settings_table(settings: Sequence[Any]) -> Table:
     """The cells of the manifest, every parameter written out."""
     known = [entry for entry in settings if isinstance(entry, dict)]
     names = list(dict.fromkeys(name for entry in known for name in entry))
-    rows = [[Cell(_plain(entry.get(name, ""))) for name in names] for entry in known]
+    rows = [[PageCell(_plain(entry.get(name, ""))) for name in names] for entry in known]
     headings: Headings = [(name, "prose") for name in names]
     return Table("settings", "Every parameter of every cell", headings, rows, folded=True)
 

@@ -1,6 +1,6 @@
 """The tables of the page, as plain values that the template writes."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,8 +10,7 @@ from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.corruptions import graded_corruptions
 from robustbench_sde.reporting.figures import most_draws, series
 from robustbench_sde.reporting.words import budget_text, interval, written_columns
-
-Row = dict[Hashable, Any]
+from robustbench_sde.storage.schema import TableRow
 
 #: No more budgets than this beside each other in the first table; the last table has all.
 _MOST_BUDGETS = 5
@@ -25,7 +24,7 @@ Headings = list[tuple[str, Kind]]
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """What stands in a cell, and how."""
 
     text: str
@@ -50,7 +49,7 @@ class Table:
     caption: str
     #: text and kind of each column
     headings: Headings
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[PageCell]]
     #: shown only when asked for
     folded: bool = False
 
@@ -77,15 +76,15 @@ def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: di
     lines = []
     for name, own in rows.groupby(names, sort=False):
         first = own.iloc[0]
-        line = [Cell(str(name)), Cell(_noise(first["noise"], first["sigma"]))]
+        line = [PageCell(str(name)), PageCell(_noise(first["noise"], first["sigma"]))]
         line.append(_lowest(own[own["perturbation"] == CLEAN]))
         for norm, eps in budgets:
             line.append(_lowest(own[(own["norm"] == norm) & (own["eps"] == eps)], named=several))
         if means:
-            line.append(means.get(first["checkpoint"], Cell("")))
+            line.append(means.get(first["checkpoint"], PageCell("")))
         if verdicts:
             verdict = verdicts.get(first["checkpoint"], "")
-            line.append(Cell(verdict, tone=TONES.get(verdict, "")))
+            line.append(PageCell(verdict, tone=TONES.get(verdict, "")))
         lines.append(line)
     caption = "Accuracy in percent with its 95 % interval over images"
     return Table("glance", caption + (", lowest attack of each budget" if several else ""), headings, lines)
@@ -120,7 +119,11 @@ def costs(summary: pd.DataFrame) -> Table | None:
         numbers = [(f"{len(own)}", len(own)), (f"{forward:.0f}", forward), (f"{backward:.0f}", backward)]
         numbers += [(f"{each:.3g}", each), (f"{total:.3g}", total)]
         rows.append(
-            [Cell(str(name)), Cell(f"{attack} {norm}"), *(Cell(text, order=n) for text, n in numbers)]
+            [
+                PageCell(str(name)),
+                PageCell(f"{attack} {norm}"),
+                *(PageCell(text, order=n) for text, n in numbers),
+            ]
         )
     headings: Headings = [
         ("checkpoint", "name"),
@@ -155,28 +158,28 @@ def _heatmap(name: str, caption: str, rows: pd.DataFrame, across: str, *, folded
     lines = []
     for corruption, own in rows.groupby("corruption", sort=False):
         found = {row[across]: accuracy(row, heat=True) for row in own.to_dict("records")}
-        lines.append([Cell(str(corruption)), *(found.get(column, Cell("")) for column in columns)])
+        lines.append([PageCell(str(corruption)), *(found.get(column, PageCell("")) for column in columns)])
     headings: Headings = [("corruption", "name")]
     headings += [(f"severity {each:g}" if across == "severity" else str(each), "number") for each in columns]
     return Table(name, caption, headings, lines, folded)
 
 
-def accuracy(row: Row, *, heat: bool = False, note: str = "") -> Cell:
+def accuracy(row: TableRow, *, heat: bool = False, note: str = "") -> PageCell:
     """An accuracy with its interval."""
     text, _, aside = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]).partition(" ")
     warmth = round(_DARKEST * (1 - row["accuracy"]), 1) if heat else None
-    return Cell(text, aside, note, order=row["accuracy"], heat=warmth)
+    return PageCell(text, aside, note, order=row["accuracy"], heat=warmth)
 
 
-def _split(text: str, order: float | None = None, status: str = "ok") -> Cell:
+def _split(text: str, order: float | None = None, status: str = "ok") -> PageCell:
     """What is in brackets at the end of a cell goes aside."""
     start, bracket, end = text.partition(" (")
-    return Cell(start, bracket.strip() + end, order=order, tone="" if status == "ok" else "bad")
+    return PageCell(start, bracket.strip() + end, order=order, tone="" if status == "ok" else "bad")
 
 
-def _lowest(rows: pd.DataFrame, *, named: bool = False) -> Cell:
+def _lowest(rows: pd.DataFrame, *, named: bool = False) -> PageCell:
     if rows.empty:
-        return Cell("")
+        return PageCell("")
     row = rows.sort_values("accuracy", kind="stable").iloc[0].to_dict()
     return accuracy(row, note=str(row["perturbation"]) if named else "")
 
@@ -190,7 +193,7 @@ def _budgets(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
     return [found[round(place * (len(found) - 1) / (_MOST_BUDGETS - 1))] for place in range(_MOST_BUDGETS)]
 
 
-def _means(corruptions: pd.DataFrame, checkpoints: set[str]) -> dict[str, Cell]:
+def _means(corruptions: pd.DataFrame, checkpoints: set[str]) -> dict[str, PageCell]:
     whole = corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].isna()]
     whole = whole[whole["checkpoint"].isin(checkpoints)]
     return {row["checkpoint"]: accuracy(row) for row in whole.to_dict("records") if row["status"] == "ok"}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.evaluation.scoring import Rule
+from robustbench_sde.evaluation.scoring import DecisionRule
 from robustbench_sde.models.spec import Seed, Spec
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.solvers import SOLVERS
@@ -78,7 +78,7 @@ ScoreDraws = Annotated[
     _Some,
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_listed), _Some]
-Rules = Annotated[tuple[Rule, ...], BeforeValidator(_listed), _Some]
+Rules = Annotated[tuple[DecisionRule, ...], BeforeValidator(_listed), _Some]
 #: `trained` is the noise that a checkpoint was trained with
 Sigmas = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1e3)] | None, ...],
@@ -95,7 +95,7 @@ SolverSteps = Annotated[
 Budgets = Annotated[tuple[float | None, ...], _each(_eps), _Some]
 
 
-class Entry(Spec):
+class SuiteEntry(Spec):
     """What attacks and corruptions have in common: grids that replace those of the suite."""
 
     sigma: Sigmas | None = None
@@ -104,7 +104,7 @@ class Entry(Spec):
     score_draws: ScoreDraws | None = None
 
 
-class AttackEntry(Entry):
+class AttackEntry(SuiteEntry):
     """Attacks at several budgets; other keys are parameters of the attack, as `steps` and `eot_draws`."""
 
     model_config = ConfigDict(extra="allow")
@@ -120,7 +120,7 @@ class AttackEntry(Entry):
         return {name: _number(value) for name, value in (self.model_extra or {}).items()}
 
 
-class CorruptionEntry(Entry):
+class CorruptionEntry(SuiteEntry):
     """Corruptions at several severities: made here, or read from a published set."""
 
     corruption: Texts

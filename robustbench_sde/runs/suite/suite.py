@@ -26,7 +26,7 @@ from robustbench_sde.perturbations.corruptions import make_corruptions, stored_c
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.suite.document import Document, Place
-from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, Entry, SuiteSpec
+from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteEntry, SuiteSpec
 from robustbench_sde.sde.solvers import takes
 
 _S = TypeVar("_S", bound=Spec)
@@ -117,9 +117,9 @@ class Suite:
         Raises:
             BenchError: a value in the suite, a checkpoint or published images are wrong.
         """
-        grid: list[tuple[Entry, list[Perturbation]]] = [
+        grid: list[tuple[SuiteEntry, list[Perturbation]]] = [
             (entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)
-        ] or [(Entry(), [])]
+        ] or [(SuiteEntry(), [])]
         cells: dict[Cell, None] = {}
         for path in paths:
             sources = self._sources(path, data, [entry for entry, _ in grid], precision)
@@ -156,7 +156,7 @@ class Suite:
         digest = hashlib.sha256(self.document.text.encode()).hexdigest()
         return {"suite": {"name": self.name, "sha256": f"sha256:{digest}"}}
 
-    def _settings(self, entry: Entry) -> list[_Setting]:
+    def _settings(self, entry: SuiteEntry) -> list[_Setting]:
         """Every way in which checkpoints are evaluated for an entry."""
         spec = self.spec
         return list(
@@ -168,7 +168,7 @@ class Suite:
         )
 
     def _sources(
-        self, path: Path, data: ImageDataset, entries: Sequence[Entry], precision: str
+        self, path: Path, data: ImageDataset, entries: Sequence[SuiteEntry], precision: str
     ) -> dict[Source, set[_Setting]]:
         """A checkpoint in every way that is asked for, and what the suite calls that way.
 
@@ -186,7 +186,7 @@ class Suite:
             raise self.document.error(("solver",), f"no solver here takes the noise of {path}")
         return sources
 
-    def _draws(self, source: Source, entry: Entry) -> tuple[int | Literal["auto"], ...]:
+    def _draws(self, source: Source, entry: SuiteEntry) -> tuple[int | Literal["auto"], ...]:
         """Without noise all numbers of draws are the same."""
         draws = entry.score_draws or self.spec.score_draws
         return draws if source.stochastic else draws[:1]

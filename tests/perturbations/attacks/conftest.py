@@ -7,7 +7,7 @@ import pytest
 import robustbench_sde as rb
 from robustbench_sde.models.classifier import Classifier
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
 
 
 @pytest.fixture(scope="session")

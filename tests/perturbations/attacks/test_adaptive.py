@@ -21,7 +21,7 @@ from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.attacks.victim import Aim
 from robustbench_sde.perturbations.base import Batch
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
 
 
 def run(attack, model, data, **options):

@@ -19,7 +19,7 @@ from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch, Clean
 from robustbench_sde.sde.draws import Draws, Stream
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
 SETTINGS = ScoreSettings(draws=32)
 TINY = {"eps": 1e-9, "steps": 2, "eot_draws": 2}
 FIXED = [*sorted(name for name, kind in ATTACKS.items() if not kind.minimal), "foolbox:LinfPGD"]
@@ -105,7 +105,7 @@ def predictions(model, data):
 
 @pytest.mark.parametrize("name", FIXED)
 def test_nothing_happens_at_a_billionth(sde, digits, name):
-    """FACTS 2: AutoAttack claims .39 here where the truth is .71. Any attack leaves the accuracy alone."""
+    """AutoAttack claims .39 here where the truth is .71. Any attack leaves the accuracy alone."""
     data = first(digits, 16)
     parameters = TINY | ({"restarts": 4} if name in ("pgd", "noise") else {})
     if name == "auto":
@@ -131,7 +131,7 @@ def minimal(sde, digits):
 
 @pytest.mark.parametrize("name", MINIMAL)
 def test_minimal_norm_distances_are_real_and_hold_on_fresh_draws(sde, minimal, name):
-    """FACTS 2: the median distance is not 0, and images past the boundary are wrong on unseen draws too."""
+    """The median distance is not 0, and images past the boundary are wrong on unseen draws too."""
     data, result = minimal[name]
     assert result.row["distance_median"] > 0.1
     moved = result.records["l2"].to_numpy() > 0

@@ -73,7 +73,7 @@ def test_cw_is_at_least_as_strong_as_foolbox(ode, digits):
     ],
 )
 def test_at_eps_1e_6_robust_accuracy_is_clean_accuracy(sde, digits, attack, parameters):
-    """No lucky draw or restart counts: a budget of nothing takes nothing (a peer loses half; FACTS 2)."""
+    """No lucky draw or restart counts: a budget of nothing takes nothing (docs/comparison.md)."""
     result = rb.attack(sde, digits.subset(60), attack, eps=1e-6, score_draws=16, **parameters)
     clean, attacked = result.summary.iloc[0], result.summary.iloc[2]
     assert clean["accuracy_low"] <= attacked["accuracy"] <= clean["accuracy_high"]
@@ -83,7 +83,7 @@ def test_at_eps_1e_6_robust_accuracy_is_clean_accuracy(sde, digits, attack, para
 def test_minimal_distances_of_a_random_model_are_real(sde, digits):
     """C&W on the SDE: the median distance is far from 0, and what it calls fooled is fooled on fresh draws.
 
-    The peer keeps the closest point ever misclassified: median distance 0.0000 (FACTS 2).
+    The peer keeps the closest point ever misclassified: median distance 0.0000 (docs/comparison.md).
     """
     data = digits.subset(30)
     result = rb.attack(sde, data, "cw", steps=40, binary_search_steps=3, score_draws=64)
