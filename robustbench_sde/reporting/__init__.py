@@ -1,1 +1,1 @@
-"""What people see: tables, bars, pages, figures. Reads results, never models."""
+"""Draw tables, progress bars, pages and figures from stored results; no model is loaded."""

@@ -1,4 +1,4 @@
-"""An audit on the terminal: a line for every rule, the verdict last."""
+"""Print an audit on the terminal: a line for every rule, the verdict last."""
 
 from rich import box
 from rich.table import Table
@@ -23,7 +23,7 @@ _SENTENCES = {
 
 
 def print_audit(report: AuditReport, *, path: str) -> None:
-    """The rules as a table, where the file is, and the verdict in the last line."""
+    """Print the rules as a table, the path of the report, and the verdict in the last line."""
     images = counted(report.images, "image")
     table = Table(
         title=f"{report.checkpoint} · {report.dataset} · {images} · {report.setting} · seed {report.seed}",
@@ -45,7 +45,7 @@ def print_audit(report: AuditReport, *, path: str) -> None:
 
 
 def verdict_line(report: AuditReport) -> str:
-    """``FAIL digits-ode: the number must not be used (usable-gradients, black-box)``."""
+    """Return the last line, like ``FAIL digits-ode: the number must not be used (usable-gradients, black-box)``."""
     named = [rule.name for rule in report.rules if rule.verdict in (AuditVerdict.WARN, AuditVerdict.FAIL)]
     reasons = f" ({', '.join(named)})" if named else ""
     return f"{report.verdict.upper()} {report.checkpoint}: {_SENTENCES[report.verdict]}{reasons}"

@@ -1,4 +1,4 @@
-"""A comparison for people and for CI: terminal, Markdown, GitHub annotations, JUnit XML."""
+"""Show a comparison to people and to CI: terminal, Markdown, GitHub annotations, JUnit XML."""
 
 import html
 import json
@@ -28,7 +28,7 @@ _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """The table, a sentence for cells that are not ok, equal ones once, the notes, and the verdict last."""
+    """Print the table, a sentence for each cell that is not ok (equal ones once), notes, and the verdict last."""
     console = make_console()
     lines: list[list[CellText]] = []
     for cell in comparison.cells:
@@ -49,12 +49,12 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_comparison_json(comparison: Comparison) -> None:
-    """Everything, as one JSON object."""
+    """Print the whole comparison as one JSON object."""
     print(json.dumps(comparison.to_dict(), indent=2))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The same for a pull request; markup in names is shown, not obeyed."""
+    """Return the comparison as Markdown for a pull request; markup in names is escaped."""
     rows = [[html.escape(text) for text in (*_texts(cell), cell.reason)] for cell in comparison.cells]
     frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
     notes = "".join(f"\n{html.escape(note)}\n" for note in comparison.notes)
@@ -76,7 +76,7 @@ def write_step_summary(comparison: Comparison, path: Path) -> None:
 
 
 def annotations(comparison: Comparison) -> Iterator[str]:
-    """Lines that GitHub shows beside the job: errors, and a warning for what is inconclusive."""
+    """Return the lines that GitHub shows beside the job: errors, and a warning for each inconclusive cell."""
     for cell in comparison.cells:
         if cell.decisive and cell.verdict not in (Verdict.OK, Verdict.IMPROVED):
             kind = "warning" if cell.verdict is Verdict.INCONCLUSIVE else "error"
@@ -85,9 +85,9 @@ def annotations(comparison: Comparison) -> Iterator[str]:
 
 
 def write_junit(comparison: Comparison, path: Path) -> None:
-    """One test case per cell: a regression fails, what is incomparable is an error.
+    """Write one test case per cell: a regression is a failure, an incomparable cell an error.
 
-    Inconclusive fails where the cell is required, as in the exit code; what is not required is skipped.
+    An inconclusive cell fails if the policy requires it, as in the exit code; otherwise it is skipped.
 
     Raises:
         BenchError: it cannot be written.
@@ -111,7 +111,7 @@ def write_junit(comparison: Comparison, path: Path) -> None:
 
 
 def github_step_summary() -> Path | None:
-    """Where GitHub wants a job's page; None elsewhere."""
+    """Return the file that GitHub shows as the page of a job; None outside a GitHub job."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     return Path(path) if path else None
 

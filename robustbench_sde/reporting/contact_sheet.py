@@ -1,4 +1,4 @@
-"""Contact sheets: labelled grids of images, for people who would rather look than read."""
+"""Write contact sheets: labelled grids of images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from robustbench_sde.storage.files import atomic_write
 
-#: the side in pixels that small images are enlarged to, by a whole factor
+#: side in pixels to which small images are enlarged, by a whole factor
 _TILE = 96
 _GAP = 6
 _FONT_SIZE = 13
@@ -21,8 +21,8 @@ def write_contact_sheet(
     """Write a PNG of tiles with labels.
 
     Args:
-        path: where to.
-        tiles: by row and column, (C, H, W) float in [0, 1] or uint8, C 1 or 3, all of one size.
+        path: the file to write.
+        tiles: images by row and column, each (C, H, W), float in [0, 1] or uint8, C 1 or 3, all of one size.
         rows: labels on the left.
         columns: labels above.
 
@@ -57,6 +57,6 @@ def write_contact_sheet(
 
 
 def _pixels(image: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """(H, W, 3) uint8."""
+    """Return an image as (H, W, 3) uint8."""
     whole = image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
     return np.ascontiguousarray(whole.expand(3, -1, -1).permute(1, 2, 0).cpu().numpy())

@@ -1,4 +1,4 @@
-"""What a run of corruptions shows: two tables and a figure, from `runs.tables.corruption_table`."""
+"""Show a run of corruptions: two tables and figures, from `runs.tables.corruption_table`."""
 
 import math
 
@@ -17,14 +17,14 @@ from robustbench_sde.reporting.words import interval
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import TableRow
 
-#: severities that a narrow terminal leaves out, the highest number first
+#: order in which a narrow terminal leaves out severities, the highest number first
 _SPARE = {2: 4, 4: 3, 3: 2, 1: 1}
 
 
 def print_corruptions(
     corruptions: pd.DataFrame, summary: pd.DataFrame, *, folder: str, reused: int, reference: str | None
 ) -> None:
-    """For each checkpoint the accuracy by corruption and severity, then the means of all."""
+    """Print, for each checkpoint, the accuracy by corruption and severity, then the means of all."""
     console = make_console()
     for name, own in corruptions.groupby("checkpoint", sort=False):
         console.print(_by_severity(console, str(name), own, summary))
@@ -33,7 +33,7 @@ def print_corruptions(
 
 
 def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.DataFrame) -> Table:
-    """Corruptions are rows, severities columns, and every accuracy has its interval."""
+    """Print one table with corruptions as rows and severities as columns; each accuracy has its interval."""
     first = summary[summary["checkpoint"] == name].iloc[0]
     images, draws = counted(first["images"], "image"), counted(first["score_draws"], "score draw")
     title = (
@@ -59,7 +59,7 @@ def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.Dat
 
 
 def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -> Table:
-    """One line per checkpoint and severity, of the means over corruptions."""
+    """Print the means over corruptions, one line per checkpoint and severity."""
     columns = [
         TableColumn("checkpoint", numeric=False),
         TableColumn("severity"),
@@ -105,7 +105,7 @@ def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -
 def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
     """Write `figures/corruptions`: accuracy, mean over corruptions, against severity, with 95 % bands.
 
-    Nothing is written where there are no severities.
+    Nothing is written if no corruption has a severity.
     """
     means = corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].notna()]
     if means.empty:
@@ -136,7 +136,7 @@ _DARK = 0.55
 
 
 def graded_corruptions(own: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a checkpoint with a corruption and a severity, the mean over corruptions last."""
+    """Return the rows of a checkpoint that have a severity, the mean over corruptions last."""
     graded = own[own["severity"].notna() & (own["corruption"] != CLEAN) & (own["status"] == "ok")]
     return graded.sort_values("corruption", key=lambda names: names == MEAN, kind="stable")
 

@@ -1,4 +1,4 @@
-"""Accuracy against distance: what minimal-norm attacks leave, as a table and as figures."""
+"""Draw accuracy against distance: what minimal-norm attacks leave."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The summary of a run as tables for documents: LaTeX and Markdown."""
+"""Write the summary of a run as tables for documents: LaTeX and Markdown."""
 
 import html
 
@@ -23,7 +23,7 @@ _ESCAPES = str.maketrans(
 
 
 def latex(summary: pd.DataFrame) -> str:
-    """A floating table for the package booktabs; a rule between checkpoints, intervals with en dashes."""
+    """Return a floating table for the package booktabs; a rule between checkpoints, intervals with en dashes."""
     columns = written_columns(summary)
     lines = []
     previous = None
@@ -54,7 +54,7 @@ def latex(summary: pd.DataFrame) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Escape text so that LaTeX prints it as it is."""
     return text.translate(_ESCAPES)
 
 
@@ -63,7 +63,7 @@ def _tex_number(text: str) -> str:
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """What was measured, and a line per cell; markup in names is shown, not obeyed."""
+    """Return the title and a Markdown table with a line per cell; markup in names is escaped."""
     columns = written_columns(summary)
     texts = [[html.escape(column.text(row)) for column in columns] for row in summary.to_dict("records")]
     title = html.escape(summary_title(summary))

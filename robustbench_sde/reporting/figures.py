@@ -1,4 +1,4 @@
-"""One style for all figures, how they are written, and the curves of a run."""
+"""Draw figures in one style, write them to files, and draw the curves of a run."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 #: Colours that people with any colour vision tell apart (Okabe & Ito 2008), the pale yellow left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-#: Told apart without colours, too.
+#: Markers, so that lines differ without colours, too.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-#: what their vertical axes say
+#: label of the vertical axis of accuracies
 ACCURACY = "accuracy, %"
 _DASHES = ("-", "--", ":", "-.")
 
@@ -50,7 +50,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
 }
 
-#: settings that tell lines of one checkpoint apart, as a legend says them
+#: settings that tell lines of one checkpoint apart, with their text in a legend
 _SETTINGS = {
     "sigma": "sigma {:g}",
     "solver": "{}",
@@ -59,7 +59,7 @@ _SETTINGS = {
     "seed": "seed {}",
 }
 
-#: No more figures along one setting than this: a suite may have hundreds of budgets.
+#: Largest number of figures along one setting: a suite may have hundreds of budgets.
 MOST_FIGURES = 6
 
 
@@ -67,15 +67,15 @@ MOST_FIGURES = 6
 class Drawn:
     """A figure that was written."""
 
-    #: of the files `figures/<name>.svg` and `.png`
+    #: name of the files `figures/<name>.svg` and `.png`
     name: str
-    #: what it shows, in one or two sentences
+    #: caption of one or two sentences
     caption: str
 
 
 @contextmanager
 def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
-    """A figure of this size in inches, drawn in our style; no display is needed."""
+    """Open a figure of this size in inches in our style, for a `with` block; no display is needed."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -84,14 +84,14 @@ def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
 
 
 def save(figure: "Figure", folder: RunFolder, name: str) -> None:
-    """Write `figures/<name>.svg` and `.png`; inside `styled`, whose settings saving needs too."""
+    """Write `figures/<name>.svg` and `.png`. Call it inside `styled`: saving uses the style's settings, too."""
     for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with atomic_write(folder.path / "figures" / f"{name}.{ending}") as temporary:
             figure.savefig(temporary, format=ending, metadata=metadata)
 
 
 def look(index: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the line with this index; all lines of a figure differ."""
+    """Return colour, marker and dashes of the line with this index; all lines of a figure differ."""
     turn = index // len(COLOURS)
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -101,20 +101,20 @@ def look(index: int) -> dict[str, Any]:
 
 
 def legend_text(name: str) -> str:
-    """A name as a label; matplotlib hides labels like _this."""
+    """Return a name as a label; matplotlib hides labels that begin with an underscore."""
     return f" {name}" if name.startswith("_") else name
 
 
 def file_name(*parts: str) -> str:
-    """A name that any file system takes."""
+    """Replace what a file system may refuse in a name."""
     return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", part).strip("-.") for part in parts)[:120]
 
 
 def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
-    """For each row the name of its line: the checkpoint, and the settings that differ between its rows.
+    """Return the name of the line for each row: the checkpoint, and the settings that differ between its rows.
 
-    Settings are the noise, the solver, the rule and the seed but for the one `along` the axis; draws are not
-    one.
+    Settings are the noise, the solver, the rule and the seed, without the one `along` the axis. The number of
+    draws is not a setting.
     """
     names = summary["checkpoint"].copy()
     for column, text in _SETTINGS.items():
@@ -125,16 +125,17 @@ def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
 
 
 def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
-    """Of rows that differ in the number of score draws alone, the one with the most."""
+    """Keep the row with the most score draws among rows that differ in nothing else."""
     settings = ["perturbation", "norm", "eps", "severity"]
     groups = summary.groupby([series(summary), *settings], dropna=False)["score_draws"]
     return summary[summary["score_draws"] == groups.transform("max")]
 
 
 def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Accuracy against budget for each checkpoint, with its band: `figures/accuracy-eps-<norm>-<attack>`.
+    """Draw accuracy against budget for each checkpoint, with its band: `figures/accuracy-eps-<norm>-<attack>`.
 
-    One figure per attack and norm, a line where there are two budgets or more; budget 0 is the clean row.
+    There is one figure per attack and norm, and a line where there are two budgets or more; budget 0 is the
+    clean row.
     """
     names = series(summary)
     sound = most_draws(summary[summary["status"] == "ok"])
@@ -161,10 +162,10 @@ def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn
 
 
 def accuracy_against_draws(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Accuracy against the number of score draws: `figures/accuracy-draws-<perturbation>`.
+    """Draw accuracy against the number of score draws: `figures/accuracy-draws-<perturbation>`.
 
-    For the clean images and each attack and budget with several numbers of draws. Bands are over fresh draws
-    of the noise: what more draws make smaller.
+    There is one figure for the clean images and one for each attack and budget with several numbers of draws.
+    Bands are over fresh draws of the noise, the uncertainty that more draws reduce.
     """
 
     def ticks(axes: "Axes", draws: list[float]) -> None:
@@ -176,7 +177,7 @@ def accuracy_against_draws(summary: pd.DataFrame, folder: RunFolder) -> list[Dra
 
 
 def accuracy_against_sigma(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Accuracy against the noise at test time: `figures/accuracy-sigma-<perturbation>`."""
+    """Draw accuracy against the noise at test time: `figures/accuracy-sigma-<perturbation>`."""
     return _against("sigma", "sigma at test time", most_draws(summary), folder, over="accuracy")
 
 
@@ -189,7 +190,7 @@ def _against(
     over: str,
     ticks: "Callable[[Axes, list[float]], None]" = lambda axes, values: None,
 ) -> list[Drawn]:
-    """A figure for the clean images and for each attack and budget that has several values of a setting."""
+    """Draw a figure for the clean images and for each attack and budget that has several values of a setting."""
     names = series(summary, along=setting)
     sound = summary[(summary["status"] == "ok") & summary["severity"].isna()]
     sound = sound[sound["perturbation"] != "control"]
@@ -213,12 +214,12 @@ def _against(
 def draw_lines(
     axes: "Axes", lines: Iterable[tuple[str, pd.DataFrame]], x: str, *, over: str = "accuracy"
 ) -> None:
-    """A line of accuracies per name with its band, `<over>_low` to `<over>_high`, and a legend.
+    """Draw a line of accuracies per name with its band, `<over>_low` to `<over>_high`, and a legend.
 
     Args:
-        axes: what to draw on.
-        lines: names and their rows; columns `x`, `accuracy` and those of the band.
-        x: the column along the horizontal axis.
+        axes: matplotlib axes to draw on.
+        lines: names and their rows, with columns `x`, `accuracy` and those of the band.
+        x: column along the horizontal axis.
         over: `accuracy` for intervals over images, `noise` for those over draws.
     """
     for index, (name, rows) in enumerate(lines):

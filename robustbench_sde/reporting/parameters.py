@@ -1,4 +1,4 @@
-"""Attacks of one name that differ in more than their budget: told apart by what differs."""
+"""Tell attacks of one name apart by the parameters in which they differ."""
 
 import ast
 from collections.abc import Sequence
@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-#: every table names these already
+#: parameters that every table shows already
 _NAMED = ["norm", "eps"]
 
 
 def told_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
-    """The summary with names like ``pgd steps=3``, so that no curve runs through two settings of an attack.
+    """Return the summary with names like ``pgd steps=3``, so that no curve mixes two settings of an attack.
 
     Args:
-        summary: the cells of a run.
+        summary: rows of a run.
         cells: the list `cells` of its manifest, whose `perturbation` holds every parameter.
     """
     parameters = {
@@ -32,7 +32,7 @@ def told_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """The plain keyword arguments of ``PGD(eps=0.03, steps=20)``, as text; none where it is no such call."""
+    """Return the plain keyword arguments of ``PGD(eps=0.03, steps=20)`` as text; none if it is no such call."""
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

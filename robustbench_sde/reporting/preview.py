@@ -1,4 +1,4 @@
-"""What a contact sheet shows: labelled tiles of perturbed images."""
+"""Make the labelled tiles of a contact sheet from perturbed images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Sheet:
 
     rows: list[str]
     columns: list[str]
-    #: (C, H, W) each, uint8 or float in [0, 1]
+    #: images by row and column, each (C, H, W), uint8 or float in [0, 1]
     tiles: list[list[Tensor]]
 
 
@@ -30,9 +30,9 @@ def corrupted(
     frost_dir: Path | None = None,
     seed: int = 0,
 ) -> Sheet:
-    """One corruption: images by severity. Several at one severity: corruptions by image.
+    """Corrupt images for a sheet: one corruption by severity, or several at one severity by image.
 
-    Several at several severities: corruptions by severity, the images taking turns. A plain perturbation has
+    Several at several severities are corruptions by severity, the images taking turns. A plain perturbation has
     no severities; by severity, it fills the first column only.
 
     Raises:
@@ -76,15 +76,15 @@ def attacked(
     images: Sequence[Tensor],
     predictions: Sequence[Sequence[int]],
 ) -> Sheet:
-    """Original, then for each attack its image and the difference, amplified around mid-grey.
+    """Show each original, then for each attack its image and the difference, amplified around mid-grey.
 
-    A row's label is the class, then what the model takes the original and each attacked image for.
+    A row's label is the true class, then the model's prediction for the original and for each attacked image.
 
     Args:
-        data: the originals.
-        attacks: what was done to them.
+        data: original images.
+        attacks: names of the attacks, as column headings.
         images: (n, C, H, W) float32 in [0, 1] for each of `attacks`.
-        predictions: (n,) classes of the originals, then of the images of each of `attacks`.
+        predictions: (n,) predicted classes of the originals, then of the images of each of `attacks`.
     """
     original = to_float(data.images)
     seen = [[data.class_names[label] for label in labels] for labels in predictions]
@@ -102,7 +102,7 @@ def attacked(
 
 
 def _amplified(change: Tensor) -> tuple[Tensor, float]:
-    """Changes (B, C, H, W) of either sign as images around mid-grey, and the factor, the same for all."""
+    """Return changes (B, C, H, W) of either sign as images around mid-grey, and the common factor."""
     largest = float(change.abs().max())
     factor = 0.5 / largest if largest > 0 else 1.0
     return (0.5 + factor * change).clamp(0, 1), factor

@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, plain lines elsewhere."""
+"""Draw progress: bars on a terminal, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -21,14 +21,14 @@ _NUMBERS = (9, 7)
 
 @contextlib.contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr that shows what is done, what remains, and a note."""
+    """Draw a bar on stderr that shows what is done, what remains, and a note."""
     with _bars(1, quiet=quiet) as (bar,):
         yield bar
 
 
 @contextlib.contextmanager
 def progress_bars(*, quiet: bool) -> Iterator[Bars]:
-    """A bar for the cells of a run above one for the images of the cell at hand."""
+    """Draw a bar for the cells of a run above one for the images of the current cell."""
     with _bars(2, quiet=quiet) as (cells, images):
         yield Bars(cells, images)
 
@@ -46,9 +46,10 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
 
 
 def _columns(width: int, bars: int) -> list[ProgressColumn]:
-    """What there is to read gives way; how much is done, and how long it takes, is always there.
+    """Return columns in which texts are cut first; counts and times are always shown whole.
 
-    The note of one of two bars is what the other is about; that of a bar alone is worth more than its name.
+    Of two bars, the notes repeat each other's text and are cut first. A bar alone keeps its note and cuts its
+    name.
     """
     bar, description = (40, 60) if width >= 160 else (10, width // 2 if bars > 1 else width // 3)
     note = width - description - bar - sum(_NUMBERS) - 4  # a space between columns

@@ -1,21 +1,21 @@
-"""A run in the words of RobustBench's `model_info/<dataset>/<threat>/<model>.json`."""
+"""Export a run in the words of RobustBench's `model_info/<dataset>/<threat>/<model>.json`."""
 
 from typing import Any
 
 import pandas as pd
 
-#: What RobustBench calls our norms.
+#: RobustBench's words for our norms.
 _THREATS = {"linf": "Linf", "l2": "L2"}
-#: What only the authors know: to be filled in.
+#: Fields that only the authors know, to be filled in by hand.
 _TO_BE_FILLED = {"link": None, "authors": None, "venue": None, "architecture": None, "additional_data": None}
 
 
 def robustbench_entries(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry for each checkpoint, noise, norm and eps: clean accuracy, and the lowest that an attack left.
+    """Return one entry per checkpoint, noise, norm and eps: clean accuracy, and the lowest that an attack left.
 
-    `autoattack_acc` is there only where `auto` was run, which is not AutoAttack but ours through the noise;
-    `reported` is the lowest accuracy of all attacks of the run. Percent, as there. Rows whose status is not
-    ok are left out. `sde_bench` holds what RobustBench has no word for.
+    `autoattack_acc` is present only if `auto` was run: our ensemble through the noise, not AutoAttack itself.
+    `reported` is the lowest accuracy of all attacks of the run. Values are in percent, as there. Rows whose status is not
+    ok are left out. `sde_bench` holds values for which RobustBench has no field.
     """
     ok = summary.loc[summary["status"] == "ok"]
     entries = []
@@ -54,7 +54,7 @@ def robustbench_entries(summary: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _same(frame: pd.DataFrame, row: "pd.Series[Any]", columns: list[str]) -> "pd.Series[bool]":
-    """Where a frame has the values of `row` in all `columns`; NaN equals NaN."""
+    """Return a mask of rows equal to `row` in all `columns`; NaN equals NaN."""
     same = pd.Series(True, index=frame.index)
     for name in columns:
         same &= frame[name].isna() if pd.isna(row[name]) else frame[name] == row[name]

@@ -1,4 +1,4 @@
-"""Stability of checkpoints side by side: two tables, what the theorem says of each, and a figure."""
+"""Show the stability of checkpoints side by side: two tables, a sentence on the theorem for each, a figure."""
 
 import math
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from robustbench_sde.storage.run_folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Panels in a row of the figure.
+#: Number of panels in a row of the figure.
 _COLUMNS = 4
 #: Columns that a narrow terminal leaves out, the highest number first; the files have them.
 _SPARE = {"over paths": 6, "at 0": 5, "mu (max)": 4, "by drift": 3, "by noise": 2, "largest": 1}
 
 
 def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: int = 0) -> None:
-    """The theory's quantities, the perturbations, a sentence for each checkpoint, and where the files are."""
+    """Print the theory's quantities, the perturbations, a sentence for each checkpoint, and the folder."""
     console = make_console()
     console.print(_theory(console, reports))
     console.print(_perturbations(console, reports))
@@ -40,7 +40,7 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: 
 
 
 def sentence(report: StabilityReport) -> str:
-    """What the theorem of Liu et al. says of this network, and whether the measured exponent agrees."""
+    """Say what the theorem of Liu et al. states about this network, and whether the measured exponent agrees."""
     condition = report.condition
     if not condition.applies:
         text = f"{report.checkpoint}: sigma² > 2L says nothing here: {condition.obstacle}"
@@ -150,7 +150,7 @@ def _course(course: Course) -> dict[str, str]:
 def _line(
     name: str, start: str = "", end: str = "", over_paths: str = "", rate: str = "", *, accuracy: str
 ) -> dict[str, str]:
-    """Of the table of perturbations; a checkpoint's own has the accuracy on clean images."""
+    """Return a line of the table of perturbations; the checkpoint's own line has the accuracy on clean images."""
     return {
         "perturbation": name,
         "at 0": start,
@@ -162,7 +162,7 @@ def _line(
 
 
 def _table(console: Console, title: str, blocks: Sequence[Sequence[dict[str, str]]], *, words: int) -> Table:
-    """Blocks of lines of cells by heading; the first `words` columns are text."""
+    """Return a table from blocks of lines, cells by heading; the first `words` columns are text."""
     headings = list(blocks[0][0])
     columns = [
         TableColumn(heading, numeric=index >= words, spare=_SPARE.get(heading, 0))
@@ -190,12 +190,12 @@ def _with_interval(value: Estimate) -> str:
 
 
 def _number(value: float, unit: str = "") -> str:
-    """Two decimals, or in percent one; empty for NaN."""
+    """Format a number with two decimals, or in percent with one; empty for NaN."""
     if math.isnan(value):
         return ""
     return f"{100 * value:.1f}" if unit else f"{value:.2f}"
 
 
 def _span(low: float, high: float, unit: str = "") -> str:
-    """``(0.3 to 0.5)``: ends may be negative."""
+    """Format an interval as ``(0.3 to 0.5)``; ends may be negative."""
     return "" if math.isnan(low) else f"({_number(low, unit)} to {_number(high, unit)})"

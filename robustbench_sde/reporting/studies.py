@@ -1,4 +1,4 @@
-"""A study's summary as a table and a figure, through its view."""
+"""Show the summary of a study as a table and a figure, through its view."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from robustbench_sde.storage.run_folder import RunFolder, markdown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: columns of a table that are said once
+#: columns whose repeated values are printed once
 _NAMES = 2
 _MOST_PANELS = 12
 #: inches of `100 ± 24` in a heat map, and of a letter
@@ -26,7 +26,7 @@ _PALE = 0.45
 
 
 def placed(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame:
-    """The sound rows of a view, with the columns `panel`, `line`, `across` and derived measures."""
+    """Return the rows of a view that may be used, with columns `panel`, `line`, `across` and derived measures."""
     sound = summary[(summary["status"] == "ok") & (summary["perturbation"] != "control")]
     rows = view.derive(sound.reset_index(drop=True), folder)
     keys = ("panel", "line", "across")
@@ -37,7 +37,7 @@ def placed(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame
 
 
 def long(rows: pd.DataFrame, view: View) -> pd.DataFrame:
-    """The table as texts: a line for each panel, line and place, a column for each measure."""
+    """Return the table as texts: a line for each panel, line and place, a column for each measure."""
     lines = [
         {view.panel_name: row["panel"], view.line_name: row["line"], view.heading: _place(row["across"])}
         | {measure.heading: measure.text(row) for measure in view.measures}
@@ -52,13 +52,13 @@ def write_study(
     """Write `study.csv` (numbers), `study.md` (the table) and the figure `study-<name>`.
 
     Args:
-        name: in `VIEWS`.
-        summary: of the study's run.
+        name: name of a study in `VIEWS`.
+        summary: rows of the study's run.
         train_sigma: noise scale that each checkpoint, by name, was trained with.
-        folder: of the run.
+        folder: the run's folder.
 
     Returns:
-        The numbers, and the figure where there is something to show.
+        The numbers, and the figure if there is something to draw.
     """
     view = VIEWS[name]
     rows = placed(summary.assign(train_sigma=summary["checkpoint"].map(train_sigma)), folder, view)
@@ -68,7 +68,7 @@ def write_study(
 
 
 def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> Table:
-    """What `write_study` returns, for the terminal; a name that repeats is said once."""
+    """Return the rows of `write_study` as a table for the terminal; a repeated name is printed once."""
     view, table = VIEWS[name], long(rows, VIEWS[name])
     spare = {measure.heading: measure.spare for measure in view.measures}
     spare[view.panel_name] = 9 if table.nunique().get(view.panel_name) == 1 else 0
@@ -90,7 +90,7 @@ def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> 
 
 
 def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Drawn:
-    """Panels side by side, one row of them for each measure; heat maps show the first measure alone."""
+    """Draw panels side by side, one row of them for each measure; heat maps show only the first measure."""
     panels = list(dict.fromkeys(rows["panel"]))[:_MOST_PANELS]
     measures = view.measures[: 1 if view.kind == "heat map" else None]
     lines = list(dict.fromkeys(rows["line"]))
@@ -167,7 +167,7 @@ def _draw_heat_map(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: 
 
 
 def _in_order(values: "pd.Series[Any]") -> list[Any]:
-    """Each once: numbers by size, names as they come."""
+    """Return distinct values: numbers by size, names in their order."""
     found = list(dict.fromkeys(values))
     return found if any(isinstance(value, str) for value in found) else sorted(found)
 

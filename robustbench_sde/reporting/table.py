@@ -1,4 +1,4 @@
-"""Tables for any width of a terminal: no number is cut, and no name is broken that need not be."""
+"""Fit tables to any width of a terminal: no number is cut, and names are broken only if they must be."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Words of a name longer than the first may be broken, and longer than the second where nothing else helps.
+#: Lengths above which a word of a name may be broken: usually, and if nothing else helps.
 _LONG_WORDS = (24, 12)
 
 CellText = str | Text
@@ -16,12 +16,12 @@ CellText = str | Text
 
 @dataclass(frozen=True)
 class TableColumn:
-    """What stands above a column, and what becomes of it where there is little room."""
+    """Heading of a column, and what happens to the column in a narrow terminal."""
 
     heading: str
-    #: numbers stand at the right and are never broken
+    #: whether it holds numbers, which are aligned right and never broken
     numeric: bool = field(default=True, kw_only=True)
-    #: a narrow terminal leaves out the highest first; 0 is always there
+    #: order of leaving it out in a narrow terminal, the highest first; 0: never
     spare: int = field(default=0, kw_only=True)
 
 
@@ -33,17 +33,17 @@ def fitted(
     *,
     stacked: bool = False,
 ) -> Table:
-    """A table as wide as the console allows.
+    """Return a table as wide as the console allows.
 
-    Where it is too narrow, headings take several lines, then columns are left out, and that is said. Names
-    break between words, or inside one where nothing else helps.
+    In a narrow one headings take several lines, then columns are left out, which a line below says. Names
+    break between words, or inside a word if nothing else helps.
 
     Args:
-        console: what it is printed on.
-        title: above the table.
-        columns: from left to right.
-        blocks: lines of cells, one a column; a blank line parts the blocks.
-        stacked: set intervals below their estimates before a column is left out.
+        console: console that it will be printed on.
+        title: line above the table.
+        columns: headings from left to right.
+        blocks: blocks of lines, each with one cell a column; a blank line separates blocks.
+        stacked: whether intervals go below their estimates before a column is left out.
     """
     spare = sorted((column for column in columns if column.spare), key=lambda column: -column.spare)
     attempts = [(False, False, 0, _LONG_WORDS[0]), (True, False, 0, _LONG_WORDS[0])]
@@ -70,7 +70,7 @@ def fitted(
 
 
 def _share_out(table: Table, room: int) -> None:
-    """Widths of the names: the first get what they need. Rich would go below their least width."""
+    """Return the widths of the names; the first get what they need. Rich would go below their minimum."""
     for column in table.columns:
         least = column.min_width or 0
         given = max(0, min(room, column.max_width - least)) if column.max_width else 0
@@ -109,7 +109,7 @@ def _table(
 
 
 def _tall(heading: str) -> str:
-    """In lines: an interval's level below, other headings in two as even as can be."""
+    """Break a heading into lines: an interval's level below, other headings in two even halves."""
     if "(" in heading:
         return heading.replace(" (", "\n(")
     words = heading.split()

@@ -1,4 +1,4 @@
-"""Tables in the terminal."""
+"""Print tables in the terminal."""
 
 import json
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ _PIPE_WIDTH = 160
 
 
 def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> None:
-    """The summary as a table, a line about its provenance, and every status that is not ok."""
+    """Print the summary as a table, a line about its origin, and every status that is not ok."""
     console = make_console()
     console.print(summary_table(summary, console))
     print_footer(summary, folder=folder, reused=reused)
 
 
 def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
-    """How many cells were there before, what is wrong with cells and solvers, and where the files are."""
+    """Print how many cells were stored already, problems of cells and solvers, and the folder of the files."""
     console = make_console()
     if reused:
         console.print(f"{reused} of {counted(len(summary), 'cell')} stored already", style="dim")
@@ -52,7 +52,7 @@ def make_console() -> Console:
 
 
 def summary_table(summary: pd.DataFrame, console: Console) -> Table:
-    """One line per cell, the checkpoint's name on its first; what is not ok is red."""
+    """Return a table with one line per cell, the checkpoint's name on its first; cells that are not ok are red."""
     columns = summary_columns(summary)
     blocks: list[list[list[CellText]]] = []
     previous = None
@@ -67,12 +67,12 @@ def summary_table(summary: pd.DataFrame, console: Console) -> Table:
 
 
 def print_json(frame: pd.DataFrame) -> None:
-    """Rows as a JSON list; NaN and infinity become null."""
+    """Print rows as a JSON list; NaN and infinity become null."""
     print(json.dumps(json.loads(frame.to_json(orient="records")), indent=2))
 
 
 def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
-    """Names and what they are, one a line; nested values as `a.b`."""
+    """Print names with their values, one a line; nested values as `a.b`."""
     if as_json:
         print(json.dumps(entries, indent=2))
         return
@@ -88,7 +88,7 @@ def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:
 
 
 def flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested entries as pairs of `a.b` and text; of a list of groups each is numbered."""
+    """Return nested entries as pairs of `a.b` and text; groups in a list are numbered."""
     for name, value in entries.items():
         if isinstance(value, list) and value and all(isinstance(own, dict) for own in value):
             value = {str(number): own for number, own in enumerate(value, 1)}
@@ -99,7 +99,7 @@ def flat(entries: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
 
 
 def _plain(value: object) -> str:
-    """As people write it: six digits, and a dash for nothing."""
+    """Format a value for people: numbers with six digits, and a dash for None."""
     if isinstance(value, list):
         return ", ".join(map(_plain, value)) or "-"
     if isinstance(value, bool):

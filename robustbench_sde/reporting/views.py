@@ -1,6 +1,6 @@
-"""The studies of Liu et al. (CVPR 2020): each is a shipped suite, and a view of its summary.
+"""Define the studies of Liu et al. (CVPR 2020): each is a shipped suite and a view of its summary.
 
-What a study runs stands in ``suites/study/<name>.yaml``; docs/studies.md says which claim it tests.
+The cells of a study are in ``suites/study/<name>.yaml``; docs/studies.md says which claim it tests.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,36 +17,36 @@ from robustbench_sde.storage.schema import TableRow
 
 _Numbers = npt.NDArray[np.float64]
 
-#: the attack that the paper's own is compared with
+#: attack with which the paper's own is compared
 _HONEST = "apgd-ce"
-#: the distance of a float32 probability from 1 that is still told from 0
+#: smallest distance of a float32 probability from 1
 _LEAST = 2.0**-24
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number of the summary as a study shows it."""
+    """Number of the summary, and how a study shows it."""
 
-    #: its column
+    #: column of the summary
     name: str
-    #: on an axis
+    #: label on an axis
     label: str
-    #: at the head of a column
+    #: heading of a table column
     heading: str
-    #: its 95 % interval is in the columns `<ends>_low` and `<ends>_high`; empty: it has none
+    #: prefix of the columns `<ends>_low` and `<ends>_high` with its 95 % interval; empty: no interval
     ends: str
     #: whether it is shown in percent
     share: bool = True
-    #: a narrow terminal leaves out the highest first; 0 is always there
+    #: order of leaving it out in a narrow terminal, the highest first; 0: never
     spare: int = 0
 
     def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
-        """Value and ends of the interval as an axis shows them; the value thrice where there is none."""
+        """Return value and ends of the interval as an axis shows them; three times the value without interval."""
         scale = 100 if self.share and self.ends else 1
         return [scale * rows[name] for name in self._columns]
 
     def text(self, row: TableRow) -> str:
-        """The same in a table; empty where there is no number."""
+        """Format the value for a table cell; empty if it is NaN."""
         numbers = [row[name] for name in self._columns]
         if not self.ends:
             return f"{numbers[0]:.3f}"
@@ -73,23 +73,23 @@ OVERSTATED = Measure("overstated", "more than honest accuracy, %", "overstated (
 
 @dataclass(frozen=True)
 class View:
-    """How the summary of a study is shown."""
+    """Layout of the summary of a study."""
 
-    #: a panel of the figure and a section of the table
+    #: column by which figures have panels and tables have sections
     panel: Callable[[TableRow], str]
-    #: a line in it
+    #: column by which a panel has lines
     line: Callable[[TableRow], str]
-    #: a row's place along its line, which `heading` names
+    #: column along a line, which `heading` names
     across: Callable[[TableRow], float | str]
     heading: str
     kind: Literal["lines", "points", "heat map"] = "lines"
     measures: tuple[Measure, ...] = (ACCURACY,)
     #: whether the axis is logarithmic
     log: bool = False
-    #: what tables call panels and lines
+    #: headings of panels and lines in tables
     panel_name: str = "perturbation"
     line_name: str = "checkpoint"
-    #: adds measures that need the records
+    #: function that adds the measures that need records
     derive: Callable[[pd.DataFrame, RunFolder], pd.DataFrame] = lambda summary, folder: summary
 
 
@@ -115,7 +115,7 @@ def _solver(row: TableRow) -> str:
 
 
 def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
-    """By how much the paper's attack and scoring say more than honest ones; clean rows are budget 0."""
+    """Add by how much the paper's attack and scoring overstate accuracy; clean rows have budget 0."""
     clean, attacked = (summary[(summary["perturbation"] == "clean") == which] for which in (True, False))
     kinds = dict.fromkeys(zip(attacked["perturbation"], attacked["norm"], strict=True))
     starts = [clean.assign(perturbation=str(kind), norm=str(norm), eps=0.0) for kind, norm in kinds]
@@ -136,9 +136,9 @@ def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
 
 
 def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
-    """Beside every number of steps: how far the label's probability and its logit are from those of the most.
+    """Add how far the label's probability and logit are from those at the largest number of steps.
 
-    The logit of p is log(p / (1 - p)): the label's logit less the log-sum-exp of all others, for one draw.
+    The logit of p is log(p / (1 - p)): the label's logit minus the log-sum-exp of all others, for one draw.
     """
     finest = summary.loc[summary.groupby("checkpoint")["solver_steps"].idxmax()]
     reference = dict(zip(finest["checkpoint"], finest["cell"], strict=True))
@@ -161,7 +161,7 @@ def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
 
 
 def _logit(probability: _Numbers) -> _Numbers:
-    """Finite, as float32 tells probabilities from 0 and 1."""
+    """Return the logit of a probability, finite at the resolution of float32."""
     inside = probability.clip(_LEAST, 1 - _LEAST)
     odds: _Numbers = inside / (1 - inside)
     return np.log(odds)
@@ -170,7 +170,7 @@ def _logit(probability: _Numbers) -> _Numbers:
 def _with_mean(
     summary: pd.DataFrame, name: str, difference: Callable[[TableRow], _Numbers | None], most: float = 1.0
 ) -> pd.DataFrame:
-    """A measure that is a mean over paired images, with its normal 95 % interval; NaN where there is none.
+    """Add a measure that is a mean over paired images, with its normal 95 % interval; NaN without pairs.
 
     Its absolute value is at most `most`.
     """
@@ -187,7 +187,7 @@ def _with_mean(
     return summary.assign(**dict(zip((name, f"{name}_low", f"{name}_high"), columns, strict=True)))
 
 
-#: The studies that are suites, with what is shown of them; `corruption` has tables and a figure of its own.
+#: Views by study; `corruption` has tables and a figure of its own.
 VIEWS: Mapping[str, View] = {
     "clean": View(
         panel=lambda row: "clean",

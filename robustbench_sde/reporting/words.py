@@ -1,4 +1,4 @@
-"""Words of tables: columns, intervals and perturbations as a reader sees them, wherever they are printed."""
+"""Define the words of all tables: columns, intervals and perturbations, wherever they are printed."""
 
 import math
 from collections.abc import Callable, Hashable
@@ -13,16 +13,16 @@ from robustbench_sde.reporting.table import TableColumn
 
 @dataclass(frozen=True)
 class SummaryColumn(TableColumn):
-    """A column of the summary as people read it: on the terminal, in Markdown, LaTeX and on the page."""
+    """Column of the summary for people: on the terminal, in Markdown, LaTeX and on the page."""
 
-    #: what stands in a row's cell
+    #: function from a row to the text of its cell
     text: Callable[[dict[Hashable, Any]], str]
-    #: the column of the table by which it sorts
+    #: column of the summary by which it sorts
     key: str
 
 
 def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
-    """The columns that this summary needs: settings only where a checkpoint has several."""
+    """Return the columns that this summary needs; a setting only if a checkpoint has several."""
     named = [
         SummaryColumn("checkpoint", lambda row: str(row["checkpoint"]), "checkpoint", numeric=False),
         SummaryColumn("perturbation", perturbation_text, "perturbation", numeric=False),
@@ -56,13 +56,13 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
 
 
 def written_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
-    """The columns in files, which have no line below the table for statuses that are not ok."""
+    """Return the columns for files; they have a status column, since no line below the table says it."""
     status = SummaryColumn("status", lambda row: str(row["status"]), "status", numeric=False)
     return [*summary_columns(summary), *([status] if (summary["status"] != "ok").any() else [])]
 
 
 def summary_title(summary: pd.DataFrame) -> str:
-    """What was measured, on how many images, by which rule and from which seed; in a line."""
+    """Say in one line what was measured, on how many images, by which rule and from which seed."""
 
     def all_of(name: str) -> str:
         return ", ".join(map(str, summary[name].unique()))
@@ -86,7 +86,7 @@ def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
 
 
 def perturbation_text(row: dict[Hashable, Any]) -> str:
-    """``pgd linf 0.03 (7.65/255)``: a budget in grey levels as well, ``pgd l2 0.5``."""
+    """Format a perturbation: ``pgd linf 0.03 (7.65/255)``, with the budget in grey levels, or ``pgd l2 0.5``."""
     if not row["norm"]:
         level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
         return f"{row['perturbation']}{level}"
@@ -98,17 +98,17 @@ def perturbation_text(row: dict[Hashable, Any]) -> str:
 
 
 def budget_text(norm: str, eps: float) -> str:
-    """``linf 0.03 (7.65/255)``, and ``l2 0.5``, which no pixel changes by."""
+    """Format norm and budget: ``linf 0.03 (7.65/255)``; ``l2 0.5`` has no grey levels, it bounds no single pixel."""
     return f"{norm} {eps:.4g}{f' ({255 * eps:.4g}/255)' if norm == 'linf' else ''}"
 
 
 def interval(estimate: float, low: float, high: float) -> str:
-    """Percent with its interval; empty where there is no number."""
+    """Format percent with its interval; empty if there is no number."""
     return "" if math.isnan(estimate) else f"{estimate:.1%}".rstrip("%") + f" {span(low, high)}"
 
 
 def span(low: float, high: float) -> str:
-    """``(80.5-90.1)`` in percent, ``(-3.1 to 2.0)`` where it begins below 0."""
+    """Format an interval in percent as ``(80.5-90.1)``, or ``(-3.1 to 2.0)`` if it begins below 0."""
     return "" if math.isnan(low) else f"({100 * low:.1f}{' to ' if low < 0 else '-'}{100 * high:.1f})"
 
 

@@ -1,1 +1,1 @@
-"""Training: configuration, schedules, augmentation, the loop."""
+"""Train a classifier: configuration, schedules, augmentation, the loop."""

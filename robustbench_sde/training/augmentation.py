@@ -1,4 +1,4 @@
-"""Random crops and flips, keyed by image id and epoch."""
+"""Crop and flip images at random, keyed by image id and epoch."""
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,9 @@ def augment(images: Tensor, ids: Tensor, *, padding: int, flip: bool, seed: int,
 
     Args:
         images: (B, C, H, W) uint8.
-        ids: (B,) image ids.
-        padding: pixels on each side; 0 leaves the place alone.
-        flip: whether to mirror left and right.
+        ids: (B,) int64 image ids.
+        padding: pixels of zeros on each side; 0: no crop.
+        flip: whether to mirror half of the images left to right.
 
     Returns:
         (B, C, H, W) uint8.

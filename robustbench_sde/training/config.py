@@ -1,4 +1,4 @@
-"""What a training is made of."""
+"""Define the configuration of a training and what follows from it."""
 
 import math
 from collections.abc import Mapping
@@ -21,12 +21,12 @@ from robustbench_sde.models.spec import (
 from robustbench_sde.perturbations.norms import parse_budget
 
 Schedule = Literal["one-cycle", "step"]
-#: pgd: on adversarial images (Madry et al. 2018); trades: Zhang et al. 2019
+#: kinds of robust training: `pgd` (Madry et al. 2018) and `trades` (Zhang et al. 2019)
 Adversarial = Literal["none", "pgd", "trades"]
 
 
 def _budget(value: object) -> object:
-    """``8/255``, which YAML and the command line take for text, as a number."""
+    """Return a budget as a number; YAML and the command line give ``8/255`` as text."""
     try:
         return parse_budget(value) if isinstance(value, str) else value
     except BenchError as error:
@@ -35,7 +35,7 @@ def _budget(value: object) -> object:
 
 Budget = Annotated[float, BeforeValidator(_budget), Field(gt=0, le=1e4)]
 
-#: (crop padding, horizontal flip) by data set; anything else is padded by an eighth of its side and flipped
+#: (crop padding, horizontal flip) by data set; any other is padded by an eighth of its side and flipped
 AUGMENTATION: dict[str, tuple[int, bool]] = {
     "digits": (2, False),
     "mnist": (2, False),
@@ -48,23 +48,23 @@ AUGMENTATION: dict[str, tuple[int, bool]] = {
 
 
 class TrainConfig(Spec):
-    """Everything that decides the weights, apart from the data."""
+    """Options that, with the data, decide the weights."""
 
     preset: str = "digits"
-    #: ``none``, a kind, or several with their own scales: ``additive:0.3+multiplicative`` (`parse_noise`)
+    #: kind of noise: ``none``, one, or several with their own scales: ``additive:0.3+multiplicative`` (`parse_noise`)
     noise: str = "none"
     #: noise scale; for dropout sqrt((1-p)/p) with p the share kept
     sigma: float = Field(default=0.5, ge=0, le=1e3)
-    #: p of dropout, in place of its sigma
+    #: share p kept by dropout, in place of `sigma`
     keep: float | None = Field(default=None, gt=0, lt=1)
     noise_shape: NoiseShape = "independent"
-    #: sigma(T) / sigma(0)
+    #: growth sigma(T) / sigma(0)
     sigma_growth: float = Field(default=1.0, ge=0, le=1e3)
     learn_sigma: bool = False
-    #: expected jumps of an entry per unit of time
+    #: expected number of jumps of an entry per unit of time
     jump_rate: float = Field(default=2.0, gt=0, le=1e4)
     solver: str = "euler"
-    #: None takes the preset's
+    #: number of solver steps; None: the preset's
     steps: int | None = Field(default=None, ge=1, le=10_000)
     horizon: float = Field(default=1.0, gt=0, le=1e3)
     epochs: int = Field(default=30, ge=1)
@@ -73,19 +73,19 @@ class TrainConfig(Spec):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Schedule = "one-cycle"
-    #: None takes the data set's usual one (`AUGMENTATION`)
+    #: random shift in pixels; None: the usual one of the data set (`AUGMENTATION`)
     crop_padding: int | None = Field(default=None, ge=0)
     flip: bool | None = None
-    #: deviation of Gaussian noise on the images, which may leave [0, 1] by it (Cohen et al. 2019)
+    #: standard deviation of Gaussian noise on the images, which may leave [0, 1] (Cohen et al. 2019)
     augment_noise: float = Field(default=0.0, ge=0, le=10)
     adversarial: Adversarial = "none"
     adversarial_norm: Literal["linf", "l2"] = "linf"
     #: budget, in units of images in [0, 1]
     adversarial_eps: Budget = 8 / 255
     adversarial_steps: int = Field(default=10, ge=1, le=1000)
-    #: None is 2.5 eps / steps
+    #: size of a gradient step; None: 2.5 eps / steps
     adversarial_step_size: Budget | None = None
-    #: weight of the divergence
+    #: weight of the divergence in TRADES
     trades_beta: float = Field(default=6.0, gt=0, le=1e3)
     seed: Seed = 0
 
@@ -115,7 +115,7 @@ class TrainConfig(Spec):
         return self
 
     def noise_terms(self) -> tuple[NoiseSpec, ...]:
-        """What the options on noise add up to."""
+        """Return the noise terms that the options on noise describe."""
         return parse_noise(
             self.noise,
             sigma=self.sigma,
@@ -127,7 +127,7 @@ class TrainConfig(Spec):
         )
 
     def default_name(self, data: ImageDataset) -> str:
-        """Name of a checkpoint that does not say where it goes: data, preset, noise, baseline and seed."""
+        """Return the default name of a checkpoint: data, preset, noise, robust training and seed."""
         shape = "" if self.noise_shape == "independent" else f"-{self.noise_shape}"
         terms = [f"{term.kind}-{term.sigma:g}{shape}" for term in self.noise_terms() if term.kind != "none"]
         preset = "" if self.preset in ("digits", "cifar") else self.preset
@@ -139,7 +139,7 @@ class TrainConfig(Spec):
         return "-".join(part for part in parts if part)
 
     def augmentation(self, data: ImageDataset) -> tuple[int, bool]:
-        """(crop padding, flip) for this data set."""
+        """Return (crop padding, flip) for this data set."""
         padding, flip = AUGMENTATION.get(data.name, (data.images.shape[-1] // 8, True))
         return (
             padding if self.crop_padding is None else self.crop_padding,
@@ -147,7 +147,7 @@ class TrainConfig(Spec):
         )
 
     def model_spec(self, data: ImageDataset) -> ModelSpec:
-        """The architecture for this data: its shape, classes, and per-channel mean and deviation.
+        """Return the architecture for this data: its shape, classes, and per-channel mean and deviation.
 
         Raises:
             BenchError: noise, solver and steps do not fit together.
@@ -179,7 +179,7 @@ class TrainConfig(Spec):
 
 
 def parse_config(options: Mapping[str, object]) -> TrainConfig:
-    """A configuration from the command line or a file.
+    """Check and return a configuration from the command line or a file.
 
     Raises:
         BenchError: an unknown key (with the nearest known one), or a value of the wrong kind or range.
@@ -197,7 +197,7 @@ def parse_config(options: Mapping[str, object]) -> TrainConfig:
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
-    """The rate at a share `progress` in [0, 1) of the training.
+    """Return the learning rate at a share `progress` in [0, 1) of the training.
 
     one-cycle: linear from 0.04 lr to lr over the first quarter, then half a cosine to 0 (Smith & Topin 2018).
     step: lr, divided by 10 after 60/110 and again after 90/110 of the epochs (Liu et al. 2020).

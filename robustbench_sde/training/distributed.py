@@ -1,4 +1,4 @@
-"""One training by several processes, as `torchrun` starts them: each takes a share of every batch.
+"""Run one training in several processes, as `torchrun` starts them: each takes a share of every batch.
 
 Noise, order and augmentation are keyed by image, so that the processes together make the steps of one alone,
 but for float rounding.
@@ -23,28 +23,28 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.training.config import TrainConfig
 from robustbench_sde.training.objective import objective
 
-#: (images, labels, ids, epoch) to the loss and the logits, as `objective`
+#: function of (images, labels, ids, epoch) that returns loss and logits, like `objective`
 Step = Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 @dataclass(eq=False)
 class Team:
-    """The processes of a training, as one of them sees them; by default it is alone."""
+    """Processes of a training, seen from one of them; by default there is one."""
 
     rank: int = 0
     size: int = 1
-    #: where this one computes
+    #: device on which this process computes
     device: str = "cpu"
-    #: asked to stop; all stop after the same step
+    #: whether it was asked to stop; all stop after the same step
     stopping: bool = field(default=False, init=False)
 
     @property
     def leads(self) -> bool:
-        """Whether this is the one that writes and tells."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
     def share(self, batch: Tensor) -> tuple[Tensor, float]:
-        """This process's images of a batch, and their weight in the mean over the processes.
+        """Return this process's images of a batch, and their weight in the mean over the processes.
 
         Shares differ by an image at most. One that would be empty is an image of weight 0, since all have to
         take part in every step.
@@ -55,7 +55,7 @@ class Team:
         return own, len(own) * self.size / len(batch)
 
     def steps(self, model: Classifier, config: TrainConfig) -> Step:
-        """The objective of a share; its gradients become the mean over the processes."""
+        """Return the objective for a share of the batch; its gradients become the mean over the processes."""
         if self.size == 1:
             return partial(objective, model, config)
         # one input channel: torch says that it copies a gradient of a few hundred numbers
@@ -64,7 +64,7 @@ class Team:
         return DistributedDataParallel(_Objective(model, config), device_ids=devices)
 
     def sums(self, *numbers: float) -> list[float]:
-        """Sums over the processes.
+        """Return sums over the processes.
 
         Raises:
             KeyboardInterrupt: one of them has been asked to stop; in all of them.
@@ -80,7 +80,7 @@ class Team:
 
     @contextlib.contextmanager
     def first(self) -> Iterator[None]:
-        """The one that leads goes first, so that it alone downloads."""
+        """Let the leading process run a block first, so that only it downloads."""
         if self.size > 1 and not self.leads:
             with self._all_alive():
                 dist.barrier()
@@ -91,7 +91,7 @@ class Team:
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:
-        """While all compute together, SIGINT and SIGTERM wait for the end of a step."""
+        """Delay SIGINT and SIGTERM to the end of a step while all processes compute together."""
         if self.size == 1:
             yield
             return
@@ -105,7 +105,7 @@ class Team:
 
     @contextlib.contextmanager
     def _all_alive(self) -> Iterator[None]:
-        """Turn the loss of another process into a sentence."""
+        """Turn the failure of another process into an error of one sentence."""
         try:
             yield
         except RuntimeError as error:
@@ -123,10 +123,10 @@ class Team:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Team]:
-    """The processes that `torchrun` has started, or this one alone.
+    """Return the processes that `torchrun` has started, or this one alone.
 
     Args:
-        device: as `resolve_device` gives it; of several GPUs, each process takes its own.
+        device: name from `resolve_device`; of several GPUs, each process takes its own.
 
     Raises:
         BenchError: it was not `torchrun` that started this one, or the others cannot be reached.
@@ -152,12 +152,12 @@ def joined(device: str) -> Iterator[Team]:
 
 
 class _Objective(nn.Module):
-    """`objective` as a module: what DistributedDataParallel wraps."""
+    """Module around `objective`, for DistributedDataParallel."""
 
     def __init__(self, model: Classifier, config: TrainConfig) -> None:
         super().__init__()
         self.model, self._config = model, config
 
     def forward(self, images: Tensor, labels: Tensor, ids: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """As `objective`."""
+        """Return loss and logits like `objective`."""
         return objective(self.model, self._config, images, labels, ids, epoch)

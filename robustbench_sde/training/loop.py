@@ -1,4 +1,4 @@
-"""The training loop: interruptible at any moment, resumable to the same weights."""
+"""Run the training loop: interruptible at any moment, resumable to the same weights."""
 
 import contextlib
 import json
@@ -25,13 +25,13 @@ from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
 from robustbench_sde.training.distributed import Step, Team
 
-#: Draws that score the finished model on its test images.
+#: Number of draws that score the finished model on its test images.
 _TEST_DRAWS = 8
 
 
 @dataclass
 class _State:
-    """What an epoch hands to the next: everything else is keyed."""
+    """State that an epoch hands to the next; everything else is keyed."""
 
     weights: dict[str, Tensor]
     momenta: dict[str, Tensor] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class _State:
 
 @dataclass(frozen=True)
 class _Identity:
-    """What a state belongs to."""
+    """Identity of the training that a state belongs to."""
 
     config: TrainConfig
     fingerprint: str
@@ -51,7 +51,7 @@ class _Identity:
         return json.dumps([self.config.model_dump(), self.fingerprint], sort_keys=True)
 
     def is_that_of(self, text: str) -> bool:
-        """Whether `text` names the same training; options that are younger than it have their defaults."""
+        """Whether `text` names this training; options that it lacks, being older, have their defaults."""
         try:
             options, fingerprint = json.loads(text)
             return (TrainConfig.model_validate(options), fingerprint) == (self.config, self.fingerprint)
@@ -79,9 +79,9 @@ def train(
         config: what to train and how.
         data: the training split.
         path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end.
-        test: images that the finished model is scored on, for the header.
-        resume: go on from that state, which must be there.
-        device: where to train; that of `team` where there is one.
+        test: images on which the finished model is scored, for the header.
+        resume: whether to continue from that state, which must exist.
+        device: device to train on; that of `team` if one is given.
         team: the processes that train together; the first of them writes.
 
     Returns:
@@ -120,7 +120,7 @@ def _train(
     team: Team,
     progress: Progress,
 ) -> CheckpointHeader:
-    """`train` for the process that alone writes `path`, and for those that help it."""
+    """Train in the process that writes `path`, and in those that help it."""
     spec, state_path = config.model_spec(data), state_of(path)
     identity = _Identity(config, data.fingerprint)
     if resume:
@@ -164,7 +164,7 @@ def _epoch(
     team: Team,
     progress: Progress,
 ) -> None:
-    """One pass over the data; updates the model in place and `state` at the end."""
+    """Make one pass over the data; updates the model in place and `state` at the end."""
     started = time.perf_counter()
     optimiser = torch.optim.SGD(
         model.parameters(),
@@ -244,7 +244,7 @@ def _header(
 
 
 def state_of(path: Path) -> Path:
-    """Where the state of an unfinished training of the checkpoint `path` is."""
+    """Return the path of the state of an unfinished training of the checkpoint `path`."""
     return path.with_name(f"{path.stem}.state.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Configurations in files: anybody's, and those that are installed with the package."""
+"""Read configurations from files: the user's, and those that are installed with the package."""
 
 from importlib import resources
 from pathlib import Path
@@ -7,23 +7,23 @@ from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.storage.files import read_yaml
 
 _FOLDER = Path(str(resources.files("robustbench_sde"))) / "training" / "configs"
-#: files that may build on each other
+#: largest number of files that may build on each other
 _DEEPEST = 8
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configurations that are installed with the package, by name, as ``paper/ode``."""
+    """Return the configurations that are installed with the package, by name, like ``paper/ode``."""
     found = {path.relative_to(_FOLDER).with_suffix("").as_posix(): path for path in _FOLDER.rglob("*.yaml")}
     return dict(sorted(found.items()))
 
 
 def read_config(name: str) -> dict[str, object]:
-    """What a configuration says: options of `TrainConfig`, and perhaps `dataset` and `description`.
+    """Read a configuration: options of `TrainConfig`, and perhaps `dataset` and `description`.
 
-    A file with the key `base` changes another one, which is named as here.
+    A file with the key `base` changes another one, which is named in the same way.
 
     Args:
-        name: a file, or a shipped configuration by its name, with or without ``.yaml``.
+        name: a file, or the name of a shipped configuration, with or without ``.yaml``.
 
     Raises:
         BenchError: there is none, it is not readable, or files build on each other in a circle.

@@ -1,4 +1,4 @@
-"""What a training step makes small: the loss of the images, or of images that were made harder."""
+"""Compute the loss of a training step, on images or on images that were made harder."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,27 +15,27 @@ from robustbench_sde.training.config import TrainConfig
 #: The update of epoch e has draw e of the `train` stream, gradient step s of an attack draw e + (s + 1) times
 #: this, which no epoch reaches.
 _DRAWS_PER_STEP = 2**32
-#: Deviation of the random start of TRADES (Zhang et al. 2019, algorithm 1).
+#: Standard deviation of the random start of TRADES (Zhang et al. 2019, algorithm 1).
 _TRADES_START = 1e-3
 
-#: logits (B, classes) to a loss that an attack makes large
+#: function from logits (B, classes) to a loss that an attack makes large
 _Loss = Callable[[Tensor], Tensor]
 
 
 def objective(
     model: Classifier, config: TrainConfig, images: Tensor, labels: Tensor, ids: Tensor, epoch: int
 ) -> tuple[Tensor, Tensor]:
-    """The loss of a batch, and the logits (B, classes) that the training accuracy is counted from.
+    """Return the loss of a batch, and its logits (B, classes), from which training accuracy is counted.
 
     Everything random is a function of (seed, epoch, image id), whatever the batch.
 
     Args:
-        model: what is trained.
-        config: how.
+        model: model in training.
+        config: configuration of the training.
         images: (B, C, H, W) float in [0, 1], augmented, on the model's device.
-        labels: (B,) int64 there.
+        labels: (B,) int64 on that device.
         ids: (B,) image ids, on the CPU.
-        epoch: which one, from 0.
+        epoch: number of the epoch, from 0.
     """
     draws = Draws(config.seed, Stream.TRAIN, range(epoch, epoch + 1))
     if config.adversarial == "trades":
@@ -52,7 +52,7 @@ def objective(
 def _trades(
     model: Classifier, config: TrainConfig, images: Tensor, labels: Tensor, ids: Tensor, draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the images + beta KL(p(x) || p(x')), x' in the ball (Zhang et al., ICML 2019).
+    """Return the cross-entropy of the images + beta KL(p(x) || p(x')), x' in the ball (Zhang et al., ICML 2019).
 
     Both terms of the update are on one Brownian path, so that they differ by the perturbation alone.
     """
@@ -65,14 +65,14 @@ def _trades(
 
 
 def _divergence(logits: Tensor, target: Tensor) -> Tensor:
-    """KL(target || softmax of the logits), the mean over images."""
+    """Return KL(target || softmax of the logits), the mean over images."""
     return F.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
 
 
 def _hardest(
     model: Classifier, config: TrainConfig, images: Tensor, ids: Tensor, epoch: int, *, loss: _Loss
 ) -> Tensor:
-    """PGD through the noise, a fresh draw in each step, from a random start (Madry et al., ICLR 2018)."""
+    """Run PGD through the noise, a fresh draw in each step, from a random start (Madry et al., ICLR 2018)."""
     ball = Ball(get_norm(config.adversarial_norm), config.adversarial_eps)
     step_size = config.adversarial_step_size or 2.5 * ball.eps / config.adversarial_steps
     start = KeyedRandom(config.seed, Stream.TRAIN, "adversarial")

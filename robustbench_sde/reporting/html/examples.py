@@ -1,4 +1,4 @@
-"""Example images of the page: clean, perturbed and their difference, as data URIs."""
+"""Prepare the example images of the page: clean, perturbed and their difference, as data URIs."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ from robustbench_sde.reporting.words import perturbation_text
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
 
-#: cells whose examples are on the page, and images of each: what keeps it a few MB
+#: limits on cells with examples and on images of each, which keep the page at a few MB
 MOST_CELLS = 24
 _IMAGES = 4
-#: the largest side of an image on the page, in pixels
+#: largest side of an image on the page, in pixels
 _SIDE = 96
 
 Pixels = npt.NDArray[np.float32]
@@ -25,7 +25,7 @@ Pixels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Example:
-    """One image before and after; the three pictures are data URIs."""
+    """One image before and after the perturbation; the three pictures are data URIs."""
 
     image_id: int
     label: str
@@ -38,19 +38,19 @@ class Example:
 
 @dataclass(frozen=True)
 class ExampleCell:
-    """The examples of a cell."""
+    """Examples of one cell."""
 
     checkpoint: str
     perturbation: str
-    #: the difference is drawn so many times as strong
+    #: factor by which the difference is amplified
     gain: float
     examples: list[Example]
 
 
 def examples(run: RunFolder, summary: pd.DataFrame, class_names: Sequence[str]) -> list[ExampleCell]:
-    """Of every attack and corruption the examples at its highest level, for at most `MOST_CELLS` cells.
+    """Return examples of each attack and corruption at its highest level, for at most `MOST_CELLS` cells.
 
-    A corruption makes the same images for every checkpoint: it is shown for the first.
+    A corruption makes equal images for every checkpoint, so it is shown for the first one.
 
     Raises:
         BenchError: stored examples or records are damaged.
@@ -96,7 +96,7 @@ def _cell(
 
 
 def data_uri(image: Pixels) -> str:
-    """A PNG of (C, H, W) values in [0, 1], at most `_SIDE` pixels a side; C is 1 or 3."""
+    """Encode (C, H, W) values in [0, 1] as a PNG of at most `_SIDE` pixels a side; C is 1 or 3."""
     from PIL import Image
 
     levels = (255 * np.clip(image, 0, 1)).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""`index.html`: everything that a run has found, in one file that needs neither network nor JavaScript."""
+"""Write `index.html`: all results of a run in one file that needs neither network nor JavaScript."""
 
 import base64
 import hashlib
@@ -49,11 +49,11 @@ class Section:
     name: str
     title: str
     text: str = ""
-    #: SVG and caption
+    #: pairs of SVG and caption
     figures: Sequence[tuple[Markup, str]] = ()
     tables: Sequence[Table] = ()
     examples: Sequence[ExampleCell] = ()
-    #: names and values
+    #: pairs of name and value
     entries: Sequence[tuple[str, str]] = ()
 
     def __bool__(self) -> bool:
@@ -63,10 +63,10 @@ class Section:
 def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     """Write `index.html`, `summary.md`, `summary.tex` and `figures/` about a run into a folder.
 
-    The same run gives the same files.
+    Equal runs give equal files.
 
     Returns:
-        What was written, the page last.
+        Paths of the files written, the page last.
 
     Raises:
         BenchError: the run is damaged or has no cells, or the folder cannot be written.
@@ -156,7 +156,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
 
 
 def render(**parts: Any) -> str:
-    """The page from its parts, everything escaped; nothing but its own script may run, nothing is fetched."""
+    """Return the page made of its parts, everything escaped. It runs only its own script and fetches nothing."""
     environment = Environment(
         loader=PackageLoader("robustbench_sde.reporting.html", "."),
         autoescape=True,
@@ -192,7 +192,7 @@ def _inlined(out: RunFolder, drawn: Sequence[Drawn]) -> list[tuple[Markup, str]]
 def _findings(
     summary: pd.DataFrame, manifest: dict[str, Any], audits: Sequence[AuditReport]
 ) -> list[tuple[str, str]]:
-    """What to know before reading a number: tone and sentence, in order of weight."""
+    """Return what readers should know before any number: pairs of tone and sentence, the most serious first."""
     found = []
     bad = summary[summary["status"] != "ok"]
     if not bad.empty:
@@ -242,7 +242,7 @@ def _audit_table(index: int, report: AuditReport) -> Table:
 
 
 def _settings_table(settings: Sequence[Any]) -> Table:
-    """The cells of the manifest, every parameter written out."""
+    """Return a table of the cells of the manifest, every parameter written out."""
     known = [entry for entry in settings if isinstance(entry, dict)]
     names = list(dict.fromkeys(name for entry in known for name in entry))
     rows = [[PageCell(_plain(entry.get(name, ""))) for name in names] for entry in known]

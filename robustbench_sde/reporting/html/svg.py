@@ -1,4 +1,4 @@
-"""Figures inside the page: SVG that follows its light and dark colours."""
+"""Put figures into the page: SVG that follows its light and dark colours."""
 
 import re
 
@@ -6,13 +6,13 @@ from markupsafe import Markup, escape
 
 from robustbench_sde.reporting.figures import COLOURS
 
-#: what matplotlib writes, and what the page's style sheet decides instead
+#: colours that matplotlib writes, and the variables of the page's style sheet that replace them
 _THEMED = {colour.lower(): f"var(--line-{index})" for index, colour in enumerate(COLOURS)} | {
     "#000000": "currentColor",
     "#ffffff": "none",
     "#b0b0b0": "var(--grid)",
 }
-#: patterns within a tag and what becomes of them; `name` is that of the figure
+#: patterns within a tag and their replacements; `name` is the figure's
 _CHANGES = (
     (r' font-family: [^;"]*;', ""),
     (r'(\bid="|href="#|url\(#)', r"\1{name}-"),
@@ -20,7 +20,7 @@ _CHANGES = (
 
 
 def inline(svg: str, name: str, caption: str) -> Markup:
-    """The `<svg>` element of a file that matplotlib wrote.
+    """Return the `<svg>` element of a file that matplotlib wrote.
 
     Ids get `name` in front, since those of two figures may be equal; sizes, metadata, fonts and style sheets
     go, and colours become those of the page. Text is left as it is.

@@ -1,4 +1,4 @@
-"""The tables of the page, as plain values that the template writes."""
+"""Make the tables of the page, as plain values that the template writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,55 +12,55 @@ from robustbench_sde.reporting.figures import most_draws, series
 from robustbench_sde.reporting.words import budget_text, interval, written_columns
 from robustbench_sde.storage.schema import TableRow
 
-#: No more budgets than this beside each other in the first table; the last table has all.
+#: Largest number of budgets beside each other in the first table; the last table has all.
 _MOST_BUDGETS = 5
-#: of the colour in the darkest cell of a heat map, in percent
+#: strength of the colour in the darkest cell of a heat map, in percent
 _DARKEST = 70
 
 
-#: of a column: prose wraps
+#: kinds of a column; only prose wraps
 Kind = Literal["number", "name", "prose"]
 Headings = list[tuple[str, Kind]]
 
 
 @dataclass(frozen=True)
 class PageCell:
-    """What stands in a cell, and how."""
+    """Text of a cell, and how it is shown."""
 
     text: str
-    #: in a fainter colour: an interval
+    #: interval, in a fainter colour
     aside: str = ""
-    #: on a line of its own
+    #: note on a line of its own
     note: str = ""
-    #: what the column sorts by; None: the text
+    #: value by which the column sorts; None: the text
     order: float | None = None
-    #: good, warn, bad, or nothing
+    #: `good`, `warn`, `bad` or empty
     tone: str = ""
-    #: percent of the heat map's colour
+    #: strength of the heat map's colour, in percent
     heat: float | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is the row's name."""
+    """Table of the page; the first cell of each row is the row's name."""
 
-    #: its id on the page
+    #: id of the element on the page
     name: str
     caption: str
-    #: text and kind of each column
+    #: pairs of text and kind, one a column
     headings: Headings
     rows: Sequence[Sequence[PageCell]]
-    #: shown only when asked for
+    #: whether it is folded until the reader opens it
     folded: bool = False
 
 
 def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: dict[str, str]) -> Table:
-    """For each checkpoint noise, clean accuracy, the lowest at each budget, the mean over corruptions.
+    """Return, for each checkpoint, noise, clean accuracy, lowest accuracy by budget, and mean over corruptions.
 
     Args:
-        summary: the cells.
-        corruptions: by the schema `CORRUPTIONS`.
-        verdicts: of the audits, by checkpoint.
+        summary: rows of the run.
+        corruptions: accuracies by corruption, by the schema `CORRUPTIONS`.
+        verdicts: verdicts of the audits by checkpoint.
     """
     rows = most_draws(summary[summary["status"] == "ok"])
     names = series(summary)[rows.index]
@@ -90,12 +90,12 @@ def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: di
     return Table("glance", caption + (", lowest attack of each budget" if several else ""), headings, lines)
 
 
-#: how verdicts are coloured
+#: tone of each verdict
 TONES = {"pass": "good", "warn": "warn", "fail": "bad"}
 
 
 def cells(summary: pd.DataFrame) -> Table:
-    """Every cell, with the columns of the terminal."""
+    """Return every cell with the columns of the terminal."""
     columns = written_columns(summary)
     rows = [
         [
@@ -109,7 +109,7 @@ def cells(summary: pd.DataFrame) -> Table:
 
 
 def costs(summary: pd.DataFrame) -> Table | None:
-    """What each attack took of each checkpoint, mean over its budgets; None without attacks."""
+    """Return the passes and seconds that each attack used, mean over its budgets; None without attacks."""
     attacks = summary[(summary["norm"] != "") & (summary["perturbation"] != "control")]
     attacks = attacks[attacks["status"] == "ok"].assign(series=series(summary))
     rows = []
@@ -137,7 +137,7 @@ def costs(summary: pd.DataFrame) -> Table | None:
 
 
 def heatmaps(corruptions: pd.DataFrame) -> list[Table]:
-    """Accuracy by corruption and checkpoint, then by severity for each checkpoint; coloured by the errors."""
+    """Return accuracy by corruption and checkpoint, then by severity for each checkpoint, coloured by the errors."""
     sound = corruptions[(corruptions["status"] == "ok") & (corruptions["corruption"] != CLEAN)]
     whole = sound[sound["severity"].isna()]
     if whole.empty:
@@ -165,14 +165,14 @@ def _heatmap(name: str, caption: str, rows: pd.DataFrame, across: str, *, folded
 
 
 def accuracy(row: TableRow, *, heat: bool = False, note: str = "") -> PageCell:
-    """An accuracy with its interval."""
+    """Return the cell of an accuracy with its interval."""
     text, _, aside = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"]).partition(" ")
     warmth = round(_DARKEST * (1 - row["accuracy"]), 1) if heat else None
     return PageCell(text, aside, note, order=row["accuracy"], heat=warmth)
 
 
 def _split(text: str, order: float | None = None, status: str = "ok") -> PageCell:
-    """What is in brackets at the end of a cell goes aside."""
+    """Separate the brackets at the end of a text, so that they can be shown fainter."""
     start, bracket, end = text.partition(" (")
     return PageCell(start, bracket.strip() + end, order=order, tone="" if status == "ok" else "bad")
 
@@ -185,7 +185,7 @@ def _lowest(rows: pd.DataFrame, *, named: bool = False) -> PageCell:
 
 
 def _budgets(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Norms and budgets in order; where there are too many some, evenly spaced, first and last among them."""
+    """Return norms and budgets in order; if there are too many, some evenly spaced with the first and the last."""
     attacks = rows[rows["eps"] > 0].sort_values(["norm", "eps"], ascending=[False, True])
     found = list(attacks[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
     if len(found) <= _MOST_BUDGETS:
