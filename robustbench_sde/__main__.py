@@ -1,4 +1,4 @@
-"""`python -m robustbench_sde` is `sde-bench`."""
+"""Run `sde-bench` as `python -m robustbench_sde`."""
 
 import sys
 

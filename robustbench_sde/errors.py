@@ -1,4 +1,4 @@
-"""Exit codes, and what users see as a sentence."""
+"""Define exit codes, and errors that users see as one sentence."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell is told; the same for every command."""
+    """Exit codes, with one meaning for every command."""
 
     #: everything asked for was done
     OK = 0
@@ -51,22 +51,22 @@ class BenchWarning(UserWarning):
 
 
 def printable(text: str) -> str:
-    """One line without what moves a terminal's cursor or hides text: for what comes from files."""
+    """Return text from a file as one line, without characters that move a cursor or hide text."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def counted(number: int | str, thing: str) -> str:
-    """``1 image``, ``2 images``."""
+    """Return ``1 image`` or ``2 images``."""
     return f"{number} {thing}{'s' * (str(number) != '1')}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that the user may have meant."""
+    """Return the known name that the user may have meant; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
-    """An error that names the nearest known name, or all there are where none is near."""
+    """Return an error that names the most similar known name, or all names if none is similar."""
     names = sorted(known)
     near = nearest(name, names)
     hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names) or 'none'}"

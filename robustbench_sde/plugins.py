@@ -1,4 +1,4 @@
-"""Plug-ins: what other installed packages add to the registries of this one, by name (docs/your-data.md).
+"""Find plug-ins: entries that other installed packages add to our registries (docs/your-data.md).
 
 A package declares entry points in the groups ``robustbench_sde.datasets``, ``robustbench_sde.models``,
 ``robustbench_sde.attacks`` and ``robustbench_sde.corruptions``. Its code is imported only when somebody asks
@@ -18,24 +18,24 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Plugins(Generic[_T]):
-    """The plug-ins of one registry."""
+    """Plug-ins of one registry."""
 
     #: ``datasets``, ``models``, ``attacks`` or ``corruptions``
     kind: str
-    #: turns (name, what the entry point refers to) into an entry; raises BenchError where it cannot be one
+    #: function from a name and the object of the entry point to an entry; raises BenchError if it is none
     accept: Callable[[str, object], _T]
 
     def names(self) -> list[str]:
-        """All names on offer, whether or not they can be loaded."""
+        """Return all names, whether or not they can be loaded."""
         return sorted({point.name for point in _installed(self.kind)})
 
     def target(self, name: str) -> str | None:
-        """``module:attribute`` of the entry called `name`, of which nothing is imported; None without one."""
+        """Return ``module:attribute`` of the entry called `name`, without importing it, or None."""
         point = self._point(name)
         return None if point is None else point.value
 
     def find(self, name: str) -> _T | None:
-        """The entry called `name`; None where no package offers it. Imports the package.
+        """Import and return the entry called `name`; None if no package offers it.
 
         Raises:
             BenchError: the package cannot be imported, offers something else, or two packages offer the name.
@@ -52,7 +52,7 @@ class Plugins(Generic[_T]):
         raise BenchError(f"plug-in {name!r} ({self.kind}) of {_package(point)} cannot be used: {reason}")
 
     def all(self, built_in: Collection[str] = ()) -> tuple[dict[str, _T], list[str]]:
-        """Every entry that can be used, by name, and a sentence about each of the others.
+        """Return every usable entry by name, and a sentence about each of the others.
 
         Args:
             built_in: names that no plug-in can take.
@@ -83,7 +83,7 @@ class Plugins(Generic[_T]):
 
 
 def provider(kind: str, name: str) -> str:
-    """Package and version that offer `name`; empty where none does."""
+    """Return package and version that offer `name`; empty if none does."""
     return next((_package(point) for point in _installed(kind) if point.name == name), "")
 
 

@@ -1,17 +1,17 @@
-"""How long work tells how far it is; the command line decides what that looks like."""
+"""Report progress: long work calls these objects, the command line draws them."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """One bar."""
+    """Receiver of the progress of one kind of work."""
 
     def start(self, description: str, total: int) -> None:
-        """A new piece of work of `total` units (images, batches)."""
+        """Begin a new piece of work of `total` units (images, batches)."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """`amount` more units are done; `note` replaces the text behind the bar."""
+        """Count `amount` more units as done; `note` replaces the text behind the bar."""
 
 
 class Silent:
@@ -29,7 +29,7 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class Bars:
-    """Two bars: the cells of a run, and the images of the cell at hand."""
+    """Two receivers: for the cells of a run, and for the images of the current cell."""
 
     cells: Progress = SILENT
     images: Progress = SILENT

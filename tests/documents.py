@@ -25,7 +25,7 @@ class Block:
     """A fenced block."""
 
     document: Path
-    #: of its first line of text
+    #: line number of its first line of text
     line: int
     language: str
     text: str

@@ -78,7 +78,7 @@ def test_actions_are_pinned_by_commit(request):
 
 
 def test_every_key_of_a_suite_is_documented(request):
-    """In docs/suites.md, whose example is a suite."""
+    """Every key of a suite is in docs/suites.md, whose example is a suite."""
     page = (request.config.rootpath / "docs" / "suites.md").read_text()
     keys = {*SuiteSpec.model_fields, *AttackEntry.model_fields, *CorruptionEntry.model_fields}
     assert not {key for key in keys if f"`{key}`" not in page}

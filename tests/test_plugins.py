@@ -25,7 +25,7 @@ from robustbench_sde.runs.sources import Source
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where examples/plugin is installed."""
+    """Return the folder in which examples/plugin is installed."""
     return install_example(tmp_path_factory.mktemp("plugin"))
 
 

@@ -1,1 +1,1 @@
-"""Commands: parse, call, show. No logic."""
+"""Define the commands: each parses its options, calls a function of the API and prints the result."""

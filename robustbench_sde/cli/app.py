@@ -1,4 +1,4 @@
-"""The `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
+"""Build the `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
 
 import inspect
 import sys
@@ -26,7 +26,7 @@ from robustbench_sde.cli.train import train_command
 from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, InterruptedWorkError, printable
 from robustbench_sde.version import __version__
 
-#: What Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
+#: Class that Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
@@ -103,7 +103,7 @@ _show_foreign = warnings.showwarning
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Ours as one line; others as Python shows them."""
+    """Print our warnings as one line, and others as Python does."""
     if issubclass(category, BenchWarning):
         print(f"sde-bench: {message}", file=sys.stderr)
     else:

@@ -1,4 +1,4 @@
-"""`sde-bench attack`."""
+"""Define `sde-bench attack`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -169,7 +169,7 @@ def _draws(text: str) -> int | str:
 
 
 def _with_parameters(names: list[str], texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Attacks by name with what is set for each alone, as ``cw.steps=200``."""
+    """Return attacks by name with the parameters that `--set` gives to each, like ``cw.steps=200``."""
     from robustbench_sde.storage.files import parse_scalar
 
     own: dict[str, dict[str, Any]] = {name: {} for name in names}

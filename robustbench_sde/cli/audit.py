@@ -1,4 +1,4 @@
-"""`sde-bench audit`."""
+"""Define `sde-bench audit`."""
 
 from pathlib import Path
 from typing import Annotated

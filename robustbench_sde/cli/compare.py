@@ -1,4 +1,4 @@
-"""`sde-bench compare` and `sde-bench baseline`."""
+"""Define `sde-bench compare` and `sde-bench baseline`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +55,7 @@ def compare_command(
     Exit code 0: no drop above --max-drop, 1: regression, 2: not comparable, 3: too few images to tell,
     4: the run is not valid. docs/ci.md says what the verdicts mean.
 
-    Of the shipped baseline the run is that of `sde-bench run smoke --images 360`.
+    The shipped baseline has 360 images; compare it with `sde-bench run smoke --images 360`.
 
     [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
     """
@@ -84,7 +84,7 @@ baseline_app = typer.Typer(help="Baselines: runs in a file that is small enough 
 
 @baseline_app.callback()
 def _baseline() -> None:
-    """Baselines: runs in a file that is small enough to commit."""
+    """Save runs as baselines: files that are small enough to commit."""
 
 
 @baseline_app.command("save")

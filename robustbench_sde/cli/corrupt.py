@@ -1,4 +1,4 @@
-"""`sde-bench corrupt`."""
+"""Define `sde-bench corrupt`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -62,7 +62,7 @@ def corrupt_command(
 ) -> None:
     """Corrupt images as CIFAR-10-C and its siblings do, score checkpoints on them, and write a run folder.
 
-    Tables by corruption and severity, their means, and a figure. mCE is given against --reference only.
+    Prints tables by corruption and severity with means, and draws figures. mCE needs --reference.
 
     [bold]Example:[/bold] sde-bench corrupt --corruptions blur,fog --severity 1-5 --images 100
     """

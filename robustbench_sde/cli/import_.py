@@ -1,4 +1,4 @@
-"""`sde-bench import`."""
+"""Define `sde-bench import`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,17 +11,15 @@ from robustbench_sde.errors import BenchError
 
 
 def import_command(
-    file: Annotated[
-        Path, typer.Argument(help="Weights that another code has saved: .pth, .pt or .safetensors.")
-    ],
+    file: Annotated[Path, typer.Argument(help="Weights saved by other code: .pth, .pt or .safetensors.")],
     preset: Annotated[
-        str, typer.Option(help="Whose they are: liu2020, or odenet (torchdiffeq's MNIST example).")
+        str, typer.Option(help="Family of the network: liu2020, or odenet (torchdiffeq's MNIST example).")
     ] = "liu2020",
     noise: Annotated[
-        str, typer.Option(help="What it was trained with: none, additive, multiplicative, or jump (dropout).")
+        str, typer.Option(help="Noise of its training: none, additive, multiplicative, or jump (dropout).")
     ] = "none",
     sigma: Annotated[
-        float | None, typer.Option(help="Its scale, compared with the file's; default: the file's.")
+        float | None, typer.Option(help="Noise scale, checked against the file; default: the file's.")
     ] = None,
     dataset: o.Dataset = "cifar10",
     data_dir: o.DataDir = None,

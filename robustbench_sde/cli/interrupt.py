@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one exception, which nothing swallows."""
+"""Turn Ctrl-C and SIGTERM into one exception, which nothing swallows."""
 
 import contextlib
 import signal
@@ -6,22 +6,22 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-#: Commands that store what they have done, piece by piece.
+#: Commands that store their results cell by cell.
 _RESUMABLE = ("attack", "corrupt", "run", "score", "stability", "study")
-#: Until an exception that was lost is raised again.
+#: Seconds until an exception that was lost is raised again.
 _SECONDS = 0.01
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, and neither is lost.
+    """Make SIGTERM raise KeyboardInterrupt, as Ctrl-C does, and lose neither.
 
     Python drops an exception that is raised in a callback of its own (of a weak reference, say, while torch
     is imported), and the program would go on; so it is raised again a moment later. Or a library that is
     being imported makes another exception of it.
 
     Yields:
-        The signals that have come so far: after one, whatever ends the program is an interruption.
+        The list of signals received so far; after one, any end of the program is an interruption.
     """
     come: list[int] = []
 
@@ -43,7 +43,7 @@ def interruptible() -> Iterator[list[int]]:
 
 
 def how_to_go_on(command: str) -> str:
-    """What is true of the command after an interruption at any moment."""
+    """Say how to continue this command after an interruption at any moment."""
     if command in _RESUMABLE:
         return "the same command goes on where this one stopped"
     return "nothing is left half done; the same command starts over"

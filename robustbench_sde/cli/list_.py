@@ -1,4 +1,4 @@
-"""`sde-bench list`."""
+"""Define `sde-bench list`."""
 
 import sys
 from collections.abc import Callable, Collection
@@ -13,7 +13,7 @@ from robustbench_sde.plugins import Plugins, provider
 _T = TypeVar("_T")
 
 
-#: how there can be some, where none is shipped
+#: how to get entries of kinds of which none is shipped
 _COME_FROM = {
     "checkpoints": ": `sde-bench train` writes into checkpoints/",
     "models": ": plug-ins add them (docs/your-data.md)",
@@ -30,7 +30,7 @@ def list_command(
     ],
     json: o.Json = False,
 ) -> None:
-    """Say what exists, plug-ins included. One that cannot be used gets a line on stderr.
+    """List what exists, plug-ins included. A plug-in that cannot be used gets a line on stderr.
 
     [bold]Example:[/bold] sde-bench list attacks
     """
@@ -149,7 +149,7 @@ def _suites() -> dict[str, str]:
 
 
 def _plugins(plugins: Plugins[_T], built_in: Collection[str], line: Callable[[_T], str]) -> dict[str, str]:
-    """What plug-ins add, each with its package; those that cannot be used are told on stderr."""
+    """Return the entries of plug-ins, each with its package; unusable ones are named on stderr."""
     entries, problems = plugins.all(built_in)
     for problem in problems:
         print(f"sde-bench: {problem}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Options that several commands share, spelled and explained alike, and what their text means."""
+"""Define the options that several commands share, and parse their texts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,32 +31,33 @@ Dataset = Annotated[
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Where the files of the data sets are.", rich_help_panel=_DATA)
+    Path | None, typer.Option(help="Folder with the files of the data sets.", rich_help_panel=_DATA)
 ]
-Download = Annotated[bool, typer.Option("--download", help="Fetch missing files.", rich_help_panel=_DATA)]
+Download = Annotated[bool, typer.Option("--download", help="Download missing files.", rich_help_panel=_DATA)]
 ImageSize = Annotated[
-    int | None, typer.Option(help="Resize images to this side (image folders).", rich_help_panel=_DATA)
+    int | None,
+    typer.Option(help="Resize images to this side in pixels (image folders).", rich_help_panel=_DATA),
 ]
 Images = Annotated[
     int | None,
-    typer.Option(help="How many test images; the first of a fixed random order.", rich_help_panel=_DATA),
+    typer.Option(help="Number of test images: the first of a fixed random order.", rich_help_panel=_DATA),
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_SCORING)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=_MODEL)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", rich_help_panel=_SCORING)]
+Device = Annotated[str, typer.Option(help="Device that computes.", rich_help_panel=_MODEL)]
 Precision = Annotated[
     str,
-    typer.Option(help="fp32, or bf16: faster on GPUs, other numbers.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="Number format; bf16 is faster on GPUs and gives other results.", rich_help_panel=_MODEL
+    ),
 ]
 NoiseBackend = Annotated[
     str,
-    typer.Option(
-        help="What generates the noise, bit for bit the same: host or device.", rich_help_panel=_MODEL
-    ),
+    typer.Option(help="Where the noise is generated; both give it bit for bit.", rich_help_panel=_MODEL),
 ]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
-        help="What the process may take, as 2GB; default: what is free. Batches shrink to fit.",
+        help="Memory that the process may use, like 2GB; default: all that is free. Batches shrink to fit.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -64,14 +65,14 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile drifts (needs a C++ compiler); on a CPU slower than not.",
+        help="Compile drifts (needs a C++ compiler); on a CPU this is slower.",
         rich_help_panel=_MODEL,
     ),
 ]
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="At most so many rows (images x draws) a pass, fewer if memory is short; changes no number.",
+        help="Largest number of rows (images x draws) in a pass, fewer if memory is short; results stay.",
         rich_help_panel=_SCORING,
     ),
 ]
@@ -87,16 +88,16 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="PKG.MODULE:FUNCTION",
-        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, or a plug-in by name. "
-        "Imports and runs that code, as no checkpoint ever does.",
+        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, or a plug-in's name. "
+        "This imports and runs the code; checkpoints never run code.",
         rich_help_panel=_MODEL,
     ),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
-        help="Its weights: .safetensors, a state dict (.pt, .pth), or a Hugging Face folder; only tensors "
-        "are read.",
+        help="Weights for --model: .safetensors, a state dict (.pt, .pth), or a Hugging Face folder; only "
+        "tensors are read.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -104,15 +105,14 @@ Normalize = Annotated[
     str | None,
     typer.Option(
         metavar="MEAN,STD",
-        help="What it expects of images in [0, 1]: 0.5,0.5, or all means, then all deviations; default: as "
-        "they are.",
+        help="Normalisation that --model expects: 0.5,0.5, or all means, then all deviations; default: none.",
         rich_help_panel=_MODEL,
     ),
 ]
 
 
 def parse_score_draws(text: str | int) -> int | str:
-    """A whole number or ``auto``, for `ScoreDraws`."""
+    """Parse a whole number or ``auto``, for `ScoreDraws`."""
     if str(text) == "auto":
         return "auto"
     try:
@@ -136,7 +136,8 @@ RuleOption = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Folder to write; default: one in reports/, named after the work.", rich_help_panel=_OUTPUT
+        help="Folder to write; default: one in reports/ with a name derived from the settings.",
+        rich_help_panel=_OUTPUT,
     ),
 ]
 OutCheckpoint = Annotated[
@@ -146,7 +147,7 @@ OutCheckpoint = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=_OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=_OUTPUT)]
 
 Corruptions = Annotated[
     str,
@@ -162,7 +163,7 @@ Severity = Annotated[
 Family = Annotated[
     str | None,
     typer.Option(
-        help="Whose parameters: cifar, tiny-imagenet or imagenet; default: by the size of the images.",
+        help="Parameters of the severities: cifar, tiny-imagenet or imagenet; default: by image size.",
         rich_help_panel=CORRUPTION,
     ),
 ]
@@ -173,7 +174,7 @@ FrostDir = Annotated[
 
 
 def parse_severities(text: str) -> list[int]:
-    """``3``, ``1-5`` or several with commas, in order, each once.
+    """Parse ``3``, ``1-5`` or several with commas; returns them in order, each once.
 
     Raises:
         BenchError: something is not a whole number from 1 to 5, or a range goes down.
@@ -189,7 +190,7 @@ def parse_severities(text: str) -> list[int]:
 
 
 def parse_eps(text: str) -> list[float]:
-    """``0.03``, ``8/255`` or several with commas, as numbers.
+    """Parse ``0.03``, ``8/255`` or several with commas.
 
     Raises:
         BenchError: something is not a number.
@@ -200,14 +201,14 @@ def parse_eps(text: str) -> list[float]:
 
 
 def names(text: str) -> list[str]:
-    """Comma-separated names."""
+    """Parse comma-separated names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def test_data(
     dataset: str, data_dir: Path | None, download: bool, image_size: int | None, images: int | None
 ) -> "ImageDataset":
-    """The images that a command evaluates on."""
+    """Load the test images of a command."""
     return rb.load_dataset(
         dataset, split="test", images=images, data_dir=data_dir, download=download, image_size=image_size
     )
@@ -224,9 +225,9 @@ def find_models(
     noise: bool,
     compute: "Compute",
 ) -> "list[AnyModel] | None":
-    """The checkpoints named and the module of --model; without either None, which is all in ``checkpoints/``.
+    """Return the named checkpoints and the module of --model; None (neither is given) means all.
 
-    What the owner of the module should know is said on stderr.
+    Warnings about the module are printed on stderr.
 
     Raises:
         BenchError: the module cannot be evaluated on `data`, or options do not go together.
@@ -246,7 +247,7 @@ def find_models(
 
 
 def folder_of(result: "Result | Stability") -> "RunFolder":
-    """Where a command has written."""
+    """Return the folder that a command has written."""
     from robustbench_sde.storage.run_folder import RunFolder
 
     assert result.folder is not None  # commands always give `out`

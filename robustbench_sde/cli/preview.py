@@ -1,4 +1,4 @@
-"""`sde-bench preview`."""
+"""Define `sde-bench preview`."""
 
 import math
 from collections.abc import Hashable
@@ -52,9 +52,9 @@ def preview_command(
 ) -> None:
     """Write a contact sheet of perturbed images.
 
-    One corruption: images by severity. Several at one severity: corruptions by image. Several at several
-    severities: corruptions by severity, the images taking turns. --attack: original, adversarial image and
-    amplified difference, with the class before and after.
+    One corruption is shown as images by severity, several at one severity as corruptions by image, several at
+    several severities as corruptions by severity, the images taking turns. --attack shows the original, the
+    adversarial image and the amplified difference, with the class before and after.
 
     [bold]Example:[/bold] sde-bench preview digits --corruption fog,frost,snow --severity 1-5 --out fog.png
     """
@@ -101,6 +101,6 @@ def preview_command(
 
 
 def _title(row: dict[Hashable, Any]) -> str:
-    """``pgd linf 0.03``: what was done, from its row of the summary."""
+    """Return a title like ``pgd linf 0.03`` from a row of the summary."""
     eps = "" if math.isnan(row["eps"]) else f" {row['eps']:g}"
     return f"{row['perturbation']} {row['norm']}{eps}"

@@ -1,4 +1,4 @@
-"""`sde-bench report`."""
+"""Define `sde-bench report`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`sde-bench run`."""
+"""Define `sde-bench run`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,10 +27,10 @@ def run_command(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run and how long it may take.")
+        bool, typer.Option("--dry-run", help="Only say what would run and how long it may take.")
     ] = False,
     cache: Annotated[
-        bool, typer.Option("--cache/--no-cache", help="Take over equal cells of other runs in reports/.")
+        bool, typer.Option("--cache/--no-cache", help="Reuse equal cells of other runs in reports/.")
     ] = True,
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -44,12 +44,13 @@ def run_command(
     compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,
     engine: Annotated[
-        str, typer.Option(help="Who does the work: local (this process) or ray.", rich_help_panel=_RAY)
+        str,
+        typer.Option(help="Where the cells are computed: local (this process) or ray.", rich_help_panel=_RAY),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of a Ray cluster: auto or ray://HOST:10001; default: one that is started here.",
+            help="Address of a Ray cluster: auto or ray://HOST:10001; default: start one here.",
             envvar="RAY_ADDRESS",
             show_envvar=False,
             rich_help_panel=_RAY,
@@ -58,21 +59,22 @@ def run_command(
     gpus_per_task: Annotated[
         float | None,
         typer.Option(
-            help="0.5: two tasks share a GPU; default: 1 where there are GPUs.", rich_help_panel=_RAY
+            help="GPUs for each task; 0.5: two tasks share one. Default: 1 if there are GPUs.",
+            rich_help_panel=_RAY,
         ),
     ] = None,
     cpus_per_task: Annotated[
-        int, typer.Option(help="Cores, and threads, of a task.", rich_help_panel=_RAY)
+        int, typer.Option(help="Cores and threads for each task.", rich_help_panel=_RAY)
     ] = 1,
     shard_images: Annotated[
-        int, typer.Option(help="Images in a task, rounded up to whole batches.", rich_help_panel=_RAY)
+        int, typer.Option(help="Images in each task, rounded up to whole batches.", rich_help_panel=_RAY)
     ] = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Run a suite: every checkpoint under every perturbation of a YAML file.
 
-    The same command goes on where a stopped one was. A cell that fails is listed with its reason, does not
+    After an interruption the same command continues. A cell that fails is listed with its reason, does not
     stop the others, and makes the exit code 4.
 
     [bold]Example:[/bold] sde-bench run smoke
@@ -140,7 +142,7 @@ def make_engine(
     cpus_per_task: int,
     shard_images: int,
 ) -> "Engine | None":
-    """The engine that does the work of a run; None is this process.
+    """Return the engine that does the work of a run; None: this process.
 
     Raises:
         BenchError: there is none of that name, Ray is not installed, or a number makes no sense.

@@ -1,4 +1,4 @@
-"""`sde-bench score`."""
+"""Define `sde-bench score`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,15 +20,17 @@ def score_command(
     ],
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option(help="What judges them; may be repeated. Default: all in checkpoints/ of the data set."),
+        typer.Option(
+            help="Checkpoint that scores them; may be repeated. Default: all trained on the data set."
+        ),
     ] = None,
     norm: Annotated[
-        str | None, typer.Option(help="linf or l2; default: what the file says.", rich_help_panel="Budget")
+        str | None, typer.Option(help="Norm of the budget; default: from the file.", rich_help_panel="Budget")
     ] = None,
     eps: Annotated[
         str | None,
         typer.Option(
-            help="The budget that they keep, which is verified; default: what the file says.",
+            help="Budget that the images must keep, which is verified; default: from the file.",
             rich_help_panel="Budget",
         ),
     ] = None,
@@ -38,7 +40,7 @@ def score_command(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set of the originals; default: what the file says, or digits.", rich_help_panel="Data"
+            help="Data set of the original images; default: from the file, or digits.", rich_help_panel="Data"
         ),
     ] = None,
     data_dir: o.DataDir = None,
@@ -57,10 +59,10 @@ def score_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Judge anybody's perturbed images: verify them, score them on fresh draws, and print the table.
+    """Score perturbed images from any source: verify them, score them on fresh draws, and print the table.
 
-    Files with `ids` are paired with their originals; without, they must be the whole split, its first n
-    images, or the n that --images n of other commands takes, whichever is nearest.
+    Files with `ids` are paired with their originals by them. Files without must hold the whole split, its
+    first n images, or the n images that --images n of other commands takes.
 
     [bold]Example:[/bold] sde-bench score adversarial.npz --checkpoint digits-ode --norm linf --eps 8/255
     """
@@ -102,7 +104,7 @@ def score_command(
 
 
 def _dataset(files: list[Path]) -> str:
-    """What the files say that they were made of."""
+    """Return the data set that the files name as their origin; digits if they name none."""
     from robustbench_sde.storage.images import PerturbedImages
 
     said = [PerturbedImages.read(path).about for path in files]

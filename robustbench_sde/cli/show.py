@@ -1,4 +1,4 @@
-"""`sde-bench show`."""
+"""Define `sde-bench show`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def show_command(
         bool, typer.Option("--robustbench", help="Print a run as entries of RobustBench's model_info (JSON).")
     ] = False,
 ) -> None:
-    """Say what is in a checkpoint, a run or a suite.
+    """Show what is in a checkpoint, a run or a suite.
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """

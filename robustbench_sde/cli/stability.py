@@ -1,4 +1,4 @@
-"""`sde-bench stability`."""
+"""Define `sde-bench stability`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,20 +16,23 @@ def stability_command(
         list[Path] | None,
         typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
     ] = None,
-    paths: Annotated[int, typer.Option(help="Brownian paths for each image.", rich_help_panel="Scoring")] = 8,
+    paths: Annotated[
+        int, typer.Option(help="Number of Brownian paths for each image.", rich_help_panel="Scoring")
+    ] = 8,
     norm: Annotated[
         str,
         typer.Option(
-            help="Of the random and the attacked images: linf or l2.", rich_help_panel=_PERTURBATION
+            help="Norm of the random and of the attacked perturbations.", rich_help_panel=_PERTURBATION
         ),
     ] = "linf",
     eps: Annotated[
         str | None,
         typer.Option(
-            help="Their budget: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).", rich_help_panel=_PERTURBATION
+            help="Budget of these perturbations: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
+            rich_help_panel=_PERTURBATION,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of pgd.", rich_help_panel=_PERTURBATION)] = 20,
+    steps: Annotated[int, typer.Option(help="Number of steps of pgd.", rich_help_panel=_PERTURBATION)] = 20,
     eot_draws: Annotated[
         int,
         typer.Option(help="Fresh draws averaged in every gradient of pgd.", rich_help_panel=_PERTURBATION),
@@ -54,11 +57,12 @@ def stability_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """How fast do neighbouring states of a flow part, and does the theory of noise and stability say so?
+    """Measure how fast neighbouring states of a flow separate, beside what the theory of noise predicts.
 
-    The top Lyapunov exponent and the drift's Lipschitz constant along the paths of real images, the condition
-    sigma² > 2L where it applies, and how random, attacked and corrupted images move through the flow on the
-    Brownian path of their clean selves. Writes stability/CHECKPOINT.json and a figure into the folder --out.
+    Prints the top Lyapunov exponent and the drift's Lipschitz constant along the paths of real images, the
+    condition sigma² > 2L if it applies, and how far random, attacked and corrupted images move away from the
+    clean image on the Brownian path of the clean image. Writes
+    stability/CHECKPOINT.json and a figure into the folder --out.
 
     [bold]Example:[/bold] sde-bench stability digits-ode digits-multiplicative --images 50
     """

@@ -1,4 +1,4 @@
-"""`sde-bench study`."""
+"""Define `sde-bench study`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ STABILITY = "stability"
 
 
 def study_command(
-    name: Annotated[str, typer.Argument(help="A study: see sde-bench list studies.")],
+    name: Annotated[str, typer.Argument(help="Name of a study: see sde-bench list studies.")],
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
@@ -40,10 +40,10 @@ def study_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Rerun a study of Liu et al. (CVPR 2020) on your checkpoints, with honest attacks: a table and a figure.
+    """Repeat a study of Liu et al. (CVPR 2020) on your checkpoints, with attacks through the noise.
 
-    A study is a shipped suite (sde-bench show study/NAME) and is resumed by the same command; its cells are
-    shared with other runs in reports/.
+    Prints a table and draws a figure. A study is a shipped suite (sde-bench show study/NAME); after an
+    interruption the same command continues, and equal cells of other runs in reports/ are reused.
 
     [bold]Example:[/bold] sde-bench study clean --images 100
     """

@@ -1,4 +1,4 @@
-"""`sde-bench train`."""
+"""Define `sde-bench train`."""
 
 import os
 import time
@@ -36,23 +36,28 @@ def train_command(
     ] = 0.5,
     keep: Annotated[
         float | None,
-        typer.Option(help="Share p kept by dropout, for sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
+        typer.Option(help="Share p kept by dropout; sets sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
     ] = None,
     noise_shape: Annotated[
         str,
         typer.Option(
-            help="What has its own Brownian motion: each entry (independent), channel or image (scalar).",
+            help="One Brownian motion for each entry (independent), each channel, or each image (scalar).",
             rich_help_panel=_MODEL,
         ),
     ] = "independent",
     sigma_growth: Annotated[
-        float, typer.Option(help="sigma(T) / sigma(0), linear in between.", rich_help_panel=_MODEL)
+        float,
+        typer.Option(help="Ratio sigma(T) / sigma(0); sigma is linear in between.", rich_help_panel=_MODEL),
     ] = 1.0,
     learn_sigma: Annotated[
-        bool, typer.Option("--learn-sigma", help="Train sigma, from --sigma on.", rich_help_panel=_MODEL)
+        bool,
+        typer.Option(
+            "--learn-sigma", help="Train sigma as well; it starts at --sigma.", rich_help_panel=_MODEL
+        ),
     ] = False,
     jump_rate: Annotated[
-        float, typer.Option(help="Expected jumps per unit of time.", rich_help_panel=_MODEL)
+        float,
+        typer.Option(help="Expected number of jumps per unit of time (noise jump).", rich_help_panel=_MODEL),
     ] = 2.0,
     solver: Annotated[
         str,
@@ -62,57 +67,83 @@ def train_command(
         ),
     ] = "euler",
     steps: Annotated[
-        int | None, typer.Option(help="Solver steps N; default: the preset's.", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(help="Number of solver steps N; default: the preset's.", rich_help_panel=_MODEL),
     ] = None,
-    horizon: Annotated[float, typer.Option(help="Horizon T.", rich_help_panel=_MODEL)] = 1.0,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=_TRAINING)] = 30,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.", rich_help_panel=_TRAINING)] = 64,
+    horizon: Annotated[
+        float, typer.Option(help="Horizon T: end of the integration in time.", rich_help_panel=_MODEL)
+    ] = 1.0,
+    epochs: Annotated[
+        int, typer.Option(help="Number of passes over the data.", rich_help_panel=_TRAINING)
+    ] = 30,
+    batch_size: Annotated[
+        int, typer.Option(help="Number of images in a step.", rich_help_panel=_TRAINING)
+    ] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 0.1,
-    momentum: Annotated[float, typer.Option(help="Of SGD (Nesterov).", rich_help_panel=_TRAINING)] = 0.9,
-    weight_decay: Annotated[float, typer.Option(help="Of SGD.", rich_help_panel=_TRAINING)] = 5e-4,
+    momentum: Annotated[
+        float, typer.Option(help="Momentum of SGD (Nesterov).", rich_help_panel=_TRAINING)
+    ] = 0.9,
+    weight_decay: Annotated[
+        float, typer.Option(help="Weight decay of SGD.", rich_help_panel=_TRAINING)
+    ] = 5e-4,
     schedule: Annotated[
-        str, typer.Option(help="one-cycle, or step: the paper's.", rich_help_panel=_TRAINING)
+        str,
+        typer.Option(
+            help="Learning rate over time: one-cycle, or step (the paper's).", rich_help_panel=_TRAINING
+        ),
     ] = "one-cycle",
     crop_padding: Annotated[
         int | None,
-        typer.Option(help="Pixels of random shift; default: by data set.", rich_help_panel=_TRAINING),
+        typer.Option(help="Largest random shift in pixels; default: by data set.", rich_help_panel=_TRAINING),
     ] = None,
     flip: Annotated[
         bool | None,
-        typer.Option("--flip/--no-flip", help="Mirror; default: by data set.", rich_help_panel=_TRAINING),
+        typer.Option(
+            "--flip/--no-flip",
+            help="Mirror half of the images; default: by data set.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     augment_noise: Annotated[
         float,
-        typer.Option(help="Deviation of Gaussian noise added to the images.", rich_help_panel=_BASELINES),
+        typer.Option(
+            help="Standard deviation of Gaussian noise added to the images.", rich_help_panel=_BASELINES
+        ),
     ] = 0.0,
     adversarial: Annotated[
         str,
-        typer.Option(help="none, pgd (Madry et al.) or trades (Zhang et al.).", rich_help_panel=_BASELINES),
+        typer.Option(
+            help="Robust training: none, pgd (Madry et al.) or trades (Zhang et al.).",
+            rich_help_panel=_BASELINES,
+        ),
     ] = "none",
-    adversarial_norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_BASELINES)] = "linf",
+    adversarial_norm: Annotated[
+        str, typer.Option(help="Norm of the budget: linf or l2.", rich_help_panel=_BASELINES)
+    ] = "linf",
     adversarial_eps: Annotated[
-        str, typer.Option(help="Budget, for images in [0, 1].", rich_help_panel=_BASELINES)
+        str, typer.Option(help="Budget for images in [0, 1]: 0.03 or 8/255.", rich_help_panel=_BASELINES)
     ] = "8/255",
     adversarial_steps: Annotated[
-        int, typer.Option(help="Gradient steps for each image.", rich_help_panel=_BASELINES)
+        int, typer.Option(help="Number of gradient steps for each image.", rich_help_panel=_BASELINES)
     ] = 10,
     adversarial_step_size: Annotated[
-        str | None, typer.Option(help="Default: 2.5 eps / steps.", rich_help_panel=_BASELINES)
+        str | None,
+        typer.Option(help="Size of a gradient step; default: 2.5 eps / steps.", rich_help_panel=_BASELINES),
     ] = None,
     trades_beta: Annotated[
-        float, typer.Option(help="Weight of robustness in TRADES.", rich_help_panel=_BASELINES)
+        float, typer.Option(help="Weight of the divergence in TRADES.", rich_help_panel=_BASELINES)
     ] = 6.0,
-    seed: Annotated[int, typer.Option(help="Of everything random.", rich_help_panel=_TRAINING)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.", rich_help_panel=_TRAINING)] = 0,
     device: o.Device = "auto",
     config: Annotated[
         str | None,
         typer.Option(
-            help="YAML with any of these options, or a shipped one by its name (sde-bench list configs); "
+            help="YAML file with any of these options, or a shipped one by name (sde-bench list configs); "
             "the command line wins.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after an interruption.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
     out: o.OutCheckpoint = None,
     quiet: o.Quiet = False,
@@ -159,7 +190,7 @@ def train_command(
 
 
 def _leads() -> bool:
-    """Whether this is the one of several processes, as `torchrun` starts them, that tells."""
+    """Whether this is the one that prints, of several processes that `torchrun` has started."""
     return os.environ.get("RANK", "0") == "0"
 
 

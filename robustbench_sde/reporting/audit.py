@@ -45,7 +45,7 @@ def print_audit(report: AuditReport, *, path: str) -> None:
 
 
 def verdict_line(report: AuditReport) -> str:
-    """Return the last line, like ``FAIL digits-ode: the number must not be used (usable-gradients, black-box)``."""
+    """Return the last line, like ``FAIL digits-ode: the number must not be used (black-box)``."""
     named = [rule.name for rule in report.rules if rule.verdict in (AuditVerdict.WARN, AuditVerdict.FAIL)]
     reasons = f" ({', '.join(named)})" if named else ""
     return f"{report.verdict.upper()} {report.checkpoint}: {_SENTENCES[report.verdict]}{reasons}"

@@ -28,7 +28,7 @@ _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the table, a sentence for each cell that is not ok (equal ones once), notes, and the verdict last."""
+    """Print the table, a sentence for each cell that is not ok, notes, and the verdict last."""
     console = make_console()
     lines: list[list[CellText]] = []
     for cell in comparison.cells:

@@ -23,7 +23,7 @@ _ESCAPES = str.maketrans(
 
 
 def latex(summary: pd.DataFrame) -> str:
-    """Return a floating table for the package booktabs; a rule between checkpoints, intervals with en dashes."""
+    """Return a floating table for the LaTeX package booktabs, with a rule between checkpoints."""
     columns = written_columns(summary)
     lines = []
     previous = None

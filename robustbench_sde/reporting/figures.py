@@ -84,7 +84,7 @@ def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
 
 
 def save(figure: "Figure", folder: RunFolder, name: str) -> None:
-    """Write `figures/<name>.svg` and `.png`. Call it inside `styled`: saving uses the style's settings, too."""
+    """Write `figures/<name>.svg` and `.png`; call it inside `styled`, whose settings it uses."""
     for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
         with atomic_write(folder.path / "figures" / f"{name}.{ending}") as temporary:
             figure.savefig(temporary, format=ending, metadata=metadata)
@@ -111,7 +111,7 @@ def file_name(*parts: str) -> str:
 
 
 def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
-    """Return the name of the line for each row: the checkpoint, and the settings that differ between its rows.
+    """Return the name of each row's line: the checkpoint, and the settings that differ between its rows.
 
     Settings are the noise, the solver, the rule and the seed, without the one `along` the axis. The number of
     draws is not a setting.
@@ -132,10 +132,10 @@ def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Draw accuracy against budget for each checkpoint, with its band: `figures/accuracy-eps-<norm>-<attack>`.
+    """Draw accuracy against budget for each checkpoint: `figures/accuracy-eps-<norm>-<attack>`.
 
-    There is one figure per attack and norm, and a line where there are two budgets or more; budget 0 is the
-    clean row.
+    Lines have 95 % bands. There is one figure per attack and norm, and a line where there are two budgets or
+    more; budget 0 is the clean row.
     """
     names = series(summary)
     sound = most_draws(summary[summary["status"] == "ok"])
@@ -190,7 +190,7 @@ def _against(
     over: str,
     ticks: "Callable[[Axes, list[float]], None]" = lambda axes, values: None,
 ) -> list[Drawn]:
-    """Draw a figure for the clean images and for each attack and budget that has several values of a setting."""
+    """Draw a figure for the clean images and for each attack and budget with several values of a setting."""
     names = series(summary, along=setting)
     sound = summary[(summary["status"] == "ok") & summary["severity"].isna()]
     sound = sound[sound["perturbation"] != "control"]

@@ -32,7 +32,7 @@ def told_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
 
 
 def _parameters(text: str) -> dict[str, str]:
-    """Return the plain keyword arguments of ``PGD(eps=0.03, steps=20)`` as text; none if it is no such call."""
+    """Return the keyword arguments of ``PGD(eps=0.03, steps=20)`` as text; none if it is no such call."""
     try:
         call = ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -32,8 +32,8 @@ def corrupted(
 ) -> Sheet:
     """Corrupt images for a sheet: one corruption by severity, or several at one severity by image.
 
-    Several at several severities are corruptions by severity, the images taking turns. A plain perturbation has
-    no severities; by severity, it fills the first column only.
+    Several at several severities are corruptions by severity, the images taking turns. A plain perturbation
+    has no severities; by severity, it fills the first column only.
 
     Raises:
         BenchError: an unknown name or family, no photographs in `frost_dir`.

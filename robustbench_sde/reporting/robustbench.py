@@ -11,11 +11,11 @@ _TO_BE_FILLED = {"link": None, "authors": None, "venue": None, "architecture": N
 
 
 def robustbench_entries(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return one entry per checkpoint, noise, norm and eps: clean accuracy, and the lowest that an attack left.
+    """Return one entry per checkpoint, noise, norm and eps: clean accuracy, and the lowest under attack.
 
     `autoattack_acc` is present only if `auto` was run: our ensemble through the noise, not AutoAttack itself.
-    `reported` is the lowest accuracy of all attacks of the run. Values are in percent, as there. Rows whose status is not
-    ok are left out. `sde_bench` holds values for which RobustBench has no field.
+    `reported` is the lowest accuracy of all attacks of the run. Values are in percent, as there. Rows whose
+    status is not ok are left out. `sde_bench` holds values for which RobustBench has no field.
     """
     ok = summary.loc[summary["status"] == "ok"]
     entries = []

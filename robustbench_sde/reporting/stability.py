@@ -1,4 +1,4 @@
-"""Show the stability of checkpoints side by side: two tables, a sentence on the theorem for each, a figure."""
+"""Show the stability of checkpoints side by side: two tables, a sentence for each, a figure."""
 
 import math
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: 
 
 
 def sentence(report: StabilityReport) -> str:
-    """Say what the theorem of Liu et al. states about this network, and whether the measured exponent agrees."""
+    """Say what the theorem of Liu et al. states about this network, and whether the exponent agrees."""
     condition = report.condition
     if not condition.applies:
         text = f"{report.checkpoint}: sigma² > 2L says nothing here: {condition.obstacle}"
@@ -150,7 +150,7 @@ def _course(course: Course) -> dict[str, str]:
 def _line(
     name: str, start: str = "", end: str = "", over_paths: str = "", rate: str = "", *, accuracy: str
 ) -> dict[str, str]:
-    """Return a line of the table of perturbations; the checkpoint's own line has the accuracy on clean images."""
+    """Return a line of the table of perturbations; the checkpoint's own has the accuracy on clean images."""
     return {
         "perturbation": name,
         "at 0": start,

@@ -26,7 +26,7 @@ _PALE = 0.45
 
 
 def placed(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame:
-    """Return the rows of a view that may be used, with columns `panel`, `line`, `across` and derived measures."""
+    """Return the usable rows of a view, with columns `panel`, `line`, `across` and derived measures."""
     sound = summary[(summary["status"] == "ok") & (summary["perturbation"] != "control")]
     rows = view.derive(sound.reset_index(drop=True), folder)
     keys = ("panel", "line", "across")

@@ -27,7 +27,7 @@ def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> Non
 
 
 def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
-    """Print how many cells were stored already, problems of cells and solvers, and the folder of the files."""
+    """Print how many cells were stored already, problems of cells and solvers, and the folder."""
     console = make_console()
     if reused:
         console.print(f"{reused} of {counted(len(summary), 'cell')} stored already", style="dim")
@@ -52,7 +52,7 @@ def make_console() -> Console:
 
 
 def summary_table(summary: pd.DataFrame, console: Console) -> Table:
-    """Return a table with one line per cell, the checkpoint's name on its first; cells that are not ok are red."""
+    """Return a table with a line per cell, the checkpoint's name on its first; bad cells are red."""
     columns = summary_columns(summary)
     blocks: list[list[list[CellText]]] = []
     previous = None

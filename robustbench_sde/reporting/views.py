@@ -41,7 +41,7 @@ class Measure:
     spare: int = 0
 
     def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
-        """Return value and ends of the interval as an axis shows them; three times the value without interval."""
+        """Return value and ends of the interval for an axis; without interval the value three times."""
         scale = 100 if self.share and self.ends else 1
         return [scale * rows[name] for name in self._columns]
 

@@ -86,7 +86,7 @@ def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
 
 
 def perturbation_text(row: dict[Hashable, Any]) -> str:
-    """Format a perturbation: ``pgd linf 0.03 (7.65/255)``, with the budget in grey levels, or ``pgd l2 0.5``."""
+    """Format a perturbation: ``pgd linf 0.03 (7.65/255)`` with grey levels, or ``pgd l2 0.5``."""
     if not row["norm"]:
         level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
         return f"{row['perturbation']}{level}"
@@ -98,7 +98,7 @@ def perturbation_text(row: dict[Hashable, Any]) -> str:
 
 
 def budget_text(norm: str, eps: float) -> str:
-    """Format norm and budget: ``linf 0.03 (7.65/255)``; ``l2 0.5`` has no grey levels, it bounds no single pixel."""
+    """Format norm and budget: ``linf 0.03 (7.65/255)``, or ``l2 0.5``, which bounds no single pixel."""
     return f"{norm} {eps:.4g}{f' ({255 * eps:.4g}/255)' if norm == 'linf' else ''}"
 
 

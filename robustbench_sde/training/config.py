@@ -51,7 +51,7 @@ class TrainConfig(Spec):
     """Options that, with the data, decide the weights."""
 
     preset: str = "digits"
-    #: kind of noise: ``none``, one, or several with their own scales: ``additive:0.3+multiplicative`` (`parse_noise`)
+    #: kind of noise: ``none``, one, or several with scales: ``additive:0.3+multiplicative`` (`parse_noise`)
     noise: str = "none"
     #: noise scale; for dropout sqrt((1-p)/p) with p the share kept
     sigma: float = Field(default=0.5, ge=0, le=1e3)

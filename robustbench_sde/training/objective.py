@@ -52,7 +52,7 @@ def objective(
 def _trades(
     model: Classifier, config: TrainConfig, images: Tensor, labels: Tensor, ids: Tensor, draws: Draws
 ) -> tuple[Tensor, Tensor]:
-    """Return the cross-entropy of the images + beta KL(p(x) || p(x')), x' in the ball (Zhang et al., ICML 2019).
+    """Return cross-entropy + beta KL(p(x) || p(x')), x' in the ball around x (Zhang et al., ICML 2019).
 
     Both terms of the update are on one Brownian path, so that they differ by the perturbation alone.
     """

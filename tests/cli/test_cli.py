@@ -198,7 +198,7 @@ WRONG = [
     ("arguments", "message"), WRONG, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
 )
 def test_wrong_input_is_one_line_and_exit_2(place, arguments, message):
-    """What is wrong, on stderr, in one line, without a traceback."""
+    """Wrong input gives one line on stderr, no traceback, and exit code 2."""
     whole = (place / "checkpoints" / "tiny-none.safetensors").read_bytes()
     (place / "truncated.safetensors").write_bytes(whole[:-50])
     (place / "text.safetensors").write_text("hello")

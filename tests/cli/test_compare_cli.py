@@ -45,7 +45,7 @@ CODES = {"ok": 0, "improved": 0, "regression": 1, "incomparable": 2, "inconclusi
 @pytest.mark.parametrize("baseline", ["before", "baseline.json"])
 @pytest.mark.parametrize("name", CODES)
 def test_verdict_and_exit_code(sde_bench, runs, name, baseline):
-    """From a run folder and from a file; the verdict is the last line."""
+    """Verdict and exit code agree for a run folder and for a baseline file; the verdict is the last line."""
     code, stdout, stderr = sde_bench("compare", baseline, name)
     verdict = "incomparable" if name == "invalid" else name
     assert (code, stderr) == (CODES[name], "")
@@ -163,7 +163,7 @@ WRONG = [
     ("arguments", "message"), WRONG, ids=lambda v: " ".join(v) if isinstance(v, tuple) else ""
 )
 def test_wrong_input_is_one_line_and_exit_2(sde_bench, runs, arguments, message):
-    """What is wrong, on stderr, in one line, without a traceback."""
+    """Wrong input gives one line on stderr, no traceback, and exit code 2."""
     (runs / "text").write_text("no baseline")
     code, stdout, stderr = sde_bench(*arguments)
     assert (code, stderr.count("\n")) == (2, 1), (stdout, stderr)

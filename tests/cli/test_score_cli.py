@@ -31,7 +31,7 @@ def run(place, *arguments):
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
 def test_saved_images_are_scored_as_the_attack_was(place, kind):
-    """Same images, same draws, same numbers; the file says which images, norm and eps, which are verified."""
+    """Saved images give the attack's own numbers; ids, norm and eps come from the file and are verified."""
     command = (*ATTACK, "--save-images", kind, "--out", f"run-{kind}")
     code, out, err = run(place, *command)
     assert code == 0, err

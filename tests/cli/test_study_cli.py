@@ -76,7 +76,7 @@ def study(sde_bench, place, name):
 
 
 def test_budget_says_by_how_much_the_papers_attack_overstates(sde_bench, place):
-    """Its accuracy of one draw less the honest accuracy, image by image, at the same budget."""
+    """The overstatement is the accuracy of one draw minus the honest accuracy, paired by image."""
     table, folder = study(sde_bench, place, "budget")
     for row in table[table["perturbation"] == "liu2020"].to_dict("records"):
         same = (table["checkpoint"] == row["checkpoint"]) & (table["eps"] == row["eps"])
@@ -124,7 +124,7 @@ def test_solver_pairs_every_attack_with_every_solver_that_takes_the_noise(sde_be
 
 
 def test_stability_is_the_command_of_that_name(sde_bench, place):
-    """With its own files in the folder of the study."""
+    """`study stability` writes its own files in the folder of the study."""
     code, stdout, stderr = sde_bench("study", "stability", "tiny-none", "--images", 2, "--quiet")
     assert code == 0, stderr
     assert "tiny-none" in stdout
@@ -149,7 +149,7 @@ def test_studies_are_listed_and_unknown_ones_name_the_nearest(sde_bench):
 
 
 def test_states_of_trainings_are_passed_over(sde_bench, place):
-    """What a shell's * names."""
+    """States of trainings, which a shell's * names too, are passed over."""
     paths = sorted((place / "checkpoints").glob("*"))
     assert len(paths) == 3
     code, stdout, stderr = sde_bench("study", "clean", *paths, "--images", 6, "--quiet", "--json")

@@ -66,7 +66,7 @@ JOBS = [
 
 
 def make_place(place: Path, digits: ImageDataset) -> Path:
-    """What the jobs need: two checkpoints, a few images, a suite and a finished run."""
+    """Make the files that the jobs need: two checkpoints, a few images, a suite and a finished run."""
     save_digits_model(place / "a.safetensors", "additive", steps=2)
     save_digits_model(place / "b.safetensors", "none", steps=2)
     few = digits.subset(40)

@@ -27,7 +27,7 @@ class Bomb:
 
 
 def bomb_zip(path):
-    """As torch.save writes."""
+    """Write an object as torch.save does."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({"weight": Bomb()}))
         archive.writestr("archive/version", "3\n")
@@ -35,7 +35,7 @@ def bomb_zip(path):
 
 
 def bomb_pickle(path):
-    """As torch.save wrote before 2020."""
+    """Write an object as torch.save did before 2020."""
     magic, protocol, system = 0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}
     parts = (magic, protocol, system, {"weight": Bomb()}, [])
     path.write_bytes(b"".join(pickle.dumps(part, 2) for part in parts))
@@ -46,7 +46,7 @@ def bomb_plain(path):
 
 
 def bomb_tar(path):
-    """As torch.save wrote before 2017."""
+    """Write an object as torch.save did before 2017."""
     with tarfile.open(path, "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
             content = pickle.dumps(Bomb())
@@ -138,7 +138,7 @@ def numbers(array):
 
 
 def named(write, name):
-    """What `write` makes of a file called `name`, under another name."""
+    """Return what `write` makes of a file called `name`, under another name."""
 
     def renamed(path):
         write(path.with_name(name))

@@ -165,7 +165,7 @@ def test_suites(place, digits, suite):
 @fuzzed
 @given(text=st.text(alphabet="ab:-[]{}&*!|>'\"#%@,? \n\t0.\x00é", max_size=60) | st.binary(max_size=60))
 def test_text_that_may_be_yaml(place, text):
-    """As a suite and as a policy."""
+    """Any text is read or refused in a sentence as a suite and as a policy."""
     path = place / "text.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with a_sentence_at_most():
@@ -264,7 +264,7 @@ def test_tables(place, data):
 @fuzzed
 @given(data=st.data())
 def test_baselines(place, data):
-    """As JSON with other values, and as other bytes."""
+    """Baselines with other values or other bytes are refused in a sentence."""
     whole = (place / "baseline.json").read_bytes()
     if data.draw(st.booleans()):
         content = json.dumps(data.draw(altered(json.loads(whole), json_values))).encode()
@@ -319,7 +319,7 @@ def test_command_lines(place, command, rest):
 
 
 def test_the_sound_files_are_sound(place):
-    """What the others alter is accepted as it is."""
+    """The files that the other tests alter are accepted unaltered."""
     load_checkpoint(place / "tiny.safetensors")
     side = read_run(place / "run")
     assert len(compare(read_baseline(place / "baseline.json"), side, Policy()).cells) == 2

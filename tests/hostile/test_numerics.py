@@ -132,7 +132,7 @@ def test_images_of_one_class_are_scored():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_weights_are_exactly_their_float32(tmp_path, dtype):
-    """The same checkpoint stored in half precision, and rounded and stored in float32: the same logits."""
+    """A checkpoint in half precision, and its rounded copy in float32, give equal logits."""
     model, data = make_model("multiplicative"), make_data(4)
     half = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
     header = CheckpointHeader(

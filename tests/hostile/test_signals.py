@@ -34,7 +34,7 @@ def made(tmp_path_factory, digits):
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
 def test_killed_at_random_moments_it_ends_as_if_undisturbed(made, tmp_path, job, capsys):
-    """By any signal; interrupted it says in one line how to go on, which is true."""
+    """A command killed by any signal ends as if undisturbed when it is gone on with as its last line says."""
     whole = shutil.copytree(made, tmp_path / "whole")
     started = time.monotonic()
     assert ended(start(job, whole, fresh=False)) == 0, (whole / "stderr.txt").read_text()

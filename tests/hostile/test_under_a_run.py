@@ -19,7 +19,7 @@ def made(tmp_path_factory, digits):
 
 @pytest.fixture(scope="module")
 def undisturbed(made, tmp_path_factory):
-    """What each job leaves, made on the first demand."""
+    """Return what each job leaves; made once, on the first call."""
 
     @functools.cache
     def left_by(job):
@@ -96,7 +96,7 @@ def test_two_at_once_leave_what_one_leaves(made, undisturbed, tmp_path, job):
 
 @pytest.mark.parametrize("job", [TRAIN, RUN], ids=str)
 def test_a_clock_that_jumps_changes_nothing(made, undisturbed, tmp_path, job):
-    """By years, back and forth: no cell is taken for another, no lock for an old one."""
+    """A clock that jumps by years changes nothing: no cell is taken for another, no lock for an old one."""
     place = shutil.copytree(made, tmp_path / "place")
     for _ in range(1 + (job is RUN)):  # the second time all cells are stored
         ended = finished(*job.command, cwd=place, before=jumping_clock)

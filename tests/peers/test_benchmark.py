@@ -10,7 +10,8 @@ from robustbench_sde.data import to_float
 
 @pytest.mark.parametrize("kind", ["none", "multiplicative"])
 def test_every_peer_gets_at_least_the_budget_and_auto_no_more(kind):
-    """As counted from outside; APGD drops images, so it may take fewer than it is given."""
+    """Counted from outside, every peer gets at least the budget, and auto no more than it."""
+    # APGD drops images that it has fooled, so it may take fewer passes than it is given
     job = Job(make_model(kind), make_data(6), eps=0.05)
     gradients = 8
     budget = gradients * (1 if kind == "none" else 8)

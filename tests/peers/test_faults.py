@@ -85,7 +85,7 @@ def test_apgd_claims_images_that_it_did_not_perturb(sde, data, clean, eot_draws)
 
 
 def test_apgd_judges_by_the_last_draw_alone(sde, data):
-    """Its claim is, image by image, the last of the draws of every step; the majority often disagrees."""
+    """APGD claims, image by image, the last draw of every step; the majority often disagrees."""
     draws, steps = 5, 8
     model = Recorded(sde).eval()
     stands, _ = torchattacks.APGD(model, eps=1e-9, steps=steps, eot_iter=draws).perturb(

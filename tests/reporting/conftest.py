@@ -93,7 +93,7 @@ class Sample:
 
 @pytest.fixture
 def sample() -> Sample:
-    """What `make_sample` makes, to be changed and written."""
+    """Return the tables of `make_sample`, for a test to change and write."""
     return make_sample()
 
 

@@ -25,7 +25,7 @@ COLUMN = "[...document.querySelectorAll('#cells tbody tr:not([hidden])')].map(r 
 
 
 def numbers(browser, heading):
-    """What a column of the table of all cells says, from top to bottom, and the number of the column."""
+    """Return the texts of a column of the table of all cells from top to bottom, and the column's number."""
     headings = browser.run("[...document.querySelectorAll('#cells thead th')].map(h => h.innerText)")
     column = headings.index(heading)
     return [float(text.split()[0]) for text in browser.run(COLUMN.format(column))], column

@@ -28,7 +28,7 @@ def names(drawn):
 
 
 def texts(run, name):
-    """What is written in a figure."""
+    """Return the texts in a figure."""
     svg = (run.path / "figures" / f"{name}.svg").read_text(encoding="utf-8")
     return [
         re.sub(r"&lt;", "<", re.sub(r"&gt;", ">", text)) for text in re.findall(r"<text[^>]*>([^<]*)<", svg)
@@ -36,7 +36,7 @@ def texts(run, name):
 
 
 def test_twenty_lines_all_look_different():
-    """By colour, marker and dashes together."""
+    """Twenty lines differ in colour, marker or dashes."""
     looks = [tuple(look(index).values()) for index in range(20)]
     assert len(set(looks)) == 20
 

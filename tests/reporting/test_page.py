@@ -155,7 +155,7 @@ def test_sections_without_data_are_left_out(sample, tmp_path):
 
 
 def test_a_bad_cell_comes_first(sample, tmp_path):
-    """Its reason is the first line of the page, and no good word is said."""
+    """The reason of a bad cell is the first line of the page, and nothing good is said."""
     sample.rows[2] |= {"status": "invalid: eps was 0.031", "accuracy": np.nan}
     sample.complete = False
     _, parsed = render(sample, tmp_path)
@@ -182,7 +182,7 @@ def test_the_same_run_gives_the_same_page(sample, report, tmp_path):
 
 
 def test_examples_show_the_highest_level_of_each_attack(sample, tmp_path):
-    """With the prediction of the attacked image, and names of classes where they are known."""
+    """Examples have the prediction for the attacked image, with names of classes where they are known."""
     run = sample.write(tmp_path)
     found = examples(run, run.read_summary(), ["zero", "one", "two"])
     assert [(cell.checkpoint, cell.perturbation) for cell in found] == [
@@ -237,7 +237,7 @@ def test_inlined_figures_follow_the_page():
 )
 @pytest.mark.parametrize("damage", [b"", b"\x00\xffnonsense", b"[1, 2]"])
 def test_damage_is_one_clear_line(sample, tmp_path, file, damage):
-    """Which names the file."""
+    """Damage is one line that names the file."""
     sample.rows = sample.rows[:5]
     run = sample.write(tmp_path)
     path = tmp_path / file

@@ -12,7 +12,7 @@ from robustbench_sde.reporting.progress import _columns
 @pytest.mark.parametrize("bars", [1, 2])
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 def test_counts_and_time_are_there_however_long_names_are(width, bars):
-    """In a line that is not broken; names are cut, and first the note."""
+    """Counts and times stay in one unbroken line; names are cut, and the note first."""
     text = io.StringIO()
     console = Console(file=text, width=width)
     bar = Progress(*_columns(width, bars), console=console)

@@ -54,7 +54,7 @@ def test_the_table_says_a_name_once(tmp_path):
 
 
 def test_a_grid_says_how_far_probabilities_and_logits_are_from_the_finest(tmp_path):
-    """By image: a certain image may move by many logits and no probability."""
+    """Both are compared by image: a certain image may move by many logits and no probability."""
     folder = RunFolder(tmp_path)
     blank = {column.name: "" if column.dtype == "str" else 0 for column in RECORDS}
     rows = []

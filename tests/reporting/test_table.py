@@ -20,7 +20,7 @@ BLOCKS = [
 
 
 def shown(width, **options):
-    """Its lines."""
+    """Return the lines of a table."""
     text = io.StringIO()
     console = Console(file=text, width=width)
     console.print(fitted(console, "title", COLUMNS, BLOCKS, **options))

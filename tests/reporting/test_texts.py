@@ -34,7 +34,7 @@ def test_latex_escapes_what_latex_obeys():
 
 
 def test_latex_is_a_booktabs_table(sample, tmp_path):
-    """As many columns in every row as in the head; checkpoints are named once and set apart by rules."""
+    """Every row has as many columns as the head; checkpoints are named once and set apart by rules."""
     text = latex(sample.write(tmp_path).read_summary())
     assert text.index(r"\toprule") < text.index(r"\midrule") < text.index(r"\bottomrule")
     columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
@@ -47,7 +47,7 @@ def test_latex_is_a_booktabs_table(sample, tmp_path):
 
 
 def test_a_status_that_is_not_ok_is_written(sample, tmp_path):
-    """In both files; where all are ok there is no such column."""
+    """A status that is not ok is in both files; if all are ok there is no such column."""
     assert "status" not in markdown(sample.write(tmp_path / "ok").read_summary())
     sample.rows[0]["status"] = "invalid: the control is off by 3 images"
     summary = sample.write(tmp_path / "bad").read_summary()
@@ -91,7 +91,7 @@ def test_nested_values_are_shown_as_people_write_them():
 
 
 def test_one_image_and_one_draw_are_no_plural(sample, tmp_path):
-    """In the line above a table."""
+    """One image and one draw are singular in the line above a table."""
     for row in sample.rows:
         row.update(images=1, score_draws=1, mean_score_draws=1.0)
     title = summary_title(sample.write(tmp_path).read_summary())

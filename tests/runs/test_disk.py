@@ -98,14 +98,14 @@ def shortened(path):
 
 
 def flipped(path):
-    """Where the values of the first columns are: elsewhere are statistics that nobody reads."""
+    """Flip bytes where the values of the first columns are: elsewhere are statistics that nobody reads."""
     content = bytearray(path.read_bytes())
     content[200:264] = bytes(byte ^ 0xFF for byte in content[200:264])
     path.write_bytes(content)
 
 
 def lying(path):
-    """The same records beside a better accuracy."""
+    """Write the records beside a better accuracy than theirs."""
     folder = RunFolder(path.parents[1])
     key = path.stem.rpartition("-")[2]
     row, records = folder.read_cell(key), folder.read_records(key)
@@ -167,7 +167,7 @@ COMMANDS = {
     ids=[f"{name}-{damage.__name__}-{row}" for row, (name, damage, _) in enumerate(DAMAGE)],
 )
 def test_damage_is_one_line_that_names_the_file(place, name, damage, commands):
-    """By every command that reads the file; nothing is written, and no other cell is touched."""
+    """Every command that reads a damaged file names it in one line and changes no file."""
     folder = place / "reports" / "tiny"
     victims = [path.resolve() for path in folder.glob(name)]
     for victim in victims:
@@ -197,7 +197,7 @@ def test_the_other_cells_are_not_run_again(place):
 
 
 def test_a_half_written_cell_is_none(place):
-    """What a killed process was writing is removed, and the cell is run."""
+    """The half-written file of a killed process is removed, and its cell is run."""
     folder = place / "reports" / "tiny"
     whole = next(folder.glob(CELL))
     half = whole.with_name(f".{whole.name}.4194305.tmp")  # Linux gives no process so high a number

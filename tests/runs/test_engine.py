@@ -79,7 +79,7 @@ def statuses(run):
     ],
 )
 def test_a_cell_that_fails_does_not_stop_the_others(tmp_path, data, source, fault, status):
-    """Its row says why; it is not stored, and the next run tries it again; the others are not run again."""
+    """A failed cell's row says why; it is not stored, and the next run tries it alone again."""
     folder = RunFolder(tmp_path / "run")
     cells = cells_of(source, Clean(), Odd(fault), Odd())
     run = run_cells(cells, data, folder)
@@ -156,7 +156,7 @@ def test_the_first_images_are_kept_to_look_at(tmp_path, data, source):
 
 
 def test_equal_cells_of_another_run_are_taken_over(tmp_path, data, source):
-    """With the cache they are copied, examples too; without it, or from elsewhere, they are run."""
+    """Equal cells are copied with their examples if the cache is on; else they are run."""
     cells = cells_of(source, Clean(), Odd())
     first = run_cells(cells, data, RunFolder(tmp_path / "first"))
     assert run_cells(cells, data, RunFolder(tmp_path / "refused"), cache=False).reused == 0
@@ -224,7 +224,7 @@ def test_an_interrupted_run_leaves_the_tables_of_what_it_has(tmp_path, data, sou
 
 
 def test_a_control_that_differs_marks_the_rows_of_its_checkpoint(tmp_path, data, source):
-    """With several seeds, too, and again when it is resumed; other checkpoints keep their numbers."""
+    """A differing control marks the rows of its checkpoint, also with several seeds and when resumed."""
     other = Source.of(save_digits_model(tmp_path / "other.safetensors", "none"), data)
     attack = make_attack("pgd", eps=0.1, steps=1, eot_draws=1)
     grid = [ScoreSettings(3, seed=seed) for seed in (0, 1)]

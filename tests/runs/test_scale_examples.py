@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[2] / "examples" / "scale"
 
 @pytest.mark.parametrize("name", ["two_gpus.sh", "suite.sbatch", "train.sbatch"])
 def test_scripts_parse(name):
-    """By bash, without being run."""
+    """Bash parses the scripts without running them."""
     subprocess.run(["bash", "-n", FOLDER / name], check=True)
 
 

@@ -31,7 +31,7 @@ def read(tmp_path, text):
 
 
 def rows(cells):
-    """What tells cells apart: the perturbation's columns, sigma, draws, rule, seed."""
+    """Return the values that tell cells apart: the perturbation's columns, sigma, draws, rule, seed."""
     found = []
     for cell in cells:
         described = cell.perturbation.describe()
@@ -117,7 +117,7 @@ LATER = [
 def test_values_that_an_attack_refuses_are_said_with_their_line(
     tmp_path, digits, digits_models, text, message
 ):
-    """What is refused later still names the line."""
+    """A value that is refused late still names its line."""
     with pytest.raises(BenchError, match=r"s\.yaml") as caught:
         read(tmp_path, text).cells([digits_models["none"]], digits)
     assert message in str(caught.value)
@@ -206,7 +206,7 @@ def ways(cells):
 
 
 def test_no_perturbations_are_the_clean_images_alone(tmp_path, digits, digits_models):
-    """With every setting of the suite, and no control."""
+    """Without perturbations a suite is the clean images under all its settings, without control."""
     suite = read(tmp_path, "sigma: [trained, 0]\nperturbations: []\n")
     assert [row[:3] for row in rows(suite.cells([digits_models["additive"]], digits))] == [
         ("clean", None, None),

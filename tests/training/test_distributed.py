@@ -77,7 +77,7 @@ def test_a_size_without_a_rank_is_one_line(tmp_path):
     ids=["uneven", "empty-share"],
 )
 def test_several_processes_take_the_steps_of_one(tmp_path, size, options):
-    """Same noise, same batches, gradients averaged over images: the same weights but for rounding."""
+    """Several processes with equal noise and batches get the weights of one, but for rounding."""
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
     assert ends(train(1, alone, *options)) == [0]
     assert ends(train(size, together, *options)) == [0] * size

@@ -43,7 +43,7 @@ def test_the_paper_has_its_augmentation_and_schedule():
 
 
 def test_a_file_may_build_on_another(tmp_path):
-    """What it says wins over its base."""
+    """The keys of a file win over those of its base."""
     (tmp_path / "mine.yaml").write_text("base: small/additive\nsigma: 0.2\n")
     config = parsed(str(tmp_path / "mine.yaml"))
     assert (config.preset, config.noise, config.sigma) == ("cifar", "additive", 0.2)

@@ -156,7 +156,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
 
 
 def render(**parts: Any) -> str:
-    """Return the page made of its parts, everything escaped. It runs only its own script and fetches nothing."""
+    """Return the page, everything escaped; it runs only its own script and fetches nothing."""
     environment = Environment(
         loader=PackageLoader("robustbench_sde.reporting.html", "."),
         autoescape=True,
@@ -192,7 +192,7 @@ def _inlined(out: RunFolder, drawn: Sequence[Drawn]) -> list[tuple[Markup, str]]
 def _findings(
     summary: pd.DataFrame, manifest: dict[str, Any], audits: Sequence[AuditReport]
 ) -> list[tuple[str, str]]:
-    """Return what readers should know before any number: pairs of tone and sentence, the most serious first."""
+    """Return pairs of tone and sentence that readers should know first, the most serious first."""
     found = []
     bad = summary[summary["status"] != "ok"]
     if not bad.empty:

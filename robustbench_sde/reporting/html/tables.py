@@ -55,7 +55,7 @@ class Table:
 
 
 def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: dict[str, str]) -> Table:
-    """Return, for each checkpoint, noise, clean accuracy, lowest accuracy by budget, and mean over corruptions.
+    """Return noise, clean accuracy, lowest accuracy by budget, and mean over corruptions by checkpoint.
 
     Args:
         summary: rows of the run.
@@ -137,7 +137,7 @@ def costs(summary: pd.DataFrame) -> Table | None:
 
 
 def heatmaps(corruptions: pd.DataFrame) -> list[Table]:
-    """Return accuracy by corruption and checkpoint, then by severity for each checkpoint, coloured by the errors."""
+    """Return accuracy by corruption and checkpoint, then by severity, coloured by the errors."""
     sound = corruptions[(corruptions["status"] == "ok") & (corruptions["corruption"] != CLEAN)]
     whole = sound[sound["severity"].isna()]
     if whole.empty:
@@ -185,7 +185,7 @@ def _lowest(rows: pd.DataFrame, *, named: bool = False) -> PageCell:
 
 
 def _budgets(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return norms and budgets in order; if there are too many, some evenly spaced with the first and the last."""
+    """Return norms and budgets in order; of too many, some evenly spaced with the first and the last."""
     attacks = rows[rows["eps"] > 0].sort_values(["norm", "eps"], ascending=[False, True])
     found = list(attacks[["norm", "eps"]].drop_duplicates().itertuples(index=False, name=None))
     if len(found) <= _MOST_BUDGETS:
