@@ -24,6 +24,7 @@ from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.runs.cells import attack_cells
 from robustbench_sde.runs.run import Run, run_cells
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 ATTACKS = {
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     sources = [Source.of(path, data) for path in options.checkpoints]
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     with progress_bars(quiet=False) as bars:
-        run = run_cells(cells, data, RunFolder(options.out), compute=Compute(), bars=bars)
+        run = run_cells(Work.of(cells, data), RunFolder(options.out), compute=Compute(), bars=bars)
     print(f"{data.name}, {len(data)} images, {options.norm}, {options.score_draws} score draws\n{HEADER}")
     print("\n".join(rows(run)))
 

@@ -19,6 +19,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.runs.estimate import seconds_by_cell
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.suite.suite import Suite
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -41,9 +42,9 @@ def main() -> None:
     if options.only:
         wanted = options.only.split(",")
         cells = [cell for cell in cells if cell.perturbation.describe()["perturbation"] in wanted]
-    predicted = seconds_by_cell(cells, data, Compute())
+    predicted = seconds_by_cell(Work.of(cells, data), Compute())
     with tempfile.TemporaryDirectory() as folder:
-        summary = run_cells(cells, data, RunFolder(Path(folder))).summary
+        summary = run_cells(Work.of(cells, data), RunFolder(Path(folder))).summary
     table = pd.DataFrame(
         {
             "checkpoint": summary["checkpoint"],

@@ -35,6 +35,7 @@ from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 BASE = {"images": 16, "draws": 4, "steps": 5}
@@ -90,7 +91,7 @@ def overhead(checkpoint: Path, data: ImageDataset) -> tuple[float, float]:
         timed(scoring, "log_probabilities", inside),
     ):
         started = time.process_time()
-        run_cells(cells, data, RunFolder(Path(folder) / "run"))
+        run_cells(Work.of(cells, data), RunFolder(Path(folder) / "run"))
         return time.process_time() - started, inside[0]
 
 
@@ -109,7 +110,7 @@ def memory(checkpoint: Path, data: ImageDataset, count: int) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(Path(folder) / "run")
         for end in range(1, len(cells) + 1, max(1, len(cells) // 10)):
-            run_cells(cells[:end], data, run)
+            run_cells(Work.of(cells[:end], data), run)
             levels.append(resident())
     return levels
 

@@ -29,6 +29,7 @@ from robustbench_sde.runs.cluster.ray import RayEngine
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.run import Run, run_cells
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -45,7 +46,7 @@ def on_one_core(cells: list[Cell], data: ImageDataset, folder: Path) -> float:
 def timed(engine: Engine, cells: list[Cell], data: ImageDataset, folder: Path) -> tuple[Run, float]:
     """The run and its wall time."""
     started = time.perf_counter()
-    run = run_cells(cells, data, RunFolder(folder), engine=engine)
+    run = run_cells(Work.of(cells, data), RunFolder(folder), engine=engine)
     return run, time.perf_counter() - started
 
 

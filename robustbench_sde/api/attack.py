@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from robustbench_sde.api.evaluation import Out, _evaluated
+from robustbench_sde.api.evaluation import Out, evaluate_work
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
@@ -12,6 +12,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import attack_cells
+from robustbench_sde.runs.work import Work
 
 
 def attack(
@@ -82,4 +83,4 @@ def attack(
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
-    return _evaluated("attack", cells, data, compute_of(device), out, bars, save_images)
+    return evaluate_work("attack", Work.of(cells, data), compute_of(device), out, bars, save_images)

@@ -1,7 +1,7 @@
-"""Evaluate cells in memory or into a run folder: what `attack`, `score` and `run` share."""
+"""Evaluate cells in memory or into a run folder: shared by `attack`, `score` and `run`."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.run import run_cells, run_in_memory
 from robustbench_sde.runs.sources import LiveSource, about_modules
 from robustbench_sde.runs.tables import corruption_table
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.images import check_image_format
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
@@ -22,18 +22,18 @@ from robustbench_sde.storage.schema import SUMMARY, table
 Out = str | Path | None
 
 
-def with_corruptions(result: Result, cells: Sequence[Cell], reference: str | None = None) -> Result:
-    """The result of these cells with its table of corruptions, written beside the others."""
-    places = {cell: place for place, cell in enumerate(dict.fromkeys(cells))}
+def with_corruptions(result: Result, work: Work, reference: str | None = None) -> Result:
+    """Add the table of corruptions to the result of `work`; it is written beside the other tables."""
+    places = {cell: place for place, cell in enumerate(work.cells)}
     status = dict(zip(places, result.summary["status"], strict=True))
-    found = corruption_table(cells, status, lambda cell: result.records_of(places[cell]), reference)
+    found = corruption_table(work.cells, status, lambda cell: result.records_of(places[cell]), reference)
     if result.folder is not None:
         RunFolder(result.folder).write_text("corruptions.csv", found.to_csv(index=False))
     return replace(result, corruptions=found)
 
 
-def work_folder(out: str | Path, kind: str, data: ImageDataset, keys: Sequence[str]) -> RunFolder:
-    """The folder that is asked for; of `"auto"` the same for the same work, so that the same call goes on."""
+def work_folder(out: str | Path, kind: str, data: ImageDataset, keys: Iterable[str]) -> RunFolder:
+    """Return the folder `out`; `"auto"` depends on the work alone, so that the same call goes on there."""
     if out != "auto":
         return RunFolder(Path(out))
     safe = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in data.name)
@@ -41,34 +41,32 @@ def work_folder(out: str | Path, kind: str, data: ImageDataset, keys: Sequence[s
     return RunFolder(Path("reports") / f"{kind}-{safe}-{mark}")
 
 
-def _evaluated(
+def evaluate_work(
     kind: str,
-    cells: Sequence[Cell],
-    data: ImageDataset,
+    work: Work,
     compute: Compute,
     out: Out,
     bars: Bars | None,
     save_images: str | None = None,
 ) -> Result:
+    """Evaluate the cells in memory, or into a folder whose name begins with `kind` if `out` is `"auto"`."""
     bars = bars or Bars()
-    sources = list(dict.fromkeys(cell.source for cell in cells))
-    for source in sources:
+    for source in work.sources:
         if isinstance(source, LiveSource):  # stays where it is, and the manifest says where that is
             compute = replace(compute, device=str(source.model.device))
     kind_of_file = None if save_images is None else check_image_format(save_images)
     if out is None:
         if save_images is not None:
-            raise BenchError("save_images writes into the folder of a run: give `out`")
-        found = run_in_memory(cells, data, compute=compute, bars=bars)
+            raise BenchError("`save_images` writes into the folder of a run: give `out`")
+        found = run_in_memory(work, compute=compute, bars=bars)
         return Result(table([cell.row for cell in found], SUMMARY), _cells=found)
-    folder = work_folder(out, kind, data, [cell.key(data) for cell in cells])
+    folder = work_folder(out, kind, work.data, work.keys.values())
     run = run_cells(
-        cells,
-        data,
+        work,
         folder,
         compute=compute,
         bars=bars,
         save_images=kind_of_file,
-        about=about_modules(sources),
+        about=about_modules(work.sources),
     )
     return Result(run.summary, folder.path, run.reused)

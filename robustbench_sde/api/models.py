@@ -19,6 +19,7 @@ from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.weights import load_weights
+from robustbench_sde.runs.names import distinct_paths, with_distinct_names
 from robustbench_sde.runs.sources import LiveSource, ModuleSource, Source
 
 #: A checkpoint by its file or its name in checkpoints/, a classifier, or a network of your own.
@@ -73,7 +74,7 @@ def as_classifier(
         )
         if name:
             interface = replace(source.interface, name=name)
-            source = replace(source, path=Path(f"{name}.py"), interface=interface)
+            source = replace(source, name=name, interface=interface)
         made, notes = source.load(compute), source.notes
         made.source = source
     else:
@@ -119,7 +120,7 @@ def sources_of(
             raise BenchError(f"{model.name} is in memory: make it with the noise and precision wanted")
         else:
             sources.append(LiveSource.around(model))
-    return sources
+    return with_distinct_names(sources)
 
 
 def compute_of(device: str | Compute) -> Compute:
@@ -147,7 +148,7 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
         for path in named:
             if not path.exists() and str(path) not in known:
                 raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
-        return [path if path.exists() else known[str(path)] for path in named]
+        return distinct_paths(path if path.exists() else known[str(path)] for path in named)
     trained_on = TRAINED_ON.get(dataset, dataset)
     matching = [path for path in present if read_header(path).dataset.name == trained_on]
     if not matching:

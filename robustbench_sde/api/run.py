@@ -14,10 +14,11 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.engine import Engine
+from robustbench_sde.runs.names import names_of_files
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.suite.suite import Suite
-from robustbench_sde.runs.tables import check_names
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
 
@@ -88,28 +89,26 @@ def run(
             )
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     paths = find_checkpoints([Path(path) for path in named or chosen.checkpoints()], data.name)
-    check_names(paths)
-    cells = chosen.cells(paths, data, rows=batch_size, precision=precision)
-    plan = Plan.of(cells, data, folder, compute=compute, cache=cache)
+    work = Work.of(chosen.cells(paths, data, rows=batch_size, precision=precision), data)
+    plan = Plan.of(work, folder, compute=compute, cache=cache)
     if planned is not None:
         planned(plan)
-    files = {path.stem: path for path in paths}
+    files = {name: path for path, name in names_of_files(paths).items()}
     if dry_run:
-        nothing = table(pd.DataFrame(columns=[column.name for column in SUMMARY]), SUMMARY)
-        return Result(nothing, checkpoints=files, plan=plan)
+        empty = table(pd.DataFrame(columns=[column.name for column in SUMMARY]), SUMMARY)
+        return Result(empty, checkpoints=files, plan=plan)
     done = run_cells(
-        cells,
-        data,
+        work,
         folder,
         engine=engine,
         compute=compute,
         bars=bars,
-        cache=cache,
+        stored=plan.stored,
         about=chosen.about(),
     )
     folder.write_text("suite.yaml", chosen.document.text)
     result = Result(done.summary, folder.path, done.reused, checkpoints=files, plan=plan)
-    return with_corruptions(result, cells) if chosen.has_corruptions else result
+    return with_corruptions(result, work) if chosen.has_corruptions else result
 
 
 def folder_name(name: str) -> str:

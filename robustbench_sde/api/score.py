@@ -6,8 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from robustbench_sde.api.evaluation import Out, _evaluated, with_corruptions
-from robustbench_sde.api.models import Models, compute_of, find_checkpoints, sources_of
+from robustbench_sde.api.evaluation import Out, evaluate_work, with_corruptions
+from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
@@ -19,8 +19,8 @@ from robustbench_sde.perturbations.corruptions import make_corruptions, stored_c
 from robustbench_sde.perturbations.given import Given, images_of
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.sources import Source
-from robustbench_sde.runs.tables import check_names
+from robustbench_sde.runs.names import with_distinct_names
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.images import PerturbedImages
 
 
@@ -94,15 +94,15 @@ def score(
     else:
         data, made = _given(images, data, norm, eps)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
-    base = None if reference is None else find_checkpoints([Path(reference)], data.name)[0]
-    if base is not None and base.resolve() not in [source.path.resolve() for source in sources]:
-        sources = [Source.of(base, data, sigma=sigma, noise=noise, precision=precision), *sources]
-    cells = [Cell(source, one, settings) for source in sources for one in (Clean(), *made)]
+    base = None
+    if reference is not None:
+        own = sources_of(reference, data, sigma=sigma, noise=noise, precision=precision)
+        sources = with_distinct_names([*own, *sources])
+        base = sources[0].name
+    work = Work.of((Cell(source, one, settings) for source in sources for one in (Clean(), *made)), data)
     if corruptions is None and official is None:
-        return _evaluated("score", cells, data, compute_of(device), out, bars)
-    check_names([source.path for source in sources])
-    result = _evaluated("corrupt", cells, data, compute_of(device), out, bars)
-    return with_corruptions(result, cells, None if base is None else base.stem)
+        return evaluate_work("score", work, compute_of(device), out, bars)
+    return with_corruptions(evaluate_work("corrupt", work, compute_of(device), out, bars), work, base)
 
 
 def _corruptions(

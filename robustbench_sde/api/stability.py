@@ -9,12 +9,11 @@ from robustbench_sde.api.evaluation import Out, work_folder
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
-from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
 from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.stability import run_stability, stability_key
-from robustbench_sde.runs.tables import check_names
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def stability(
         BenchError: an argument is wrong, or a model is not one of ours.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
-    followed_ones = default_perturbations(
+    followed_ones = followed(
         norm,
         eps,
         steps=steps,
@@ -94,7 +93,6 @@ def stability(
     )
     settings = StabilitySettings(paths, ScoreSettings(score_draws, rule, seed, batch_size))
     sources = sources_of(models, data, sigma=sigma, noise=noise)
-    check_names([source.path for source in sources])
     folder = None
     if out is not None:
         keys = [stability_key(source, data, followed_ones, settings) for source in sources]

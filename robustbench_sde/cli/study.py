@@ -72,8 +72,8 @@ def study_command(
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
     from robustbench_sde.reporting.terminal import make_console, print_footer, print_json
-    from robustbench_sde.reporting.words import summary_title
     from robustbench_sde.runs.suite.suite import study_suites
+    from robustbench_sde.runs.words import summary_title
 
     studies = study_suites()
     if name not in studies:

@@ -154,7 +154,7 @@ def train_command(
     """
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import make_console
-    from robustbench_sde.reporting.words import interval
+    from robustbench_sde.runs.words import interval
     from robustbench_sde.training.config import TrainConfig
 
     typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}

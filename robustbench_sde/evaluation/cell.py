@@ -3,9 +3,11 @@
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
@@ -15,27 +17,29 @@ from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, sum
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.storage.schema import RECORDS, SUMMARY, table
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, empty_table, table
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell yields."""
+    """What a cell has become; one that failed or is invalid has no records and no images."""
 
+    #: its row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN)
+    row: dict[str, Any]
     #: one row per image (`RECORDS`)
     records: pd.DataFrame
-    #: its row of the summary (`SUMMARY`)
-    row: dict[str, object]
-    #: (n, C, H, W) float32 perturbed images
+    #: (n, C, H, W) float32 perturbed images: all, or the first few where an engine was not asked to keep them
     images: Tensor
 
+    @classmethod
+    def failed(cls, row: dict[str, Any], status: str) -> "CellResult":
+        """Make the result of a cell without numbers from its blank row; `status` says why it has none."""
+        return cls(row | {"status": status}, empty_table(RECORDS), torch.empty(0, 0, 0, 0))
 
-@dataclass(frozen=True)
-class Made:
-    """Perturbed images, and the wall time in seconds that they took."""
-
-    perturbed: Perturbed
-    seconds: float
+    @property
+    def ok(self) -> bool:
+        """Whether there are records and numbers."""
+        return bool(self.row["status"] == "ok")
 
 
 def evaluate(
@@ -52,8 +56,8 @@ def evaluate(
         BenchError: the data do not fit the model.
         InvalidEvaluationError: a perturbed image is not valid, or logits are not finite.
     """
-    made = perturb(model, data, perturbation, seed=settings.seed, rows=settings.rows, progress=progress)
-    return judge(model, data, perturbation, made, settings)
+    perturbed = perturb(model, data, perturbation, seed=settings.seed, rows=settings.rows, progress=progress)
+    return judge(model, data, perturbation, perturbed, settings)
 
 
 def perturb(
@@ -64,27 +68,27 @@ def perturb(
     seed: int,
     rows: int,
     progress: Progress = SILENT,
-) -> Made:
-    """The first half of `evaluate`; what it makes can be scored in several ways."""
-    started = time.perf_counter()
-    perturbed = perturbation(
+) -> Perturbed:
+    """Perturb all images of `data` and verify them: the first half of `evaluate`.
+
+    The images can be scored in several ways.
+    """
+    return perturbation(
         model, to_float(data.images), data.labels, data.ids, seed=seed, rows=rows, progress=progress
     )
-    return Made(perturbed, time.perf_counter() - started)
 
 
 def judge(
     model: RandomClassifier,
     data: ImageDataset,
     perturbation: Perturbation,
-    made: Made,
+    perturbed: Perturbed,
     settings: ScoreSettings,
     *,
     progress: Progress = SILENT,
 ) -> CellResult:
-    """The second half of `evaluate`: score what `perturb` has made with the seed of `settings`."""
+    """Score the images from `perturb` with the seed of `settings`: the second half of `evaluate`."""
     started = time.perf_counter()
-    perturbed = made.perturbed
     model = perturbation.defender(model)
     records = score_records(model, data, perturbed.images, settings, progress=progress)
     records["forward_passes"] = perturbed.forward_passes.numpy()
@@ -92,17 +96,23 @@ def judge(
     records["eot_draws"] = perturbed.eot_draws.numpy()
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
-    seconds = made.seconds + time.perf_counter() - started
-    row = blank_row(model, data, perturbation, settings) | numbers(records, perturbation)
-    return CellResult(records, row | {"seconds": seconds}, perturbed.images)
+    row = blank_row(model, data, perturbation, settings)
+    row |= numbers_of(records, str(row["norm"]), float(row["eps"]))
+    row["seconds"] = perturbed.seconds + time.perf_counter() - started
+    return CellResult(row, records, perturbed.images)
 
 
-def numbers(records: pd.DataFrame, perturbation: Perturbation) -> dict[str, float]:
-    """All columns of the summary that follow from the records of a cell."""
+def numbers_of(records: pd.DataFrame, norm: str, eps: float) -> dict[str, float]:
+    """Compute all columns of the summary that follow from the records of a cell.
+
+    Args:
+        records: one row per image (`RECORDS`).
+        norm: `linf`, `l2` or empty, as in the cell's row.
+        eps: its budget; NaN with a norm is a search for the smallest change, which has distances.
+    """
     found = summarise(records)
-    norm = perturbation.describe()["norm"]
-    if norm and perturbation.budget is None:
-        found |= _distance_quartiles(records, str(norm))
+    if norm and math.isnan(eps):
+        found |= _distance_quartiles(records, norm)
     return found | {
         "forward_passes": float(records["forward_passes"].mean()),
         "backward_passes": float(records["backward_passes"].mean()),
@@ -112,9 +122,12 @@ def numbers(records: pd.DataFrame, perturbation: Perturbation) -> dict[str, floa
 
 def blank_row(
     model: RandomClassifier | None, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
-) -> dict[str, object]:
-    """A summary row that says what is asked and has no numbers yet (NaN); None: no model could be loaded."""
-    known: dict[str, object] = {
+) -> dict[str, Any]:
+    """Make a summary row that says what is asked and has no numbers yet (NaN).
+
+    `model` is None where none could be loaded.
+    """
+    known: dict[str, Any] = {
         "checkpoint": model.name if model else "",
         "dataset": data.name,
         "noise": model.noise if model else "",
@@ -134,7 +147,7 @@ def blank_row(
 
 
 def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
-    """Quartiles of the distance at which images are fooled."""
+    """Compute the quartiles of the distance at which images are fooled."""
     q25, median, q75 = np.quantile(fooled_distances(records, norm), (0.25, 0.5, 0.75), method="higher")
     return {"distance_q25": float(q25), "distance_median": float(median), "distance_q75": float(q75)}
 

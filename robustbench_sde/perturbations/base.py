@@ -4,6 +4,7 @@ A subclass writes `_perturb` for one batch and can skip none of it (a template m
 """
 
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -56,6 +57,8 @@ class Perturbed:
     eot_draws: Tensor
     #: what made each image, where a perturbation chooses among several; empty: the perturbation itself
     chosen: tuple[str, ...] = ()
+    #: wall time that all images took together
+    seconds: float = 0.0
 
     @classmethod
     def free(cls, images: Tensor, chosen: tuple[str, ...] = ()) -> "Perturbed":
@@ -100,6 +103,7 @@ class Perturbation(ABC):
             InvalidEvaluationError: a perturbed image is not finite, not in [0, 1], outside its ball, or
                 of another shape or dtype. Nothing is clipped in silence.
         """
+        started = time.perf_counter()
         _check_arguments(model, images, labels, ids)
         parts = []
         size = self.images_per_batch(rows, model.stochastic)
@@ -115,6 +119,7 @@ class Perturbation(ABC):
             torch.cat([part.backward_passes for part in parts]),
             torch.cat([part.eot_draws for part in parts]),
             tuple(name for part in parts for name in part.chosen),
+            time.perf_counter() - started,
         )
 
     def describe(self) -> dict[str, str | float]:

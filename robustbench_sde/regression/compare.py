@@ -1,4 +1,4 @@
-"""Gate: pair the cells of two runs image by image, test and judge them."""
+"""The gate: the cells of two runs, paired image by image, tested and judged."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,16 +20,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Test:
-    """Test of one measure of one cell, before it is judged."""
+    """One measure of one cell before it is judged."""
 
     measure: str
     baseline: float
     run: float
     drop: Interval
     p: float
-    #: function from the level of the test to the smallest true drop that it finds
+    #: level of the test -> smallest true drop that it finds
     detectable: Callable[[float], float]
-    #: function from a true drop and the level of the test to the number of images that find it
+    #: true drop, level of the test -> images that find it
     needed: Callable[[float, float], int | None]
 
 
@@ -64,10 +64,10 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
 def _pair_cells(
     baseline: Sequence[ComparedCell], run: Sequence[ComparedCell]
 ) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
-    """Pair every cell of the baseline with its cell of the run, or None; also return the run's other cells.
+    """Every cell of the baseline with its cell of the run, or None; and the cells of the run that are left.
 
-    Cells that agree in everything are paired first, then cells that differ in the seed, then cells that have
-    only the label in common, so that the report can name the differences.
+    Cells that agree in everything find each other first, then those that differ in the seed, then those
+    that have only the label in common, so that what differs can be said.
     """
     keys: tuple[Callable[[Facts], Hashable], ...] = (
         lambda facts: facts,
@@ -88,7 +88,7 @@ def _pair_cells(
 
 
 def _names(cells: Sequence[Facts]) -> list[str]:
-    """Return labels, extended by the settings that tell cells with one label apart."""
+    """Labels, with whatever tells cells of one label apart."""
     groups = defaultdict(list)
     for facts in cells:
         groups[facts.label].append(facts)
@@ -105,7 +105,7 @@ def _names(cells: Sequence[Facts]) -> list[str]:
 def _draft(
     name: str, old: ComparedCell, now: ComparedCell | None, limits: Limits, alpha: float
 ) -> tuple[CellVerdict, list[_Test]]:
-    """Return the cell with its tests, or an incomparable cell without tests."""
+    """The cell with its tests, or incomparable without any."""
     cell = CellVerdict(name, Verdict.INCOMPARABLE, "", limits, seeds=(old.facts.seed, None))
     if now is None:
         return replace(cell, reason="missing: the run has no such cell"), []
@@ -127,7 +127,7 @@ def _draft(
 
 
 def _differences(old: Facts, now: Facts) -> list[str]:
-    """List in words the settings in which two cells with one label differ; the seed does not count."""
+    """What makes two cells of one label different measurements, in words; the seed does not."""
     found = []
     for field in Facts.model_fields:
         was, is_now = getattr(old, field), getattr(now, field)
@@ -194,7 +194,7 @@ def _judge(test: _Test, p_holm: float, max_drop: float, alpha: float, strictest:
 
 
 def _conclude(cell: CellVerdict, changes: list[Change]) -> CellVerdict:
-    """Give a cell the worst verdict of its measures, in the order of `Verdict`."""
+    """The verdict of a cell from those of its measures: the worst, in the order of `Verdict`."""
     worst = max(changes, key=lambda change: list(Verdict).index(change.verdict))
     verdict, reason = worst.verdict, worst.sentence(cell.images, cell.limits.max_drop)
     if cell.images < cell.limits.min_images and verdict is not Verdict.REGRESSION:

@@ -1,4 +1,4 @@
-"""Policy of a gate, from a YAML file or the defaults: which drops pass."""
+"""What a gate lets pass: a YAML file, or the defaults."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,20 +11,20 @@ from robustbench_sde.storage.files import read_yaml
 
 
 class Limits(Spec):
-    """Limits for one cell."""
+    """What holds for one cell."""
 
     #: largest drop of an accuracy that is tolerated, as a share: 0.02 is two points of a hundred
     max_drop: float = Field(default=0.02, gt=0, lt=1)
-    #: number of images in both runs below which a cell does not pass
+    #: with fewer images in both runs a cell is not passed
     min_images: int = Field(default=1, ge=1)
     #: False: only a regression of the cell counts; missing, incomparable or inconclusive is shown and passes
     required: bool = True
 
 
 class PolicyRule(Spec):
-    """Other limits for the cells that match; None keeps a limit as it is."""
+    """Other limits for some cells; what is not said stays as it is."""
 
-    #: name of the cell as tables show it; * stands for any text and ? for any letter
+    #: the cell's name as the tables show it, with * and ? for any text and any letter
     match: str = Field(min_length=1)
     max_drop: float | None = Field(default=None, gt=0, lt=1)
     min_images: int | None = Field(default=None, ge=1)
@@ -34,13 +34,13 @@ class PolicyRule(Spec):
 class Policy(Limits):
     """Limits for all cells, rules for some, and the level of the tests."""
 
-    #: probability, over the whole comparison, of a false regression or improvement
+    #: chance, over the whole comparison, of a regression or an improvement that is none
     alpha: float = Field(default=0.05, gt=0, le=0.5)
-    #: rules for some cells; of several that match, the later wins
+    #: the later of two that match wins
     cells: tuple[PolicyRule, ...] = ()
 
     def limits(self, cell: str) -> Limits:
-        """Return the limits for the cell of this name."""
+        """What holds for the cell of this name."""
         values = {name: getattr(self, name) for name in Limits.model_fields}
         for rule in self.cells:
             if fnmatchcase(cell, rule.match):
@@ -48,14 +48,14 @@ class Policy(Limits):
         return Limits(**values)
 
     def unused(self, cells: list[str]) -> list[str]:
-        """Return the patterns that match none of these cells: a typing error would let a cell pass."""
+        """Patterns that match none of these cells: a typing error lets a cell pass, so it is told."""
         return [rule.match for rule in self.cells if not any(fnmatchcase(cell, rule.match) for cell in cells)]
 
 
 def load_policy(
     path: Path | None = None, *, max_drop: float | None = None, alpha: float | None = None
 ) -> Policy:
-    """Read the policy in a file, or return the default one; `max_drop` and `alpha` win over its top level.
+    """The policy in a file, or the default one; `max_drop` and `alpha` win over its top level.
 
     Raises:
         BenchError: the file is not readable, has an unknown key, or a value is wrong.

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
-from robustbench_sde.reporting.table import CellText, TableColumn, fitted
+from robustbench_sde.reporting.table import CellText, fitted
 from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import markdown as markdown_table
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, draw_lines, file_name, save, styled
-from robustbench_sde.reporting.table import CellText, TableColumn, fitted
+from robustbench_sde.reporting.table import CellText, fitted
 from robustbench_sde.reporting.terminal import make_console, print_footer
-from robustbench_sde.reporting.words import interval
+from robustbench_sde.runs.words import TableColumn, interval
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import TableRow
 

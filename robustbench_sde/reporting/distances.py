@@ -2,26 +2,21 @@
 
 import pandas as pd
 
-from robustbench_sde.evaluation.distances import accuracy_by_distance
 from robustbench_sde.reporting.figures import (
     ACCURACY,
     Drawn,
     file_name,
     legend_text,
     look,
-    most_draws,
     save,
-    series,
     styled,
 )
+from robustbench_sde.runs.tables import distance_table
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.storage.schema import DISTANCES, table
-
-FILE = "distances.csv"
 
 
 def accuracy_against_distance(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[Drawn]:
-    """Write `distances.csv` and `figures/accuracy-distance-<norm>-<attack>`, where a run has such attacks.
+    """Draw `figures/accuracy-distance-<norm>-<attack>` of a run that has minimal-norm attacks.
 
     Args:
         summary: of the run.
@@ -31,18 +26,9 @@ def accuracy_against_distance(summary: pd.DataFrame, run: RunFolder, out: RunFol
     Raises:
         BenchError: records are damaged.
     """
-    sound = most_draws(summary[summary["status"] == "ok"])
-    minimal = sound[(sound["norm"] != "") & sound["eps"].isna()]
-    if minimal.empty:
+    curves = distance_table(summary, run)
+    if curves is None:
         return []
-    minimal = minimal.assign(checkpoint=series(summary)[minimal.index])
-    parts = []
-    for row in minimal.to_dict("records"):
-        curve = accuracy_by_distance(run.read_records(row["cell"]), row["norm"])
-        about = {name: row[name] for name in ("checkpoint", "perturbation", "norm", "images")}
-        parts.append(curve.assign(**about))
-    curves = table(pd.concat(parts), DISTANCES)
-    out.write_text(FILE, curves.to_csv(index=False))
     drawn = []
     for (norm, attack), rows in curves.groupby(["norm", "perturbation"], sort=False):
         name = file_name("accuracy-distance", str(norm), str(attack))

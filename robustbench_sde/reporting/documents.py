@@ -1,11 +1,8 @@
-"""Write the summary of a run as tables for documents: LaTeX and Markdown."""
-
-import html
+"""Write the summary of a run as a table for documents in LaTeX."""
 
 import pandas as pd
 
-from robustbench_sde.reporting.words import summary_title, written_columns
-from robustbench_sde.storage.run_folder import markdown as table
+from robustbench_sde.runs.words import summary_title, written_columns
 
 _ESCAPES = str.maketrans(
     {
@@ -60,11 +57,3 @@ def escape(text: str) -> str:
 
 def _tex_number(text: str) -> str:
     return escape(text).replace("-", "--")
-
-
-def markdown(summary: pd.DataFrame) -> str:
-    """Return the title and a Markdown table with a line per cell; markup in names is escaped."""
-    columns = written_columns(summary)
-    texts = [[html.escape(column.text(row)) for column in columns] for row in summary.to_dict("records")]
-    title = html.escape(summary_title(summary))
-    return f"{title}\n\n{table(pd.DataFrame(texts, columns=[column.heading for column in columns]))}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.reporting.words import perturbation_text
+from robustbench_sde.runs.words import most_draws, perturbation_text, series
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -48,15 +48,6 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a name with a $ in it is a name
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-}
-
-#: settings that tell lines of one checkpoint apart, with their text in a legend
-_SETTINGS = {
-    "sigma": "sigma {:g}",
-    "solver": "{}",
-    "solver_steps": "{} steps",
-    "rule": "{}",
-    "seed": "seed {}",
 }
 
 #: Largest number of figures along one setting: a suite may have hundreds of budgets.
@@ -108,27 +99,6 @@ def legend_text(name: str) -> str:
 def file_name(*parts: str) -> str:
     """Replace what a file system may refuse in a name."""
     return "-".join(re.sub(r"[^A-Za-z0-9.=]+", "-", part).strip("-.") for part in parts)[:120]
-
-
-def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
-    """Return the name of each row's line: the checkpoint, and the settings that differ between its rows.
-
-    Settings are the noise, the solver, the rule and the seed, without the one `along` the axis. The number of
-    draws is not a setting.
-    """
-    names = summary["checkpoint"].copy()
-    for column, text in _SETTINGS.items():
-        differs = summary.groupby("checkpoint")[column].transform("nunique") > 1
-        if differs.any() and column != along:
-            names[differs] += ", " + summary.loc[differs, column].map(text.format)
-    return names
-
-
-def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
-    """Keep the row with the most score draws among rows that differ in nothing else."""
-    settings = ["perturbation", "norm", "eps", "severity"]
-    groups = summary.groupby([series(summary), *settings], dropna=False)["score_draws"]
-    return summary[summary["score_draws"] == groups.transform("max")]
 
 
 def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:

@@ -12,9 +12,9 @@ from rich.table import Table
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.stability.report import Agreement, Course, Estimate, StabilityReport
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import CellText, TableColumn, fitted
+from robustbench_sde.reporting.table import CellText, fitted
 from robustbench_sde.reporting.terminal import make_console
-from robustbench_sde.reporting.words import interval, perturbation_text
+from robustbench_sde.runs.words import TableColumn, interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import CellText, TableColumn, fitted
+from robustbench_sde.reporting.table import CellText, fitted
 from robustbench_sde.reporting.views import VIEWS, Measure, View
+from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.run_folder import RunFolder, markdown
 
 if TYPE_CHECKING:

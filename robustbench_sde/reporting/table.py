@@ -1,28 +1,18 @@
 """Fit tables to any width of a terminal: no number is cut, and names are broken only if they must be."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.runs.words import TableColumn
+
 #: Lengths above which a word of a name may be broken: usually, and if nothing else helps.
 _LONG_WORDS = (24, 12)
 
 CellText = str | Text
-
-
-@dataclass(frozen=True)
-class TableColumn:
-    """Heading of a column, and what happens to the column in a narrow terminal."""
-
-    heading: str
-    #: whether it holds numbers, which are aligned right and never broken
-    numeric: bool = field(default=True, kw_only=True)
-    #: order of leaving it out in a narrow terminal, the highest first; 0: never
-    spare: int = field(default=0, kw_only=True)
 
 
 def fitted(

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from robustbench_sde.errors import counted
 from robustbench_sde.reporting.table import CellText, fitted
-from robustbench_sde.reporting.words import summary_columns, summary_title
+from robustbench_sde.runs.words import summary_columns, summary_title
 from robustbench_sde.sde.solvers import SOLVERS
 
 #: Width of a pipe, which has none: wide enough for every column.

@@ -17,14 +17,14 @@ NUMERIC_VERSION = 4
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run."""
+    """One classifier under one perturbation setting, scored in one way."""
 
     source: Source
     perturbation: Perturbation
     settings: ScoreSettings
 
     def key(self, data: ImageDataset) -> str:
-        """Hash of all that decides the numbers; batch sizes and `Compute` do not."""
+        """Hash all that decides the numbers; batch sizes, names and `Compute` do not."""
         parts = {
             "numeric_version": NUMERIC_VERSION,
             "checkpoint": self.source.sha256,
@@ -43,15 +43,15 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """A readable name, for files and bars."""
+        """Readable name, for files and progress bars."""
         described = self.perturbation.describe()
         budget = f" {described['norm']} eps={described['eps']:g}" if self.perturbation.budget else ""
         severity = float(described["severity"])
         level = "" if math.isnan(severity) else f" {severity:g}"
-        return f"{self.source.path.stem} {described['perturbation']}{budget}{level}"
+        return f"{self.source.name} {described['perturbation']}{budget}{level}"
 
 
 def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings) -> list[Cell]:
-    """Clean, the eps = 0 control, then the attacks."""
+    """Make the cells of a source: clean, the eps = 0 control, then the attacks."""
     perturbations = [Clean(), Control(attacks[0]), *attacks]
     return [Cell(source, perturbation, settings) for perturbation in perturbations]

@@ -1,13 +1,13 @@
-"""How long cells will take: images x passes x the time of a pass, which is measured.
+"""Estimates of how long cells will take: images x passes x the time of a pass, which is measured.
 
 The passes of a cell are draws x steps x restarts of its attack and the draws of its scoring. One forward pass
-and one gradient of every checkpoint are timed, and every corruption on a few images. Images that an attack is
-done with early are not foreseen: where there are many, it takes less.
+and one gradient of every checkpoint are timed, and every corruption on a few images. An attack that finishes
+many images early takes less than the estimate.
 """
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,10 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.cluster.shards import groups, pieces
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.sde.draws import Draws, Stream
 
-#: Seconds of a shard beside its work, and of a worker's start, as found by `benchmarks/ray_efficiency.py`.
+#: Seconds that a shard takes beside its work, and a worker to start: from `benchmarks/ray_efficiency.py`.
 SHARD_SECONDS, START_SECONDS = 0.02, 6.0
 #: Images that a corruption is timed on.
 _TIMED = 4
@@ -30,17 +31,19 @@ _TIMED = 4
 
 @dataclass(frozen=True)
 class Passes:
-    """Passes of one draw that an image takes."""
+    """Passes of one draw each that an image takes."""
 
+    #: forward passes alone
     forward: float = 0.0
-    #: forward and backward
+    #: forward passes that are followed by a backward pass
     gradient: float = 0.0
 
 
-def seconds_by_cell(cells: Iterable[Cell], data: ImageDataset, compute: Compute) -> dict[Cell, float]:
-    """Estimated seconds of each cell for one worker; images are made in the first of several scorings."""
+def seconds_by_cell(work: Work, compute: Compute) -> dict[Cell, float]:
+    """Estimate the seconds of each cell for one worker; the first of several scorings makes the images."""
+    data = work.data
     by_source: dict[Source, list[Cell]] = {}
-    for cell in cells:
+    for cell in work.cells:
         by_source.setdefault(cell.source, []).append(cell)
     corruptions: dict[Perturbation, float] = {}
     found: dict[Cell, float] = {}
@@ -54,7 +57,7 @@ def seconds_by_cell(cells: Iterable[Cell], data: ImageDataset, compute: Compute)
             if images not in made:
                 made.add(images)
                 if isinstance(cell.perturbation, Attack | Control):
-                    passes = perturbing(cell.perturbation, model)
+                    passes = passes_of(cell.perturbation, model)
                     seconds += forward * passes.forward + gradient * passes.gradient
                 elif not isinstance(cell.perturbation, Clean):
                     if cell.perturbation not in corruptions:
@@ -64,8 +67,8 @@ def seconds_by_cell(cells: Iterable[Cell], data: ImageDataset, compute: Compute)
     return found
 
 
-def perturbing(attack: Attack | Control, model: RandomClassifier) -> Passes:
-    """The passes of an attack for an image, at most."""
+def passes_of(attack: Attack | Control, model: RandomClassifier) -> Passes:
+    """Count the passes that an attack takes for an image, at most."""
     if isinstance(attack, Control):
         one = attack.attack
         model = one.crafted_on(model)
@@ -87,7 +90,7 @@ def perturbing(attack: Attack | Control, model: RandomClassifier) -> Passes:
 
 
 def seconds_with(workers: int, seconds: Mapping[Cell, float], images: int, shard_images: int) -> float:
-    """Wall time of an engine that gives each free worker the next shard."""
+    """Estimate the wall time of an engine that gives each free worker the next shard."""
     free = [START_SECONDS] * workers
     for group in groups(list(seconds)):
         work = sum(seconds[cell] for cell in group) / images
@@ -98,7 +101,7 @@ def seconds_with(workers: int, seconds: Mapping[Cell, float], images: int, shard
 
 
 def _seconds_a_pass(model: RandomClassifier, data: ImageDataset, rows: int) -> tuple[float, float]:
-    """Wall time of a forward pass and of a gradient of one image and draw."""
+    """Measure the wall time of a forward pass and of a gradient of one image and draw."""
     draws = Draws(0, Stream.AUDIT, range(8 if model.stochastic else 1))
     count = min(len(data), max(1, min(rows, 64) // len(draws)))
     images, ids = to_float(data.images[:count]).to(model.device), data.ids[:count]

@@ -19,61 +19,40 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.storage.provenance import file_sha256
 
 
-def gone(path: Path) -> BenchError:
-    """What to say of a file that was there when the run began."""
+def file_is_gone(path: Path) -> BenchError:
+    """Make the error for a file that disappeared during the run."""
     return BenchError(f"{path} has gone since the run began; put it back and run it again")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checkpoint file, and the noise, solver and precision it is to be evaluated with."""
+    """A classifier and the noise, solver and precision it is evaluated with: here, one from a checkpoint."""
 
-    path: Path
-    #: of the file's bytes
+    #: what tables call the classifier; no part of a cell's key
+    name: str
+    #: hash of all that decides its numbers: the bytes of the file
     sha256: str
+    #: the file; None for a classifier that is none
+    path: Path | None = None
+    #: noise scale at test time; None: as trained
     sigma: float | None = None
     noise: bool = True
     precision: str = "fp32"
-    #: None: as trained
+    #: solver at test time; None: as trained
     solver: str | None = None
+    #: number of steps of the solver; None: as trained
     solver_steps: int | None = None
     #: kinds of the noise that acts at test time; none: its forward pass is deterministic
     kinds: tuple[str, ...] = field(default=("",), compare=False)
 
     @classmethod
-    def of(
-        cls,
-        path: Path,
-        data: ImageDataset,
-        *,
-        sigma: float | None = None,
-        noise: bool = True,
-        precision: str = "fp32",
-        solver: str | None = None,
-        solver_steps: int | None = None,
-    ) -> "Source":
-        """Reads and hashes the file once. Raises BenchError unless it is sound and fits `data`."""
-        if not path.stem.isprintable():  # it will stand in tables, logs and pages
-            raise BenchError(f"the name of {str(path)!r} has control characters; rename it")
-        trained = load_checkpoint(path, noise=noise, precision=precision)
-        model = trained.with_noise(sigma=sigma, enabled=noise)
-        model = model.with_solver(solver=solver, steps=solver_steps)
-        if model.image_shape != data.image_shape:
-            takes, given = ("x".join(map(str, shape)) for shape in (model.image_shape, data.image_shape))
-            raise BenchError(
-                f"{path} takes images of {takes} (channels x height x width), "
-                f"those of {data.name} are {given}"
-            )
-        return cls(  # what is asked for is None where it is its own: then it is the same work
-            path,
-            file_sha256(path),
-            sigma=None if model.sigma == trained.sigma else sigma,
-            noise=noise,
-            precision=precision,
-            solver=None if model.solver == trained.solver else solver,
-            solver_steps=None if model.steps == trained.steps else solver_steps,
-            kinds=tuple(term.kind for term in model.spec.active_noise),
-        )
+    def of(cls, path: Path, data: ImageDataset, **settings: Any) -> "Source":
+        """Open a checkpoint and evaluate it with `settings`, those of `OpenedCheckpoint.evaluated_with`.
+
+        Raises:
+            BenchError: it is not sound, or does not fit `data`.
+        """
+        return OpenedCheckpoint.read(path, data).evaluated_with(**settings)
 
     @property
     def stochastic(self) -> bool:
@@ -81,12 +60,16 @@ class Source:
         return bool(self.kinds)
 
     def load(self, compute: Compute) -> RandomClassifier:
-        """The model, ready to be evaluated. Raises BenchError if the file is no longer the same, or there."""
-        if not self.path.exists():
-            raise gone(self.path)
+        """Load the model, ready to be evaluated, under the name of this source.
+
+        Raises:
+            BenchError: the file is no longer there, or no longer the same.
+        """
+        if self.path is None or not self.path.exists():
+            raise file_is_gone(self.path or Path(self.name))
         if file_sha256(self.path) != self.sha256:
             raise BenchError(f"{self.path} has changed since the run began; run it again")
-        return load_checkpoint(
+        model = load_checkpoint(
             self.path,
             sigma=self.sigma,
             noise=self.noise,
@@ -95,23 +78,86 @@ class Source:
             steps=self.solver_steps,
             device=compute,
         )
+        model.name = self.name
+        return model
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedCheckpoint:
+    """A checkpoint file that was read and hashed once; any number of sources can be made of it."""
+
+    path: Path
+    #: what tables call it
+    name: str
+    #: hash of the file's bytes
+    sha256: str
+    #: the classifier as trained
+    model: Classifier
+
+    @classmethod
+    def read(cls, path: Path, data: ImageDataset, name: str = "") -> "OpenedCheckpoint":
+        """Read and hash a checkpoint; its name is that of the file unless one is given.
+
+        Raises:
+            BenchError: it is not sound, or takes other images than those of `data`.
+        """
+        if not path.stem.isprintable():  # it will stand in tables, logs and pages
+            raise BenchError(f"the name of {str(path)!r} has control characters; rename it")
+        model = load_checkpoint(path)
+        if model.image_shape != data.image_shape:
+            takes, given = ("x".join(map(str, shape)) for shape in (model.image_shape, data.image_shape))
+            raise BenchError(
+                f"{path} takes images of {takes} (channels x height x width), "
+                f"those of {data.name} are {given}"
+            )
+        return cls(path, name or path.stem, file_sha256(path), model)
+
+    def evaluated_with(
+        self,
+        *,
+        sigma: float | None = None,
+        noise: bool = True,
+        precision: str = "fp32",
+        solver: str | None = None,
+        solver_steps: int | None = None,
+    ) -> Source:
+        """Make a source of this checkpoint with a noise, a precision and a solver; None is as trained.
+
+        Raises:
+            BenchError: a value is out of range, or the solver does not take the noise.
+        """
+        check_precision(precision)
+        trained = self.model.with_noise(enabled=noise)
+        model = trained.with_noise(sigma=sigma, enabled=noise)
+        model = model.with_solver(solver=solver, steps=solver_steps)
+        return Source(  # a value that equals the trained one is None: then it is the same work
+            self.name,
+            self.sha256,
+            self.path,
+            sigma=None if model.sigma == trained.sigma else sigma,
+            noise=noise,
+            precision=precision,
+            solver=None if model.solver == trained.solver else solver,
+            solver_steps=None if model.steps == trained.steps else solver_steps,
+            kinds=tuple(term.kind for term in model.spec.active_noise),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LiveSource(Source):
-    """A classifier as somebody has made it, where it is.
+    """A classifier in memory, on the device where it is.
 
-    The numbers of one of ours follow from its specification and its weights, which make its `sha256`. What
-    code of others computes cannot be known: that is new work every time.
+    The numbers of one of ours follow from its specification and its weights, of which its `sha256` is made.
+    Nobody can know what code of others computes: such a classifier is new work every time.
     """
 
     model: RandomClassifier = field(compare=False, repr=False)
 
     @classmethod
     def around(cls, model: RandomClassifier) -> "LiveSource":
-        """Hashes its weights once."""
+        """Make the source of a classifier in memory; its weights are hashed once."""
         return cls(
-            path=Path(f"{model.name.replace('/', '-')}.live"),
+            name=model.name.replace("/", "-"),
             sha256=_digest(model) if isinstance(model, Classifier) else f"live:{uuid.uuid4().hex}",
             precision=model.precision if isinstance(model, Classifier) else "fp32",
             kinds=(model.noise,) if model.stochastic else (),
@@ -119,7 +165,7 @@ class LiveSource(Source):
         )
 
     def load(self, compute: Compute) -> RandomClassifier:
-        """The classifier itself, wherever it is."""
+        """Return the classifier itself, on the device where it is."""
         return self.model
 
 
@@ -135,13 +181,13 @@ def _digest(model: Classifier) -> str:
 class ModuleSource(Source):
     """A factory and what was found out about the module that it makes; loading runs the user's code.
 
-    `sha256` is of all that is known to decide the module's numbers (`Factory.make`), so that a cell is taken
-    for done only where nothing of that has changed.
+    `sha256` covers all that is known to decide the module's numbers (`Factory.make`), so that a cell counts
+    as done only if nothing of that has changed.
     """
 
     factory: Factory
     interface: Interface
-    #: what its owner should know
+    #: remarks for its owner
     notes: tuple[str, ...] = ()
 
     @classmethod
@@ -166,7 +212,7 @@ class ModuleSource(Source):
             module.to((compute or Compute()).device), data, name=factory.name, normalisation=normalisation
         )
         made = cls(
-            path=factory.path,
+            name=factory.name,
             sha256=_sha256(digest, interface),
             kinds=() if interface.noise == "none" else (interface.noise,),
             factory=factory,
@@ -176,7 +222,7 @@ class ModuleSource(Source):
         return made.with_options(noise=noise, precision=precision)
 
     def with_options(self, *, noise: bool, precision: str) -> "ModuleSource":
-        """The same module, evaluated in another way.
+        """Make a source of the same module with another noise or precision.
 
         Raises:
             BenchError: its noise is opaque and to be switched off, or there is no such precision.
@@ -185,7 +231,7 @@ class ModuleSource(Source):
         return replace(self, noise=noise, precision=check_precision(precision))
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest."""
+        """Describe the module for a manifest."""
         return {
             "model": Path(self.factory.text).name,
             "weights": None if self.factory.weights is None else self.factory.weights.name,
@@ -196,20 +242,25 @@ class ModuleSource(Source):
         }
 
     def load(self, compute: Compute) -> ModuleClassifier:
-        """The module, ready to be evaluated. Raises BenchError if it is no longer the same."""
+        """Make the module again, ready to be evaluated, under the name of this source.
+
+        Raises:
+            BenchError: it is no longer the same.
+        """
         module, digest = self.factory.make()
         if _sha256(digest, self.interface) != self.sha256:
             raise BenchError(
                 f"{self.factory.name} has changed since the run began, or its weights are other ones each "
-                "time it is made: run it again, or give --weights"
+                "time it is made: run it again, or give `weights`"
             )
-        interface = replace(self.interface, precision=check_precision(self.precision))
+        precision = check_precision(self.precision)
+        interface = replace(self.interface, name=self.name, precision=precision)
         return interface.around(module.to(compute.device).requires_grad_(False), noise=self.noise)
 
 
 def about_modules(sources: Sequence[Source]) -> dict[str, Any]:
-    """What a manifest says about modules among the sources, by name; nothing where there are none."""
-    modules = {source.path.stem: source.describe() for source in sources if isinstance(source, ModuleSource)}
+    """Describe the modules among the sources, by name, for a manifest; empty if there are none."""
+    modules = {source.name: source.describe() for source in sources if isinstance(source, ModuleSource)}
     return {"modules": modules} if modules else {}
 
 

@@ -17,7 +17,7 @@ from robustbench_sde.storage.run_folder import RunFolder
 def stability_key(
     source: Source, data: ImageDataset, perturbations: Sequence[Perturbation], settings: StabilitySettings
 ) -> str:
-    """Hash of all that decides the numbers of a report: those of its cells, and the number of paths."""
+    """Hash all that decides the numbers of a report: the keys of its cells, and the number of paths."""
     cells = [Cell(source, perturbation, settings.score) for perturbation in (Clean(), *perturbations)]
     parts = [*(cell.key(data) for cell in cells), str(settings.paths)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
@@ -33,10 +33,10 @@ def run_stability(
     compute: Compute,
     bars: Bars,
 ) -> tuple[list[StabilityReport], int]:
-    """The reports, in the order of `sources`, and how many of them were in the folder already.
+    """Return the reports, in the order of `sources`, and how many of them were in the folder already.
 
     Each is written when it is finished, so that the same call goes on after an interruption; without a folder
-    nothing is.
+    nothing is written.
 
     Raises:
         BenchError: a stored report is damaged, or a checkpoint has changed.
@@ -44,7 +44,7 @@ def run_stability(
     reports, reused = [], 0
     for source in sources:
         key = stability_key(source, data, perturbations, settings)
-        report = None if folder is None else read_stability(folder.path, source.path.stem)
+        report = None if folder is None else read_stability(folder.path, source.name)
         if report is not None and report.key == key:
             reused += 1
         else:

@@ -1,66 +1,72 @@
 """Cells that need not be run: stored in this run folder, or by an earlier run beside it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from robustbench_sde.data import ImageDataset
+import pandas as pd
+
+from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.worker import Outcome
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.images import ImageFormat, PerturbedImages
-from robustbench_sde.storage.run_folder import RunFolder, safe_name
+from robustbench_sde.storage.run_folder import RunFolder, StoredCell, safe_name
 
 
 @dataclass(frozen=True)
 class StoredCells:
-    """Which cells are where."""
+    """The cells of a run that need not be evaluated."""
 
     #: summary rows of the cells in the run folder
-    own: dict[Cell, dict[str, Any]]
-    #: for cells that are not, the runs that may have them
+    rows: dict[Cell, dict[str, Any]]
+    #: records of the clean cells and controls among them, which must equal each other
+    records: dict[Cell, pd.DataFrame]
+    #: other runs that may have a cell which the run folder lacks
     elsewhere: dict[Cell, list[RunFolder]]
 
     @classmethod
-    def find(
-        cls, cells: Sequence[Cell], data: ImageDataset, folder: RunFolder, *, cache: bool
-    ) -> "StoredCells":
-        """Look for cells in `folder`, and with `cache` in the folders beside it.
+    def find(cls, work: Work, folder: RunFolder, *, cache: bool) -> "StoredCells":
+        """Read the cells that are in `folder`; with `cache`, note the folders beside it that have others.
 
         Raises:
             BenchError: a cell in `folder` is damaged.
         """
-        keys = {cell: cell.key(data) for cell in cells}
         present = folder.stored()
-        own = {}
-        for cell, key in keys.items():
-            row = folder.read_cell(key) if key in present else None
-            if row is not None:
-                own[cell] = row | named(cell, data)
+        found = cls({}, {}, {})
         beside = _beside(folder) if cache else {}
-        missing = {cell: key for cell, key in keys.items() if cell not in own}
-        return cls(own, {cell: beside[key] for cell, key in missing.items() if key in beside})
+        for cell, key in work.keys.items():
+            stored = folder.read_cell(key) if key in present else None
+            if stored is not None:
+                found._keep(cell, stored, work)
+            elif key in beside:
+                found.elsewhere[cell] = beside[key]
+        return found
 
-    def adopt(self, data: ImageDataset, folder: RunFolder) -> dict[Cell, dict[str, Any]]:
-        """Copy into `folder` what is whole elsewhere; the rows of these cells."""
-        adopted = {}
+    def present_in(self, folder: RunFolder, work: Work) -> "StoredCells":
+        """Return what is still there of it, without reading a file again."""
+        keys = folder.stored()
+        rows = {cell: row for cell, row in self.rows.items() if work.keys[cell] in keys}
+        return replace(self, rows=rows, records=dict(self.records))
+
+    def adopt(self, work: Work, folder: RunFolder) -> None:
+        """Copy the cells that are whole elsewhere into `folder`; they count as its own from then on."""
         for cell, runs in self.elsewhere.items():
-            rows = (folder.adopt_cell(cell.key(data), run) for run in runs)
-            row = next((row for row in rows if row is not None), None)
-            if row is not None:
-                adopted[cell] = row | named(cell, data)
-        return adopted
+            copies = (folder.adopt_cell(work.keys[cell], run) for run in runs)
+            stored = next((copy for copy in copies if copy is not None), None)
+            if stored is not None:
+                self._keep(cell, stored, work)
 
-
-def named(cell: Cell, data: ImageDataset) -> dict[str, str]:
-    """What a row calls its checkpoint and data: names are no part of a cell's key and may have changed."""
-    return {"checkpoint": cell.source.path.stem, "dataset": data.name}
+    def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
+        """Keep a row under the names of today, which are no part of a key and may have changed."""
+        self.rows[cell] = stored.row | {"checkpoint": cell.source.name, "dataset": work.data.name}
+        if isinstance(cell.perturbation, Clean | Control):
+            self.records[cell] = stored.records
 
 
 def _beside(folder: RunFolder) -> dict[str, list[RunFolder]]:
-    """The other run folders with the same parent, by the cells that they have."""
+    """Find the run folders beside this one, by the keys of the cells that they have."""
     found: dict[str, list[RunFolder]] = {}
     for path in sorted(folder.path.parent.glob("*/records/*-*.parquet")):
         run = path.parent.parent
@@ -69,30 +75,28 @@ def _beside(folder: RunFolder) -> dict[str, list[RunFolder]]:
     return found
 
 
-def has_images(cell: Cell, data: ImageDataset, folder: RunFolder, kind: ImageFormat) -> bool:
-    """Whether the images of a cell are there, or it has none of its own."""
-    return isinstance(cell.perturbation, Clean | Control) or _path(cell, data, folder, kind).exists()
+def has_images(cell: Cell, work: Work, folder: RunFolder, kind: ImageFormat) -> bool:
+    """Whether the images of a cell are in `folder`, or it has none of its own."""
+    return isinstance(cell.perturbation, Clean | Control) or _path(cell, work, folder, kind).exists()
 
 
-def write_images(outcome: Outcome, data: ImageDataset, folder: RunFolder, kind: ImageFormat) -> None:
-    """Write `images/<cell>.<kind>`, unless the cell has come to nothing or has no images of its own."""
-    cell = outcome.cell
-    if outcome.images is None or isinstance(cell.perturbation, Clean | Control):
+def write_images(cell: Cell, result: CellResult, work: Work, folder: RunFolder, kind: ImageFormat) -> None:
+    """Write `images/<cell>.<kind>`, unless the cell has failed or has no images of its own."""
+    if not result.ok or isinstance(cell.perturbation, Clean | Control):
         return
-    described = cell.perturbation.describe()
-    budget = cell.perturbation.budget
+    data, described, budget = work.data, cell.perturbation.describe(), cell.perturbation.budget
     about = {
         "dataset": data.name,
         "split": data.split,
         "fingerprint": data.fingerprint,
-        "checkpoint": cell.source.path.stem,
+        "checkpoint": cell.source.name,
         "perturbation": described["perturbation"],
         "norm": described["norm"],
         "eps": None if budget is None else budget.eps,
     }
-    images = PerturbedImages(outcome.images.numpy(), data.ids.numpy(), data.labels.numpy(), about)
-    images.write(_path(cell, data, folder, kind))
+    images = PerturbedImages(result.images.numpy(), data.ids.numpy(), data.labels.numpy(), about)
+    images.write(_path(cell, work, folder, kind))
 
 
-def _path(cell: Cell, data: ImageDataset, folder: RunFolder, kind: ImageFormat) -> Path:
-    return folder.path / "images" / f"{safe_name(cell.label)}-{cell.key(data)}.{kind}"
+def _path(cell: Cell, work: Work, folder: RunFolder, kind: ImageFormat) -> Path:
+    return folder.path / "images" / f"{safe_name(cell.label)}-{work.keys[cell]}.{kind}"

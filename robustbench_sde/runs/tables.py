@@ -1,30 +1,79 @@
-"""A run of corruptions: its cells, and the table of them and of their means."""
+"""The tables of a run: its summary for people, curves of minimal-norm attacks, and corruptions."""
 
+import html
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.corruption_summary import (
     CorruptionLevel,
     CorruptionRecords,
     corruption_summary,
 )
+from robustbench_sde.evaluation.distances import accuracy_by_distance
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
 from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.parameters import told_apart
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.words import most_draws, series, summary_title, written_columns
+from robustbench_sde.storage.run_folder import RunFolder, markdown
+from robustbench_sde.storage.schema import DISTANCES, table
 
 
-def check_names(paths: Sequence[Path]) -> None:
-    """Raise BenchError if two checkpoints have the same name, by which tables tell them apart."""
-    stems = [path.stem for path in paths]
-    for path in paths:
-        if stems.count(path.stem) > 1:
-            raise BenchError(f"two checkpoints are called {path.stem!r}; rename or leave out one")
+def write_tables(run: RunFolder, summary: pd.DataFrame, cells: Sequence[Any], out: RunFolder) -> list[str]:
+    """Write `summary.md`, and `distances.csv` if a minimal-norm attack was run; a run and its report do.
+
+    Args:
+        run: the folder of the run, with the records of its cells.
+        summary: its table (`SUMMARY`).
+        cells: the list `cells` of its manifest, which tells attacks of one name apart.
+        out: the folder to write into.
+
+    Returns:
+        The names of the files.
+
+    Raises:
+        BenchError: records are damaged, or the folder cannot be written.
+    """
+    told = told_apart(summary, cells)
+    texts = {"summary.md": summary_markdown(told)}
+    curves = distance_table(told, run)
+    if curves is not None:
+        texts["distances.csv"] = curves.to_csv(index=False)
+    for name, text in texts.items():
+        out.write_text(name, text)
+    return list(texts)
+
+
+def summary_markdown(summary: pd.DataFrame) -> str:
+    """Write the summary as people read it: a title and a Markdown table; markup in names is shown as text."""
+    columns = written_columns(summary)
+    texts = [[html.escape(column.text(row)) for column in columns] for row in summary.to_dict("records")]
+    title = html.escape(summary_title(summary))
+    return f"{title}\n\n{markdown(pd.DataFrame(texts, columns=[column.heading for column in columns]))}"
+
+
+def distance_table(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame | None:
+    """Make the accuracy curves of the minimal-norm attacks of a run (`DISTANCES`); None without such attacks.
+
+    Raises:
+        BenchError: records in `folder` are damaged.
+    """
+    sound = most_draws(summary[summary["status"] == "ok"])
+    minimal = sound[(sound["norm"] != "") & sound["eps"].isna()]
+    if minimal.empty:
+        return None
+    minimal = minimal.assign(checkpoint=series(summary)[minimal.index])
+    parts = []
+    for row in minimal.to_dict("records"):
+        curve = accuracy_by_distance(folder.read_records(row["cell"]), row["norm"])
+        about = {name: row[name] for name in ("checkpoint", "perturbation", "norm", "images")}
+        parts.append(curve.assign(**about))
+    return table(pd.concat(parts), DISTANCES)
 
 
 def corruption_table(
@@ -33,12 +82,12 @@ def corruption_table(
     records_of: Callable[[Cell], pd.DataFrame],
     reference: str | None = None,
 ) -> pd.DataFrame:
-    """Accuracies by corruption and severity, and their means (`results.schema.CORRUPTIONS`).
+    """Make the table of accuracies by corruption and severity, and of their means (`CORRUPTIONS`).
 
     Args:
-        cells: clean ones, and corrupted ones.
-        status: of each cell.
-        records_of: gives the records of a cell whose status is ok.
+        cells: clean and corrupted cells; others are passed over.
+        status: status of each cell, as in its row.
+        records_of: returns the records of a cell whose status is ok.
         reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
     """
     measured: dict[str, CorruptionRecords] = {}
@@ -58,7 +107,7 @@ def corruption_table(
 
 
 def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Clean and corrupted cells by checkpoint and, where they have several, by noise, solver and scoring."""
+    """Group clean and corrupted cells by checkpoint and, if it has several, by noise, solver and scoring."""
     groups: dict[tuple[Source, ScoreSettings], list[Cell]] = {}
     for cell in cells:
         if isinstance(cell.perturbation, Clean | Corrupted | Stored):
@@ -80,9 +129,9 @@ def _by_name(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     }
     named = {}
     for key, own in corrupted.items():
-        rivals = [facts[other] for other in corrupted if other[0].path.stem == key[0].path.stem]
+        rivals = [facts[other] for other in corrupted if other[0].name == key[0].name]
         differing = [fact for fact in facts[key] if len({rival[fact] for rival in rivals}) > 1]
-        named[" ".join([key[0].path.stem, *(f"{fact}={facts[key][fact]}" for fact in differing)])] = own
+        named[" ".join([key[0].name, *(f"{fact}={facts[key][fact]}" for fact in differing)])] = own
     return named
 
 

@@ -2,52 +2,35 @@
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
-import pandas as pd
 import torch
-from torch import Tensor
 
-from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.evaluation.cell import CellResult, Made, blank_row, judge, perturb
+from robustbench_sde.evaluation.cell import CellResult, blank_row, judge, perturb
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.base import Perturbation
+from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.storage.examples import EXAMPLES, Examples
+from robustbench_sde.storage.examples import EXAMPLES
 
 Phase = Literal["perturbing", "scoring"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What has become of a cell, or of a cell on a part of the images."""
-
-    cell: Cell
-    #: its row of the summary; where it has come to nothing without numbers, and `status` says why
-    row: dict[str, Any]
-    #: one row per image (`RECORDS`); None where it has come to nothing
-    records: pd.DataFrame | None = None
-    #: the first images; None as `records`
-    examples: Examples | None = None
-    #: (n, C, H, W) all images, where the worker was asked to keep them
-    images: Tensor | None = None
-
-
 class Worker:
-    """One model and the images of one perturbation at a time.
+    """Evaluates cells; holds one model and the images of one perturbation at a time.
 
     Cells that follow each other and differ only in how they are scored share their images. A batch has no
-    more rows than fit into memory by a forecast; where that fails, it is halved, for perturbing and scoring
-    each, and stays so.
+    more rows than a forecast says fit into memory; if that fails, it is halved, separately for perturbing and
+    scoring, and stays halved.
     """
 
     def __init__(
@@ -65,47 +48,41 @@ class Worker:
         self._keep_images = keep_images
         self._model: tuple[Source, RandomClassifier] | None = None
         self._fitting: dict[Phase, int] = {}
-        self._made: tuple[tuple[Source, Perturbation, int], Made] | None = None
-        #: rows that fit into memory, where it was found not to suffice; kept in the dict that is given
+        self._made: tuple[tuple[Source, Perturbation, int], Perturbed] | None = None
+        #: rows of a batch that fit into memory, by phase, if fewer than asked for; the dict that is given
         self.halved: dict[Phase, int] = {} if halved is None else halved
         keep_freed_memory()
 
-    def attempt(self, cell: Cell) -> Outcome:
-        """Evaluate a cell; whatever goes wrong in it is its status."""
+    def attempt(self, cell: Cell) -> CellResult:
+        """Evaluate a cell; an error becomes the status of its row.
+
+        Only the first `EXAMPLES` images stay in the result unless the worker was asked to keep all.
+        """
         try:
             result = self.evaluate(cell)
         except InvalidEvaluationError as error:
-            return self._nothing(cell, f"invalid: {error}")
+            return self._failed(cell, f"invalid: {error}")
         except Exception as error:  # whatever it is, the other cells are worth their hours
-            return self._nothing(cell, f"failed: {reason(error)}")
-        images = result.images if self._keep_images else None
-        return Outcome(cell, result.row, result.records, self._examples(result), images)
+            return self._failed(cell, f"failed: {one_line(error)}")
+        return result if self._keep_images else replace(result, images=result.images[:EXAMPLES].clone())
 
     def evaluate(self, cell: Cell) -> CellResult:
         """Evaluate a cell. Raises whatever goes wrong in it."""
         model = self._load(cell.source)
-        made = self._perturb(cell, model)
+        perturbed = self._perturb(cell, model)
 
         def score(rows: int) -> CellResult:
             self._images.start(f"{cell.label} · scoring", len(self._data))
             settings = replace(cell.settings, rows=rows)
-            return judge(model, self._data, cell.perturbation, made, settings, progress=self._images)
+            return judge(model, self._data, cell.perturbation, perturbed, settings, progress=self._images)
 
-        return self._within_memory("scoring", cell.settings.rows, score)
+        result = self._within_memory("scoring", cell.settings.rows, score)
+        return replace(result, row=result.row | {"checkpoint": cell.source.name})
 
-    def _examples(self, result: CellResult) -> Examples:
-        data = self._data
-        return Examples(
-            data.ids[:EXAMPLES].numpy(),
-            data.labels[:EXAMPLES].numpy(),
-            to_float(data.images[:EXAMPLES]).numpy(),
-            result.images[:EXAMPLES].numpy(),
-        )
-
-    def _nothing(self, cell: Cell, status: str) -> Outcome:
+    def _failed(self, cell: Cell, status: str) -> CellResult:
         held = self._model
         model = held[1] if held is not None and held[0] == cell.source else None
-        return nothing(cell, self._data, status, model)
+        return failed_result(cell, self._data, status, model)
 
     def _load(self, source: Source) -> RandomClassifier:
         if self._model is None or self._model[0] != source:
@@ -117,10 +94,10 @@ class Worker:
             self._fitting = {} if rows is None else {"perturbing": rows, "scoring": 4 * rows}
         return self._model[1]
 
-    def _perturb(self, cell: Cell, model: RandomClassifier) -> Made:
+    def _perturb(self, cell: Cell, model: RandomClassifier) -> Perturbed:
         wanted = cell.source, cell.perturbation, cell.settings.seed
 
-        def make(rows: int) -> Made:
+        def make(rows: int) -> Perturbed:
             self._images.start(cell.label, len(self._data))
             return perturb(
                 model,
@@ -151,21 +128,26 @@ class Worker:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Torch has a class for accelerators only; its CPU allocator and MPS raise a RuntimeError."""
+    """Whether an error says that memory did not suffice.
+
+    Torch has a class for accelerators only; its CPU allocator and MPS raise a RuntimeError.
+    """
     words = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         word in str(error).lower() for word in words
     )
 
 
-def nothing(cell: Cell, data: ImageDataset, status: str, model: RandomClassifier | None = None) -> Outcome:
-    """The outcome of a cell that has come to nothing; `model` where it could be loaded."""
+def failed_result(
+    cell: Cell, data: ImageDataset, status: str, model: RandomClassifier | None = None
+) -> CellResult:
+    """Make the result of a cell without numbers; `model` if it could be loaded, for its facts."""
     row = blank_row(model, data, cell.perturbation, cell.settings)
-    return Outcome(cell, row | {"checkpoint": cell.source.path.stem, "status": status})
+    return CellResult.failed(row | {"checkpoint": cell.source.name}, status)
 
 
-def reason(error: Exception) -> str:
-    """One line; of an error that nobody has foreseen also its kind and place."""
+def one_line(error: Exception) -> str:
+    """Say an error in one line; with its kind and place unless it is a `BenchError`."""
     text = " ".join(str(error).split())
     if isinstance(error, BenchError):
         return text

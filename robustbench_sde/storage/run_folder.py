@@ -9,7 +9,7 @@ import re
 import shutil
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,25 +37,34 @@ _MANIFEST = {
 }
 
 
+class StoredCell(NamedTuple):
+    """What the file of a cell holds."""
+
+    #: its row of the summary (`SUMMARY`)
+    row: dict[str, Any]
+    #: one row per image (`RECORDS`)
+    records: pd.DataFrame
+
+
 class RunFolder:
-    """`reports/<name>/`; made on the first write."""
+    """The folder of a run, `reports/<name>/`; the first write makes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        #: where cells were found; a name that is not here, or whose file has gone, is looked for again
+        #: files of cells, by key; a key that is missing, or whose file has gone, is looked for again
         self._files: dict[str, Path] = {}
 
     def stored(self) -> set[str]:
-        """The cells that have a file, whole or not."""
+        """Return the keys of the cells that have a file, whole or not."""
         self._files = {
             path.stem.rpartition("-")[2]: path for path in (self.path / "records").glob("*-*.parquet")
         }
         return set(self._files)
 
-    def read_cell(self, cell: str) -> dict[str, Any] | None:
-        """The summary row of a stored cell, its records checked as well.
+    def read_cell(self, cell: str) -> StoredCell | None:
+        """Read the row and the records of a stored cell; they are checked.
 
-        None where it is not stored, or stored by a version of this package that had other columns.
+        None if it is not stored, or was stored by a version of this package that had other columns.
 
         Raises:
             BenchError: the file is damaged.
@@ -72,10 +81,10 @@ class RunFolder:
                 raise ValueError("its summary row says another accuracy than its records")
         except (KeyError, ValueError, TypeError) as error:
             raise _damaged(path, error) from error
-        return row if row.keys() == _SUMMARY_NAMES else None
+        return StoredCell(row, records) if row.keys() == _SUMMARY_NAMES else None
 
     def read_records(self, cell: str) -> pd.DataFrame:
-        """The records of a stored cell.
+        """Read the records of a stored cell.
 
         Raises:
             BenchError: the file is missing or damaged.
@@ -92,22 +101,22 @@ class RunFolder:
         with atomic_write(self.path / "records" / f"{safe_name(label)}-{cell}.parquet") as temporary:
             pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
-    def adopt_cell(self, cell: str, other: "RunFolder") -> dict[str, Any] | None:
-        """Copy a cell that another run has stored, and return its row; None if it is not there, whole."""
+    def adopt_cell(self, cell: str, other: "RunFolder") -> StoredCell | None:
+        """Copy a cell that another run has stored, and return it; None unless it is there and whole."""
         try:
-            row = other.read_cell(cell)
+            found = other.read_cell(cell)
             other.read_examples(cell)
         except BenchError:  # another run's damage is not ours: the cell is computed
             return None
         path, examples = other._stored(cell), other._examples_path(cell)
-        if row is None or path is None:
+        if found is None or path is None:
             return None
         if examples.exists():
             with atomic_write(self._examples_path(cell)) as temporary:
                 shutil.copyfile(examples, temporary)
         with atomic_write(self.path / "records" / path.name) as temporary:
             shutil.copyfile(path, temporary)
-        return row
+        return found
 
     def write_examples(self, cell: str, examples: Examples) -> None:
         """Store a cell's example images atomically, as `examples/<cell>.safetensors`."""
@@ -144,12 +153,11 @@ class RunFolder:
         return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
     def write_summary(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        """Write `summary.parquet`, `.csv` and `.md`, and return the table."""
+        """Write `summary.parquet` and `summary.csv`, and return the table."""
         summary = table(rows, SUMMARY)
         with atomic_write(self.path / "summary.parquet") as temporary:
             summary.to_parquet(temporary, index=False)
         self.write_text("summary.csv", summary.to_csv(index=False))
-        self.write_text("summary.md", markdown(summary))
         return summary
 
     def read_corruptions(self) -> pd.DataFrame | None:

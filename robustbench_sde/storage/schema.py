@@ -177,6 +177,11 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
         raise BenchError(f"a table has a column of the wrong type ({error}); see docs/tables.md") from error
 
 
+def empty_table(columns: tuple[Column, ...]) -> pd.DataFrame:
+    """Make a frame with these columns and no rows."""
+    return pd.DataFrame({column.name: pd.Series(dtype=column.dtype) for column in columns})
+
+
 def documentation() -> str:
     """`docs/tables.md`: every file, table and column of a run. Written by `make tables`."""
     files = [f"| `{name}` | {meaning} |" for name, meaning in FILES]

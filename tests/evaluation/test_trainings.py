@@ -29,7 +29,7 @@ def test_the_interval_covers_where_trainings_differ_more_than_images(several: in
 
 
 def test_the_interval_of_single_trainings_is_that_of_images() -> None:
-    """One training of each kind says nothing of other trainings."""
+    """With one training of each kind nothing is known of others."""
     kinds = {"plain": np.array([[1.0, 1.0, 0.0, 0.0]]), "noisy": np.array([[1.0, 0.0, 0.0, 0.0]])}
     found = less(kinds, "noisy", "plain")
     assert found.estimate == -0.25

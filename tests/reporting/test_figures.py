@@ -3,7 +3,6 @@
 import re
 from itertools import product
 
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -16,11 +15,10 @@ from robustbench_sde.reporting.figures import (
     accuracy_against_sigma,
     file_name,
     look,
-    most_draws,
-    series,
 )
-from robustbench_sde.reporting.parameters import told_apart
-from robustbench_sde.storage.schema import DISTANCES, table
+from robustbench_sde.runs.parameters import told_apart
+from robustbench_sde.runs.tables import distance_table
+from robustbench_sde.runs.words import most_draws, series
 
 
 def names(drawn):
@@ -56,17 +54,18 @@ def test_a_curve_per_attack_with_two_budgets_or_more(sample, tmp_path):
 
 
 def test_minimal_norm_attacks_have_a_curve_and_a_table(sample, tmp_path):
-    """`cw` alone has no budget: a line per checkpoint, and every point of them in `distances.csv`."""
+    """`cw` alone has no budget: a line per checkpoint through the points of `distance_table`."""
     run = sample.write(tmp_path)
     drawn = accuracy_against_distance(run.read_summary(), run, run)
     assert names(drawn) == ["accuracy-distance-l2-cw"]
     assert "_plain|ode" in [text.strip() for text in texts(run, drawn[0].name)]
-    curves = table(pd.read_csv(tmp_path / "distances.csv"), DISTANCES)
+    curves = distance_table(run.read_summary(), run)
+    assert curves is not None
     assert set(curves["checkpoint"]) == set(run.read_summary()["checkpoint"])
     sample.rows = [row for row in sample.rows if row["perturbation"] != "cw"]
     without = sample.write(tmp_path / "without")
     assert accuracy_against_distance(without.read_summary(), without, without) == []
-    assert not (without.path / "distances.csv").exists()
+    assert distance_table(without.read_summary(), without) is None
 
 
 def test_a_checkpoint_with_one_budget_gets_no_line(sample, tmp_path):

@@ -7,21 +7,22 @@ import pytest
 from reporting.conftest import HOSTILE
 from rich.console import Console
 
-from robustbench_sde.reporting.documents import escape, latex, markdown
+from robustbench_sde.reporting.documents import escape, latex
 from robustbench_sde.reporting.terminal import flat, summary_table
-from robustbench_sde.reporting.words import budget_text, span, summary_title
+from robustbench_sde.runs.tables import summary_markdown
+from robustbench_sde.runs.words import budget_text, span, summary_title
 
 
 def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
     """Every line has the same number of cells, whatever names hold."""
     summary = sample.write(tmp_path).read_summary()
-    title, empty, heading, rule, *lines = markdown(summary).splitlines()
+    title, empty, heading, rule, *lines = summary_markdown(summary).splitlines()
     assert title == "digits · 40 images · 16 score draws (mean-prob) · seed 0"
     assert (empty, len(lines)) == ("", len(summary))
     cells = {len(re.findall(r"(?<!\\)\|", line)) for line in (heading, rule, *lines)}
     assert len(cells) == 1
     assert "&lt;script&gt;" in lines[0]
-    assert "<" not in markdown(summary)
+    assert "<" not in summary_markdown(summary)
     assert "| 75.0 (59.8-85.8) |" in lines[2]
 
 
@@ -48,10 +49,10 @@ def test_latex_is_a_booktabs_table(sample, tmp_path):
 
 def test_a_status_that_is_not_ok_is_written(sample, tmp_path):
     """A status that is not ok is in both files; if all are ok there is no such column."""
-    assert "status" not in markdown(sample.write(tmp_path / "ok").read_summary())
+    assert "status" not in summary_markdown(sample.write(tmp_path / "ok").read_summary())
     sample.rows[0]["status"] = "invalid: the control is off by 3 images"
     summary = sample.write(tmp_path / "bad").read_summary()
-    assert "| invalid: the control is off by 3 images |" in markdown(summary)
+    assert "| invalid: the control is off by 3 images |" in summary_markdown(summary)
     assert "invalid: the control is off by 3 images" in latex(summary)
 
 

@@ -17,6 +17,7 @@ from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.cluster.ray import RayEngine
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 ray = pytest.importorskip("ray")
@@ -75,10 +76,10 @@ def test_nodes_that_come_and_go_change_nothing(tmp_path, digits):
     try:
         engine = RayEngine(cluster.address, shard_images=2)
         bars = Bars(images=Changes(cluster, begun))
-        found = run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine, bars=bars)
+        found = run_cells(Work.of(cells, data), RunFolder(tmp_path / "ray"), engine=engine, bars=bars)
     finally:
         cluster.shutdown()
-    local = run_cells(cells, data, RunFolder(tmp_path / "local"))
+    local = run_cells(Work.of(cells, data), RunFolder(tmp_path / "local"))
     tables = [run.summary.drop(columns="seconds") for run in (found, local)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
     assert engine.lost.total() == 1, engine.lost

@@ -23,6 +23,7 @@ from robustbench_sde.runs.cluster import ray as ray_engine
 from robustbench_sde.runs.cluster.ray import RayEngine, _LostError
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 ray = pytest.importorskip("ray")
@@ -94,9 +95,9 @@ def test_tables_equal_those_of_the_local_engine(cluster, tmp_path, data, source)
     cells += [Cell(source, Odd("nan"), SETTINGS), Cell(source, pgd, ScoreSettings(draws=2, rows=6))]
     cells += attack_cells(gone, [pgd], SETTINGS)[:1]
     gone.path.unlink()
-    local = run_cells(cells, data, RunFolder(tmp_path / "local"))
+    local = run_cells(Work.of(cells, data), RunFolder(tmp_path / "local"))
     engine = RayEngine(shard_images=4)
-    assert_same_tables(run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine), local)
+    assert_same_tables(run_cells(Work.of(cells, data), RunFolder(tmp_path / "ray"), engine=engine), local)
     statuses = local.summary["status"].tolist()
     assert [status.partition(":")[0] for status in statuses] == ["ok"] * 6 + ["invalid", "ok", "failed"]
     manifest = local.folder.read_manifest()
@@ -105,7 +106,9 @@ def test_tables_equal_those_of_the_local_engine(cluster, tmp_path, data, source)
     assert {name: found[name] for name in ("engine", "workers", "device", "shards_run_again")} == {
         "engine": "ray", "workers": 2, "device": "cpu", "shards_run_again": {},
     }  # fmt: skip
-    again = run_cells([*cells, Cell(source, Odd("memory"), SETTINGS)], data, local.folder, engine=engine)
+    again = run_cells(
+        Work.of([*cells, Cell(source, Odd("memory"), SETTINGS)], data), local.folder, engine=engine
+    )
     assert (again.reused, again.summary["status"].tolist()) == (7, [*statuses, "ok"])
     assert local.folder.read_manifest()["batch_size"] == {"asked": 6, "perturbing": 1}
 
@@ -124,10 +127,10 @@ def test_an_interrupted_run_leaves_its_tables_and_goes_on(cluster, tmp_path, dat
     cells = [Cell(source, Odd(), ScoreSettings(2, seed=seed, rows=6)) for seed in range(12)]
     folder = RunFolder(tmp_path / "ray")
     with pytest.raises(KeyboardInterrupt):
-        run_cells(cells, data, folder, engine=RayEngine(), bars=Bars(cells=Impatient()))
+        run_cells(Work.of(cells, data), folder, engine=RayEngine(), bars=Bars(cells=Impatient()))
     assert folder.read_manifest()["complete"] is False
     assert len(folder.read_summary()) == 1
-    run = run_cells(cells, data, folder, engine=RayEngine())
+    run = run_cells(Work.of(cells, data), folder, engine=RayEngine())
     assert (run.reused, len(run.summary)) == (1, 12)
 
 
@@ -139,14 +142,14 @@ def test_a_killed_worker_changes_nothing(cluster, tmp_path, data, source, caplog
     cells = attack_cells(source, [pgd], SETTINGS)
     cells[2:2] = [Cell(source, Odd("killed", mark), SETTINGS)]
     engine = RayEngine(shard_images=6)
-    run = run_cells(cells, data, RunFolder(tmp_path / "ray"), engine=engine)
+    run = run_cells(Work.of(cells, data), RunFolder(tmp_path / "ray"), engine=engine)
     assert mark.exists()
-    assert_same_tables(run, run_cells(cells, data, RunFolder(tmp_path / "local")))
+    assert_same_tables(run, run_cells(Work.of(cells, data), RunFolder(tmp_path / "local")))
     again = run.folder.read_manifest()["shards_run_again"]
     assert again == {"WorkerCrashedError": 1}
     assert "a shard of tiny odd-killed was lost (WorkerCrashedError)" in caplog.text
     fatal = Cell(source, Odd("fatal", mark), ScoreSettings(draws=2))
-    run = run_cells([*cells, fatal], data, RunFolder(tmp_path / "ray"), engine=engine)
+    run = run_cells(Work.of([*cells, fatal], data), RunFolder(tmp_path / "ray"), engine=engine)
     assert run.summary["status"].tolist() == ["ok"] * 4 + ["failed: lost 2 times (WorkerCrashedError)"]
 
 
@@ -162,7 +165,9 @@ def test_a_worker_killed_for_its_memory_gets_half_the_batch(cluster, tmp_path, d
 
     monkeypatch.setattr(ray_engine._Cluster, "result", killed_once)
     engine = RayEngine()
-    run = run_cells([Cell(source, Odd(), SETTINGS)], data, RunFolder(tmp_path / "ray"), engine=engine)
+    run = run_cells(
+        Work.of([Cell(source, Odd(), SETTINGS)], data), RunFolder(tmp_path / "ray"), engine=engine
+    )
     assert run.summary["status"].tolist() == ["ok"]
     assert run.folder.read_manifest()["batch_size"] == {"asked": 6, "perturbing": 3, "scoring": 3}
     assert engine.lost == {"OutOfMemoryError": 1}

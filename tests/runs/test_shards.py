@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from builders import save_digits_model
 from PIL import Image
 
@@ -18,10 +19,17 @@ from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS
 from robustbench_sde.perturbations.corruptions.perturbation import make_corruptions, stored_corruptions
 from robustbench_sde.runs.cells import Cell, attack_cells
-from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, files_of, loaded, software
+from robustbench_sde.runs.cluster.parcel import (
+    PackedImages,
+    Parcel,
+    files_of,
+    software,
+    with_images_in_memory,
+)
 from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.worker import Worker
+from robustbench_sde.storage.examples import EXAMPLES
 
 SETTINGS = ScoreSettings(draws=3, rows=6)
 
@@ -82,16 +90,16 @@ def test_one_noise_path_is_scored_in_batches_of_a_deterministic_model(source):
 
 
 def run_in_shards(cells, data, wanted, tmp_path):
-    """Outcomes by way of parcels, with none of the files in place."""
+    """Results by way of parcels, with none of the files in place."""
     packed = PackedImages.of(data)
-    outcomes = []
+    results = {}
     for group in groups(cells):
-        job = Job(group, pieces(group, len(data), wanted))
+        job = Job(group, data, pieces(group, len(data), wanted))
         paths = files_of(group)
         files = [np.fromfile(path, dtype=np.uint8) for path in paths]
         parcels = [
             Parcel(
-                tuple(loaded(cell, data.ids[piece]) for cell in group),
+                tuple(with_images_in_memory(cell, data.ids[piece]) for cell in group),
                 piece,
                 paths,
                 Compute(),
@@ -105,8 +113,8 @@ def run_in_shards(cells, data, wanted, tmp_path):
         reports = [parcel.run(packed, *files) for parcel in parcels]
         away.rename(tmp_path)
         for index in reversed(range(len(parcels))):  # the order in which they come back is anything
-            outcomes += Shard(job, index).come_to(reports[index].outcomes, data)
-    return outcomes
+            results |= dict(Shard(job, index).finish(reports[index].results))
+    return results
 
 
 def cells_with_files(source, data, tmp_path):
@@ -147,14 +155,14 @@ def test_shards_add_up_to_the_cell(tmp_path, data, wanted):
     cells.append(Cell(source, make_attack("fmn", steps=3, eot_draws=2), SETTINGS))
     whole = {cell: Worker(data, Compute()).attempt(cell) for cell in cells}
     found = run_in_shards(cells, data, wanted, home)
-    assert {outcome.cell for outcome in found} == set(cells)
-    for outcome in found:
-        expected = whole[outcome.cell]
-        pd.testing.assert_frame_equal(outcome.records, expected.records, check_exact=True)
-        row, other = ({**each.row, "seconds": 0} for each in (outcome, expected))
-        assert pd.Series(row).equals(pd.Series(other)), outcome.cell.label
-        for name in ("ids", "labels", "clean", "perturbed"):
-            assert np.array_equal(getattr(outcome.examples, name), getattr(expected.examples, name))
+    assert found.keys() == set(cells)
+    for cell, result in found.items():
+        expected = whole[cell]
+        pd.testing.assert_frame_equal(result.records, expected.records, check_exact=True)
+        row, other = ({**each.row, "seconds": 0} for each in (result, expected))
+        assert pd.Series(row).equals(pd.Series(other)), cell.label
+        assert torch.equal(result.images, expected.images)
+        assert len(result.images) == EXAMPLES
 
 
 def test_other_software_is_refused(source, data):

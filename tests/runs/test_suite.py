@@ -10,9 +10,10 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.runs.estimate import Passes, perturbing, seconds_by_cell, seconds_with
+from robustbench_sde.runs.estimate import Passes, passes_of, seconds_by_cell, seconds_with
 from robustbench_sde.runs.plan import Plan, duration
 from robustbench_sde.runs.suite.suite import Suite, shipped_suites
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 PGD = "perturbations: [{attack: pgd, eps: 0.1}]\n"
@@ -200,7 +201,7 @@ def test_an_ode_is_not_run_for_every_noise_and_number_of_draws(tmp_path, digits,
 def ways(cells):
     """Solver and steps of every cell, and what it is."""
     return [
-        (cell.source.path.stem, cell.source.solver, cell.source.solver_steps, str(cell.perturbation.label))
+        (cell.source.name, cell.source.solver, cell.source.solver_steps, str(cell.perturbation.label))
         for cell in cells
     ]
 
@@ -273,18 +274,20 @@ def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits
     )
     pgd = [cell for cell in cells if cell.perturbation.describe()["perturbation"] == "pgd"]
     models = [cell.source.load(Compute()) for cell in pgd]
-    found = [perturbing(cell.perturbation, model) for cell, model in zip(pgd, models, strict=True)]
+    found = [passes_of(cell.perturbation, model) for cell, model in zip(pgd, models, strict=True)]
     assert found == [Passes(0, 10 * 8), Passes(0, 10)]
-    assert perturbing(make_attack("noise", eps=0.1, restarts=3), models[0]) == Passes(3 * 32)
+    assert passes_of(make_attack("noise", eps=0.1, restarts=3), models[0]) == Passes(3 * 32)
     square = make_attack("square", eps=0.1, steps=50, eot_draws=4)
-    assert perturbing(square, models[0]) == Passes(2 * 50 * 4)  # incumbent and challenger
-    assert seconds_by_cell([], digits, Compute()) == {}
+    assert passes_of(square, models[0]) == Passes(2 * 50 * 4)  # incumbent and challenger
+    assert seconds_by_cell(Work.of([], digits), Compute()) == {}
     work = dict.fromkeys(cells, 100.0)  # two groups of each checkpoint: clean and control, pgd
     alone, two, many = (seconds_with(workers, work, 10, 256) for workers in (1, 2, 99))
     assert 600 < alone < 620
     assert 300 < two < 320
     assert 200 < many < 220  # a group is not cut further: it has less than one batch
-    plan = Plan.of(cells, digits.subset(10), RunFolder(tmp_path / "run"), compute=Compute(), cache=True)
+    plan = Plan.of(
+        Work.of(cells, digits.subset(10)), RunFolder(tmp_path / "run"), compute=Compute(), cache=True
+    )
     assert str(plan).startswith("6 cells: 6 to run, about ")
     assert not (tmp_path / "run").exists()
     assert [row["state"] for row in plan.rows()] == ["to run"] * 6

@@ -32,9 +32,10 @@ def test_a_cell_survives_the_disk(tmp_path, cell):
     pd.testing.assert_frame_equal(folder.read_records("k1"), cell.records)
     stored = folder.read_cell("k1")
     assert stored is not None
-    assert stored["accuracy"] == cell.row["accuracy"]
+    assert stored.row["accuracy"] == cell.row["accuracy"]
+    pd.testing.assert_frame_equal(stored.records, cell.records)
     assert folder.read_cell("k2") is None
-    summary = folder.write_summary([stored])
+    summary = folder.write_summary([stored.row])
     assert list(summary.columns) == [column.name for column in SUMMARY]
     pd.testing.assert_frame_equal(folder.read_summary(), summary)
 

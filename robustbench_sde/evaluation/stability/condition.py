@@ -50,7 +50,7 @@ def condition_of(
 
 
 def mixed_noise_share(variance: float, entries: int, sharing: int) -> float:
-    """Return the part of the exponent that multiplicative noise adds if the drift mixes all entries fast.
+    """What multiplicative noise adds to the exponent where the drift mixes all entries fast.
 
     sigma^2 (1/2 - (m + 2) / (d + 2)) for d entries of which blocks of m share a Brownian motion: the mean of
     `exponent.noise_share` over directions uniform on the sphere, where the |u|^2 of the blocks follow

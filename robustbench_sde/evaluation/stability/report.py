@@ -1,4 +1,4 @@
-"""Reports of stability, one JSON file for each checkpoint: `<folder>/stability/<checkpoint>.json`."""
+"""What a stability analysis has found, as one JSON file: `<folder>/stability/<checkpoint>.json`."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Number = Annotated[float, BeforeValidator(_nan_for_null)]
 
 
 class Agreement(StrEnum):
-    """Agreement of the measured exponent with the theorem."""
+    """What the measured exponent says of the theorem."""
 
     #: sigma^2 > 2L, and the exponent is below 0
     AGREES = "agrees"
@@ -51,17 +51,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class StabilityCondition:
-    """Sufficient condition of Liu et al. for stability, sigma^2 > 2L, with the constants beside it."""
+    """The sufficient condition of Liu et al. for stability, sigma^2 > 2L, and what stands beside it."""
 
-    #: reason why the theorem does not apply to this noise; empty if it applies
+    #: why the theorem does not apply to this noise; empty where it does
     obstacle: str
-    #: sigma^2 of the multiplicative term, mean over [0, T], smallest of all flows; NaN without such a term
+    #: sigma^2 of the multiplicative term, its mean over [0, T], the smallest of all flows; NaN without one
     variance: Number
-    #: L, the largest Lipschitz constant of the drift along the trajectories
+    #: L, the largest Lipschitz constant of the drift met along the trajectories
     lipschitz: Number
-    #: largest one-sided constant of the drift along the trajectories
+    #: the one-sided constant, likewise
     one_sided: Number
-    #: part of the multiplicative noise in the exponent by theory, if the drift mixes all entries
+    #: what the multiplicative noise adds to the exponent where the drift mixes all entries, by theory
     predicted_noise: Number
     agreement: Agreement
 
@@ -77,25 +77,25 @@ class StabilityCondition:
 
     @property
     def bound(self) -> float:
-        """Upper bound of the exponent by the theorem, L - sigma^2 / 2; NaN if the theorem does not apply."""
+        """The theorem's upper bound of the exponent, L - sigma^2 / 2; NaN where it does not apply."""
         return self.lipschitz - self.variance / 2 if self.applies else math.nan
 
 
 @dataclass(frozen=True)
 class Course:
-    """Size of a perturbation along the flow."""
+    """A perturbation on its way through the flow."""
 
     perturbation: str
     norm: str
     eps: Number
     severity: Number
-    #: number of images that it changed at all; the others do not enter the means
+    #: how many images it changed at all; the others have no place in the means
     changed: int
-    #: relative change |h(x + e) - h(x)| / |h(x)| at each of `StabilityReport.times`
+    #: |h(x + e) - h(x)| / |h(x)| at each of `StabilityReport.times`
     relative: tuple[Estimate, ...]
-    #: exponent of a perturbation of this size: log(|h(x + e) - h(x)| at T over that at 0) / T
+    #: log(|h(x + e) - h(x)| at T over that at 0) / T: the exponent of a perturbation of this size
     rate: Estimate
-    #: accuracy of the decision rule on the perturbed images, with its interval over images
+    #: of the decision rule on its images, with its interval over images
     accuracy: Number
     accuracy_low: Number
     accuracy_high: Number
@@ -103,20 +103,20 @@ class Course:
 
 @dataclass(frozen=True)
 class StabilityReport:
-    """Measurements of the stability of a checkpoint."""
+    """All that was measured on a checkpoint."""
 
     checkpoint: str
-    #: hash of the checkpoint's bytes; empty for a model that is not a file
+    #: of the checkpoint's bytes; empty for a model that is no file
     sha256: str
-    #: hash of all that decides the numbers; empty for a report that is not stored
+    #: hash of all that decides the numbers; empty for a report that nobody will look for again
     key: str
     dataset: str
     images: int
-    #: number of Brownian paths for each image
+    #: Brownian paths for each image
     paths: int
     seed: int
     noise: str
-    #: shape of each noise term: independent, channel or scalar; joined by +
+    #: of each noise term: independent, channel or scalar; joined by +
     noise_shape: str
     sigma: Number
     solver: str
@@ -125,14 +125,14 @@ class StabilityReport:
     times: tuple[float, ...]
     #: finite-time top Lyapunov exponent over [0, T]
     exponent: Estimate
-    #: parts of the drift and the noise in the exponent, in the limit of small steps
+    #: what the drift and the noise give to it, in the limit of small steps
     drift_part: Estimate
     noise_part: Estimate
     #: the exponent of the direction that grows most, chosen for each path
     largest: Estimate
     #: log growth of a tangent vector since 0, at each of `times`
     growth: tuple[Estimate, ...]
-    #: Lipschitz constants of the drift, mean along trajectories
+    #: of the drift, the mean along trajectories
     lipschitz: Estimate
     one_sided: Estimate
     condition: StabilityCondition
@@ -144,15 +144,15 @@ class StabilityReport:
     seconds: float
 
     def to_json(self) -> str:
-        """Return indented JSON that `from_json` reads."""
+        """Indented JSON that `from_json` reads."""
         return _REPORT.dump_json(self, indent=2).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "StabilityReport":
-        """Read a report that `to_json` has written.
+        """What `to_json` has written.
 
         Raises:
-            BenchError: the text is something else.
+            BenchError: it is something else.
         """
         return parse_json(_REPORT, text, "stability report")
 
@@ -162,15 +162,15 @@ _REPORTS = TypeAdapter(list[StabilityReport])
 
 
 def to_json(reports: Sequence[StabilityReport]) -> str:
-    """Return several reports as an indented JSON list."""
+    """Several reports as an indented JSON list."""
     return _REPORTS.dump_json(list(reports), indent=2).decode()
 
 
 def write_stability(folder: Path, report: StabilityReport) -> Path:
-    """Write `<folder>/stability/<checkpoint>.json` atomically, and replace an earlier report.
+    """Write `<folder>/stability/<checkpoint>.json` atomically; an earlier one is replaced.
 
     Raises:
-        BenchError: the file cannot be written.
+        BenchError: it cannot be written.
     """
     path = _path(folder, report.checkpoint)
     with atomic_write(path) as temporary:
@@ -179,7 +179,7 @@ def write_stability(folder: Path, report: StabilityReport) -> Path:
 
 
 def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
-    """Read the report that `write_stability` has written about a checkpoint; None if there is none.
+    """What `write_stability` has written about a checkpoint; None where there is nothing.
 
     Raises:
         BenchError: the file is damaged.

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from robustbench_sde.reporting.figures import series
-from robustbench_sde.reporting.words import perturbation_text
+from robustbench_sde.runs.words import perturbation_text, series
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
 

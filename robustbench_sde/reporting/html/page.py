@@ -16,7 +16,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
-from robustbench_sde.reporting.documents import latex, markdown
+from robustbench_sde.reporting.documents import latex
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     Drawn,
@@ -36,9 +36,10 @@ from robustbench_sde.reporting.html.tables import (
     glance,
     heatmaps,
 )
-from robustbench_sde.reporting.parameters import told_apart
 from robustbench_sde.reporting.terminal import flat
-from robustbench_sde.reporting.words import interval, perturbation_text, summary_title
+from robustbench_sde.runs.parameters import told_apart
+from robustbench_sde.runs.tables import write_tables
+from robustbench_sde.runs.words import interval, perturbation_text, summary_title
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -71,8 +72,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     Raises:
         BenchError: the run is damaged or has no cells, or the folder cannot be written.
     """
-    summary, manifest = run.read_summary(), run.read_manifest()
-    summary = told_apart(summary, manifest["cells"])
+    stored, manifest = run.read_summary(), run.read_manifest()
+    summary = told_apart(stored, manifest["cells"])
     if summary.empty:
         raise BenchError(f"{run.path} has no cells yet; run its command again")
     corruptions = run.read_corruptions()
@@ -140,19 +141,15 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         glance=glance(summary, corruptions, {report.checkpoint: report.verdict for report in audits}),
         sections=[section for section in sections if section],
     )
-    for name, text in {
-        "summary.md": markdown(summary),
-        "summary.tex": latex(summary),
-        "index.html": page,
-    }.items():
+    tables = write_tables(run, stored, manifest["cells"], out)
+    for name, text in {"summary.tex": latex(summary), "index.html": page}.items():
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
         for drawn in (*curves, *distances, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
-    tables = ["distances.csv"] if distances else []
-    return [out.path / name for name in (*pictures, *tables, "summary.md", "summary.tex", "index.html")]
+    return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]
 
 
 def render(**parts: Any) -> str:

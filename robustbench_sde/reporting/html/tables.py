@@ -8,8 +8,7 @@ import pandas as pd
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.corruptions import graded_corruptions
-from robustbench_sde.reporting.figures import most_draws, series
-from robustbench_sde.reporting.words import budget_text, interval, written_columns
+from robustbench_sde.runs.words import budget_text, interval, most_draws, series, written_columns
 from robustbench_sde.storage.schema import TableRow
 
 #: Largest number of budgets beside each other in the first table; the last table has all.

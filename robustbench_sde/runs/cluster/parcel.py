@@ -1,4 +1,4 @@
-"""Cells on their way to a machine that has none of this machine's files, and what is done there."""
+"""Parcels of cells for a machine that has none of this machine's files, and what is done with them there."""
 
 import os
 import tempfile
@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.corruptions.perturbation import Stored
 from robustbench_sde.runs.cells import NUMERIC_VERSION, Cell
-from robustbench_sde.runs.worker import Outcome, Phase, Worker
+from robustbench_sde.runs.worker import Phase, Worker
 from robustbench_sde.version import __version__
 
 _Bytes = npt.NDArray[np.uint8]
@@ -23,12 +24,12 @@ _Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
-    """An `ImageDataset` as arrays, which need not be copied to be looked at."""
+    """An `ImageDataset` as arrays, which workers of one machine can share."""
 
     images: _Bytes
     labels: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int64]
-    #: as in the data set
+    #: name of the data set
     name: str
     split: str
     class_names: tuple[str, ...]
@@ -36,12 +37,12 @@ class PackedImages:
 
     @classmethod
     def of(cls, data: ImageDataset) -> "PackedImages":
-        """All images of `data`."""
+        """Pack all images of `data`."""
         arrays = (data.images.numpy(), data.labels.numpy(), data.ids.numpy())
         return cls(*arrays, data.name, data.split, data.class_names, data.fingerprint)
 
     def unpack(self, piece: slice) -> ImageDataset:
-        """Some of the images, copied."""
+        """Copy some of the images into a data set."""
         images, labels, ids = (
             torch.from_numpy(array[piece].copy()) for array in (self.images, self.labels, self.ids)
         )
@@ -50,23 +51,23 @@ class PackedImages:
 
 @dataclass(frozen=True)
 class Report:
-    """What comes back: the outcomes of the cells on the piece, and the rows that fitted into memory."""
+    """The answer to a parcel: results of its cells on the piece, and the rows that fitted into memory."""
 
-    outcomes: list[Outcome]
+    results: list[CellResult]
     halved: dict[Phase, int]
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """Cells to be run on a piece of the images; the images and the bytes of the files come beside it."""
+    """Cells to be run on a piece of the images; images and bytes of files are sent beside it."""
 
     cells: tuple[Cell, ...]
     piece: slice
-    #: the files, as the cells name them
+    #: paths of the files, as the cells name them
     paths: tuple[Path, ...]
     compute: Compute
     threads: int
-    #: rows that are known to fit into memory
+    #: rows of a batch, by phase, that are known to fit into memory
     halved: Mapping[Phase, int]
     #: `software` of the machine that has packed it
     software: tuple[str, ...]
@@ -88,33 +89,34 @@ class Parcel:
         with tempfile.TemporaryDirectory(prefix="sde-bench-") as folder:
             places = _write(dict(zip(self.paths, files, strict=True)), Path(folder))
             worker = Worker(data.unpack(self.piece), compute, halved=halved)
-            outcomes = [worker.attempt(_moved(cell, places)) for cell in self.cells]
-        for outcome in outcomes:
+            results = [worker.attempt(_moved(cell, places)) for cell in self.cells]
+        for result in results:
             for path, place in places.items():
-                outcome.row["status"] = outcome.row["status"].replace(str(place), str(path))
-        return Report(outcomes, halved)
+                result.row["status"] = result.row["status"].replace(str(place), str(path))
+        return Report(results, halved)
 
 
 def software(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """What must be the same on all machines: this package, and the plug-ins of the cells, by version."""
+    """List what must be equal on all machines: this package and the plug-ins of the cells, by version."""
     plugins = {cell.perturbation.provider for cell in cells} - {""}
     return f"robustbench-sde {__version__} (numbers {NUMERIC_VERSION})", *sorted(plugins)
 
 
 def files_of(cells: Iterable[Cell]) -> tuple[Path, ...]:
-    """The files that cells read while they run."""
-    return tuple(dict.fromkeys(p for cell in cells for p in (cell.source.path, *cell.perturbation.files())))
+    """List the files that cells read while they run, each once."""
+    files = [path for cell in cells for path in (cell.source.path, *cell.perturbation.files())]
+    return tuple(dict.fromkeys(path for path in files if path is not None))
 
 
-def loaded(cell: Cell, ids: Tensor) -> Cell:
-    """The same cell; the images of a published set that it reads, for these ids, come along in memory."""
+def with_images_in_memory(cell: Cell, ids: Tensor) -> Cell:
+    """Return the cell with the images of a published set that it reads, for these ids, in memory."""
     if isinstance(cell.perturbation, Stored):
         return replace(cell, perturbation=cell.perturbation.loaded(ids))
     return cell
 
 
 def _write(files: Mapping[Path, _Bytes], folder: Path) -> dict[Path, Path]:
-    """Put files into `folder`, those of one folder together; where each of them is now."""
+    """Write files into `folder`, those of one folder together, and return their new places."""
     parents = list(dict.fromkeys(path.parent for path in files))
     places = {}
     for path, content in files.items():
@@ -126,5 +128,6 @@ def _write(files: Mapping[Path, _Bytes], folder: Path) -> dict[Path, Path]:
 
 
 def _moved(cell: Cell, places: Mapping[Path, Path]) -> Cell:
-    source = replace(cell.source, path=places[cell.source.path])
+    path = cell.source.path
+    source = cell.source if path is None else replace(cell.source, path=places[path])
     return replace(cell, source=source, perturbation=cell.perturbation.moved(places))

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -26,12 +26,19 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, Report, files_of, loaded, software
+from robustbench_sde.runs.cluster.parcel import (
+    PackedImages,
+    Parcel,
+    Report,
+    files_of,
+    software,
+    with_images_in_memory,
+)
 from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
-from robustbench_sde.runs.engine import Outcomes
-from robustbench_sde.runs.sources import gone
-from robustbench_sde.runs.worker import PHASES, Phase, reason
+from robustbench_sde.runs.engine import Results
+from robustbench_sde.runs.sources import file_is_gone
+from robustbench_sde.runs.work import Work
+from robustbench_sde.runs.worker import PHASES, Phase, one_line
 
 #: How often a shard is run again after its worker or node has gone.
 RETRIES = 3
@@ -83,12 +90,13 @@ class RayEngine:
     def describe(self) -> dict[str, Any]:
         return {"engine": "ray", **self._facts, "shards_run_again": dict(self.lost)}
 
-    def run(self, cells: Sequence[Cell], data: ImageDataset, compute: Compute, bars: Bars) -> Outcomes:
-        if not cells:
+    def run(self, work: Work, compute: Compute, bars: Bars) -> Results:
+        if not work:
             return
-        bars.images.start("images", len(cells) * len(data))
+        data = work.data
+        bars.images.start("images", len(work) * len(data))
         bars.images.advance(0, note="waiting for Ray")
-        jobs = [Job(group, pieces(group, len(data), self.shard_images)) for group in groups(cells)]
+        jobs = [Job(group, data, pieces(group, len(data), self.shard_images)) for group in groups(work.cells)]
         shards = deque(Shard(job, index) for job in jobs for index in range(len(job.pieces)))
         guest = _ray().is_initialized()
         with _connected(self.address) as ray:
@@ -98,26 +106,21 @@ class RayEngine:
             self._facts = {"ray": ray.__version__, "device": cluster.compute.device, "shards": len(shards)}
             running: dict[Any, Shard] = {}
             try:
-                yield from self._drive(cluster, shards, running, data, bars)
+                yield from self._drive(cluster, shards, running, bars)
             finally:
                 if guest:  # otherwise they end with our connection
                     cluster.cancel(running)
 
     def _drive(
-        self,
-        cluster: "_Cluster",
-        waiting: deque[Shard],
-        running: dict[Any, Shard],
-        data: ImageDataset,
-        bars: Bars,
-    ) -> Outcomes:
+        self, cluster: "_Cluster", waiting: deque[Shard], running: dict[Any, Shard], bars: Bars
+    ) -> Results:
         while waiting or running:
             while waiting and len(running) < _SUBMITTED:
                 shard = waiting.popleft()
                 try:
-                    running[cluster.submit(shard, data, self.halved)] = shard
+                    running[cluster.submit(shard, self.halved)] = shard
                 except BenchError as error:  # a file that cannot be read
-                    yield from shard.come_to_nothing(f"failed: {error}", data)
+                    yield from shard.fail(f"failed: {error}")
             for task in cluster.finished(running):
                 shard = running.pop(task)
                 try:
@@ -127,10 +130,10 @@ class RayEngine:
                         waiting.appendleft(shard)
                         continue
                     status = f"failed: lost {shard.lost} times ({error})"
-                    yield from shard.come_to_nothing(status, data)
+                    yield from shard.fail(status)
                 else:
                     self._learn(report.halved)
-                    yield from shard.come_to(report.outcomes, data)
+                    yield from shard.finish(report.results)
                 bars.images.advance(shard.images)
             bars.images.advance(0, note=self._note(cluster))
 
@@ -199,7 +202,7 @@ class _Cluster:
         fitting = math.floor(cpus / self._cpus)
         return min(fitting, math.floor(gpus / self._gpus + 1e-6)) if self._gpus else fitting
 
-    def submit(self, shard: Shard, data: ImageDataset, halved: Mapping[Phase, int]) -> Any:
+    def submit(self, shard: Shard, halved: Mapping[Phase, int]) -> Any:
         """Start a task. Raises BenchError if a file that it needs cannot be read."""
         asked = max(cell.settings.rows for cell in shard.cells)
         shard.fitting = {phase: halved.get(phase, asked) for phase in PHASES}
@@ -207,7 +210,8 @@ class _Cluster:
         for path in paths:
             if path not in self._files:
                 self._files[path] = self._ray.put(_read(path))
-        cells = tuple(loaded(cell, data.ids[shard.piece]) for cell in shard.cells)
+        ids = shard.job.data.ids[shard.piece]
+        cells = tuple(with_images_in_memory(cell, ids) for cell in shard.cells)
         parcel = Parcel(
             cells, shard.piece, paths, self.compute, self._cpus, dict(halved), software(shard.cells)
         )
@@ -227,7 +231,7 @@ class _Cluster:
                 report: Report = self._ray.get(task)
                 return report
         except ray.RayTaskError as error:  # cells fail inside a report: this is about the node
-            cause = reason(getattr(error, "cause", error))
+            cause = one_line(getattr(error, "cause", error))
             raise BenchError(
                 f"a node of the cluster cannot run the cells ({cause}); all need the same versions "
                 "of robustbench-sde and of plug-ins"
@@ -249,7 +253,7 @@ class _Cluster:
             yield
         except (ray.RaySystemError, ray.LocalRayletDiedError, ray.RpcError, ConnectionError) as error:
             raise BenchError(
-                f"the Ray cluster has gone ({reason(error)}); the same command goes on once it is back"
+                f"the Ray cluster has gone ({one_line(error)}); the same command goes on once it is back"
             ) from error
 
 
@@ -257,7 +261,7 @@ def _read(path: Path) -> npt.NDArray[np.uint8]:
     try:
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except FileNotFoundError:
-        raise gone(path) from None
+        raise file_is_gone(path) from None
     except OSError as error:
         raise BenchError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -294,7 +298,7 @@ def _start(ray: Any, address: str | None) -> None:
         except Exception as error:  # a plain one where a busy machine takes more than Ray's 30 seconds
             if last or address is not None:
                 where = "here" if address is None else f"at {address}"
-                raise BenchError(f"no Ray {where}: {reason(error)}") from error
+                raise BenchError(f"no Ray {where}: {one_line(error)}") from error
             ray.shutdown()
 
 

@@ -1,26 +1,26 @@
-"""Cells cut into pieces that different machines may run, and put together again."""
+"""Cells are cut into pieces that different machines may run, and joined again."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
+import torch
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.cell import numbers
+from robustbench_sde.evaluation.cell import CellResult, numbers_of
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.worker import Outcome, Phase, nothing
-from robustbench_sde.storage.examples import EXAMPLES, Examples
+from robustbench_sde.runs.worker import Phase, failed_result
+from robustbench_sde.storage.examples import EXAMPLES
 
 
 def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    """Cells that one worker runs together, in the order of their first.
+    """Group cells that one worker runs together, in the order of their first.
 
-    Scorings of the same images, so that these are made once; and the control with the clean cells that it
-    must equal to the last bit, which two kinds of processors do not promise.
+    Scorings of the same images belong together, so that these are made once; and the control belongs to the
+    clean cells that it must equal to the last bit, which two kinds of processors do not promise.
     """
     found: dict[object, list[Cell]] = {}
     for cell in cells:
@@ -46,20 +46,21 @@ def pieces(group: Sequence[Cell], images: int, wanted: int) -> list[slice]:
 
 @dataclass(eq=False)
 class Job:
-    """Cells that are run together, piece by piece."""
+    """Cells that are run together on images, piece by piece."""
 
     cells: tuple[Cell, ...]
+    data: ImageDataset
     pieces: list[slice]
-    _parts: dict[int, Sequence[Outcome]] = field(default_factory=dict)
+    _parts: dict[int, Sequence[CellResult]] = field(default_factory=dict)
 
-    def accept(self, index: int, outcomes: Sequence[Outcome], data: ImageDataset) -> list[Outcome]:
-        """Take the outcomes of one piece; those of the cells, once all pieces are there."""
-        self._parts[index] = outcomes
+    def accept(self, index: int, results: Sequence[CellResult]) -> list[tuple[Cell, CellResult]]:
+        """Take the results of one piece; return the cells with theirs once all pieces are there."""
+        self._parts[index] = results
         if len(self._parts) < len(self.pieces):
             return []
         parts = [self._parts[index] for index in range(len(self.pieces))]
         by_cell = zip(self.cells, zip(*parts, strict=True), strict=True)
-        return [_merged(cell, own, data) for cell, own in by_cell]
+        return [(cell, _merge(own, len(self.data))) for cell, own in by_cell]
 
 
 @dataclass(eq=False)
@@ -68,7 +69,7 @@ class Shard:
 
     job: Job
     index: int
-    #: rows that the last attempt began with
+    #: rows of a batch, by phase, that the last attempt began with
     fitting: dict[Phase, int] = field(default_factory=dict)
     #: attempts that ended with the death of their worker
     lost: int = 0
@@ -91,28 +92,21 @@ class Shard:
     def label(self) -> str:
         return self.cells[0].label
 
-    def come_to(self, outcomes: Sequence[Outcome], data: ImageDataset) -> list[Outcome]:
-        """The outcomes of its cells, if it was the last piece of its job."""
-        return self.job.accept(self.index, outcomes, data)
+    def finish(self, results: Sequence[CellResult]) -> list[tuple[Cell, CellResult]]:
+        """Hand in the results of this piece; return those of its cells if it was the last of its job."""
+        return self.job.accept(self.index, results)
 
-    def come_to_nothing(self, status: str, data: ImageDataset) -> list[Outcome]:
-        """As `come_to`, for a piece that could not be run."""
-        return self.come_to([nothing(cell, data, status) for cell in self.cells], data)
+    def fail(self, status: str) -> list[tuple[Cell, CellResult]]:
+        """Hand in a piece that could not be run, as `finish` does; `status` says why."""
+        return self.finish([failed_result(cell, self.job.data, status) for cell in self.cells])
 
 
-def _merged(cell: Cell, parts: Sequence[Outcome], data: ImageDataset) -> Outcome:
-    """The outcome of a cell from those of its pieces, in their order; the first that failed decides."""
-    failed = next((part for part in parts if part.records is None), None)
+def _merge(parts: Sequence[CellResult], images: int) -> CellResult:
+    """Join the results of a cell's pieces, in their order; the first that failed decides."""
+    failed = next((part for part in parts if not part.ok), None)
     if failed is not None:
-        return Outcome(cell, failed.row | {"images": len(data)})
+        return replace(failed, row=failed.row | {"images": images})
     records = pd.concat([part.records for part in parts], ignore_index=True)
-    seconds = sum(float(part.row["seconds"]) for part in parts)
-    row = parts[0].row | numbers(records, cell.perturbation) | {"seconds": seconds}
-    return Outcome(cell, row, records, _first([part.examples for part in parts if part.examples]))
-
-
-def _first(parts: Sequence[Examples]) -> Examples:
-    def first(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])[:EXAMPLES]
-
-    return Examples(first("ids"), first("labels"), first("clean"), first("perturbed"))
+    row = parts[0].row | numbers_of(records, str(parts[0].row["norm"]), float(parts[0].row["eps"]))
+    row["seconds"] = sum(float(part.row["seconds"]) for part in parts)
+    return CellResult(row, records, torch.cat([part.images for part in parts])[:EXAMPLES])

@@ -24,7 +24,8 @@ from robustbench_sde.perturbations.attacks.registry import attack_kind, plan_att
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.names import names_of_files
+from robustbench_sde.runs.sources import OpenedCheckpoint, Source
 from robustbench_sde.runs.suite.document import Document, Place
 from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteEntry, SuiteSpec
 from robustbench_sde.sde.solvers import takes
@@ -121,8 +122,9 @@ class Suite:
             (entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)
         ] or [(SuiteEntry(), [])]
         cells: dict[Cell, None] = {}
-        for path in paths:
-            sources = self._sources(path, data, [entry for entry, _ in grid], precision)
+        for path, name in names_of_files(paths).items():
+            opened = OpenedCheckpoint.read(path, data, name)
+            sources = self._sources(opened, [entry for entry, _ in grid], precision)
             for source, settings in sources.items():
                 chosen = [
                     (entry, [p for p in made if _can_be_made(p, source)])
@@ -168,22 +170,22 @@ class Suite:
         )
 
     def _sources(
-        self, path: Path, data: ImageDataset, entries: Sequence[SuiteEntry], precision: str
+        self, opened: OpenedCheckpoint, entries: Sequence[SuiteEntry], precision: str
     ) -> dict[Source, set[_Setting]]:
-        """A checkpoint in every way that is asked for, and what the suite calls that way.
+        """Make the sources of a checkpoint, each with the settings of the suite that lead to it.
 
         Raises:
             BenchError: the checkpoint is wrong, or no solver of the suite takes its noise.
         """
         sources: dict[Source, set[_Setting]] = {}
         asked = dict.fromkeys(setting for entry in entries for setting in self._settings(entry))
-        source_of = partial(Source.of, path, data, noise=self.spec.noise, precision=precision)
+        source_of = partial(opened.evaluated_with, noise=self.spec.noise, precision=precision)
         for sigma, solver, steps in asked:
             if solver is None or takes(solver, source_of(sigma=sigma).kinds):
                 source = source_of(sigma=sigma, solver=solver, solver_steps=steps)
                 sources.setdefault(source, set()).add((sigma, solver, steps))
         if not sources:
-            raise self.document.error(("solver",), f"no solver here takes the noise of {path}")
+            raise self.document.error(("solver",), f"no solver here takes the noise of {opened.path}")
         return sources
 
     def _draws(self, source: Source, entry: SuiteEntry) -> tuple[int | Literal["auto"], ...]:
@@ -203,7 +205,7 @@ class Suite:
             scoring = (cell.settings.most_draws, cell.settings.rule, cell.settings.seed)
             source = cell.source
             way = (source.sigma, source.solver, source.solver_steps)
-            row = (source.path.stem, *way, repr(described), *scoring)
+            row = (source.name, *way, repr(described), *scoring)
             if row in rows:
                 raise self.document.error(
                     ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"

@@ -65,7 +65,7 @@ def test_its_row_says_what_it_is():
 
 def test_all_that_decides_the_image_is_in_the_key(tmp_path):
     """Another severity or family is other work; --frost-dir is, for frost alone."""
-    data, source = make_data(3), Source(tmp_path / "m.safetensors", "0" * 64)
+    data, source = make_data(3), Source("m", "0" * 64)
 
     def key(corruption):
         return Cell(source, corruption, ScoreSettings()).key(data)
@@ -81,7 +81,7 @@ def test_all_that_decides_the_image_is_in_the_key(tmp_path):
 
 def test_the_photographs_decide_the_key_and_the_images_not_their_place(tmp_path):
     """Others in the same folder are other work, the same ones elsewhere are not; synthetic frost has none."""
-    data, source = make_data(3), Source(tmp_path / "m.safetensors", "0" * 64)
+    data, source = make_data(3), Source("m", "0" * 64)
 
     def photographs(folder, brightness):
         folder.mkdir(exist_ok=True)

@@ -2,13 +2,32 @@
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import TableColumn
+
+#: settings that tell lines of one checkpoint apart, with their text in a legend
+_SETTINGS = {
+    "sigma": "sigma {:g}",
+    "solver": "{}",
+    "solver_steps": "{} steps",
+    "rule": "{}",
+    "seed": "seed {}",
+}
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """Heading of a column, and what happens to the column in a narrow terminal."""
+
+    heading: str
+    #: whether it holds numbers, which are aligned right and never broken
+    numeric: bool = field(default=True, kw_only=True)
+    #: order of leaving it out in a narrow terminal, the highest first; 0: never
+    spare: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -116,3 +135,24 @@ def _distance(row: dict[Hashable, Any]) -> str:
     if math.isnan(row["distance_median"]):
         return ""
     return f"{row['distance_median']:.3g} ({row['distance_q25']:.3g}-{row['distance_q75']:.3g})"
+
+
+def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
+    """Return the name of each row's line: the checkpoint, and the settings that differ between its rows.
+
+    Settings are the noise, the solver, the rule and the seed, without the one `along` the axis. The number of
+    draws is not a setting.
+    """
+    names = summary["checkpoint"].copy()
+    for column, text in _SETTINGS.items():
+        differs = summary.groupby("checkpoint")[column].transform("nunique") > 1
+        if differs.any() and column != along:
+            names[differs] += ", " + summary.loc[differs, column].map(text.format)
+    return names
+
+
+def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
+    """Keep the row with the most score draws among rows that differ in nothing else."""
+    settings = ["perturbation", "norm", "eps", "severity"]
+    groups = summary.groupby([series(summary), *settings], dropna=False)["score_draws"]
+    return summary[summary["score_draws"] == groups.transform("max")]
