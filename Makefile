@@ -67,8 +67,7 @@ bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m benchmarks.decisions
 
 tables: $(VENV)/installed  ## docs/tables.md from the schema, docs/attacks.md from the attacks
-	$(BIN)/python -c 'from robustbench_sde.storage.schema import documentation; print(documentation(), end="")' > docs/tables.md
-	$(BIN)/python -c 'from robustbench_sde.perturbations.attacks.documentation import documentation; print(documentation(), end="")' > docs/attacks.md
+	$(BIN)/python docs/make_pages.py
 
 dist: $(VENV)/installed  ## wheel and source distribution; tests/test_packaging.py looks at what is in them
 	$(BIN)/python -m build

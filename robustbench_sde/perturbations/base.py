@@ -1,4 +1,4 @@
-"""What every perturbation is: one final entry point that validates, batches and verifies.
+"""The base of all perturbations: one final entry point that validates, batches and verifies.
 
 A subclass writes `_perturb` for one batch and can skip none of it (a template method, as in foolbox).
 """
@@ -91,7 +91,7 @@ class Perturbation(ABC):
             images: (n, C, H, W) float32 in [0, 1], on any device.
             labels: (n,) int64 true classes.
             ids: (n,) int64 image ids, the keys of all randomness.
-            seed: of everything random.
+            seed: seed of all randomness.
             rows: at most so many folded rows (images x draws) in one pass.
             progress: told of every finished image.
 
@@ -123,16 +123,16 @@ class Perturbation(ABC):
         )
 
     def describe(self) -> dict[str, str | float]:
-        """Its columns in a summary table."""
+        """Say the columns that describe it in a summary table."""
         return {"perturbation": self.label, "norm": "", "eps": math.nan, "severity": math.nan}
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
         return self.name
 
     def scored_at_random(self, stochastic: bool) -> bool:
-        """Whether `defender` of a model is stochastic, where the model is or is not."""
+        """Whether scoring draws noise, for a model that does (`stochastic`) or does not."""
         return stochastic
 
     def defender(self, model: RandomClassifier) -> RandomClassifier:
@@ -154,7 +154,7 @@ class Perturbation(ABC):
         return ()
 
     def moved(self, places: Mapping[Path, Path]) -> Self:
-        """The same, reading each of its `files` at another place."""
+        """Copy it, reading each of its `files` at another place."""
         return self
 
     def images_per_batch(self, rows: int, stochastic: bool) -> int:
@@ -167,7 +167,7 @@ class Perturbation(ABC):
 
     @abstractmethod
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        """One batch."""
+        """Perturb one batch, already on the device of the model."""
 
 
 @dataclass(frozen=True)

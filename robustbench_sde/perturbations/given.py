@@ -24,11 +24,11 @@ class Given(Perturbation):
     name = "given"
 
     title: str = "given"
-    #: of the images' bytes, so that other images are other work
+    #: hash of the images' bytes, so that other images are other work
     sha256: str
-    #: in which distances count; empty where nobody has said
+    #: norm of the claimed ball and of distances; empty if nothing is claimed
     norm: str = ""
-    #: that they are said to stay in; None where nobody has said
+    #: radius of the ball they are claimed to stay in; None if nothing is claimed
     eps: float | None = None
     #: (n, C, H, W) float32 in [0, 1]
     images: Tensor = field(repr=False, compare=False)

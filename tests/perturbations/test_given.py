@@ -66,7 +66,7 @@ def test_images_without_ids_are_recognised(which, tmp_path):
 
 
 def test_a_ball_that_is_claimed_is_verified():
-    """By the file or the caller; one that is not kept makes the evaluation invalid."""
+    """A ball claimed by the file or the caller is checked; images outside make the evaluation invalid."""
     data = make_data(6)
     images = torch.from_numpy(moved(data))
     rb.score(make_model(), data, images, norm="linf", eps=0.05)

@@ -1,4 +1,4 @@
-"""As many draws for each image as its gradient needs: `--eot-draws auto`."""
+"""Choose how many draws the gradient of each image needs: `eot_draws="auto"`."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ def pilot_passes(ball: Ball | None) -> int:
 def draws_needed(
     model: RandomClassifier, batch: Batch, aim: Aim, ball: Ball | None, *, seed: int
 ) -> tuple[Tensor, int]:
-    """How many draws the gradient of each image needs, (B,) on the CPU, and the passes it took to say so.
+    """Count the draws that the gradient of each image needs, (B,) on the CPU; also the passes this took.
 
     The gradient of n draws is its expectation m with noise of variance V / n on top, so that two of them
     have the expected cosine |m|^2 / (|m|^2 + V / n). A pilot of single draws estimates |m|^2 and V at the
@@ -45,7 +45,7 @@ def draws_needed(
 
 
 def _enough(gradients: Tensor) -> Tensor:
-    """The power of two for which the expected cosine is `AGREEMENT`: (draws, B, ...) to (B,)."""
+    """Find the power of two for which the expected cosine is `AGREEMENT`: (draws, B, ...) to (B,)."""
     flat = gradients.flatten(2)
     noise = flat.var(0).sum(1)
     signal = (flat.mean(0).square().sum(1) - noise / len(flat)).clamp_min(0)
@@ -55,7 +55,7 @@ def _enough(gradients: Tensor) -> Tensor:
 
 
 def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward: int) -> Perturbed:
-    """Parts of a batch, each with the positions of its images, as one; more passes for every image."""
+    """Join parts of a batch, each with the positions of its images; every image gets more passes."""
     where = torch.cat([rows for rows, _ in parts])
     back = where.argsort()
 

@@ -17,6 +17,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
+from robustbench_sde.perturbations.attacks.best import Lowest
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
 from robustbench_sde.perturbations.attacks.targeted import Targetable
 from robustbench_sde.perturbations.attacks.victim import (
     CONFIRM_DRAWS,
@@ -52,7 +54,7 @@ def targeted_dlr(log_probs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def _lead(log_probs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """By how much the label is ahead of the target: (B,)."""
+    """Log-probability of the label less that of the target: (B,)."""
     pair = log_probs.gather(1, torch.stack((labels, targets), 1))
     return pair[:, 0] - pair[:, 1]
 
@@ -95,9 +97,8 @@ class _Descent:
             else:
                 look = self._victim.look(x, first_step + step)
             value = self._judge(look)
-            if (
-                step and self._victim.stochastic
-            ):  # the same draws for both; exact anyway where draws are equal
+            if step and self._victim.stochastic:
+                # on the draws of the challenger; without noise the stored value is exact
                 lowest = self._judge(self._victim.look(best, first_step + step))
             better = value < lowest
             best = torch.where(per_image(better), x, best)
@@ -132,13 +133,13 @@ class _Descent:
 
 @dataclass(frozen=True, kw_only=True)
 class _APGD(Targetable):
-    """What the three losses share."""
+    """Auto-PGD with random starts; subclasses choose the loss."""
 
-    steps: int = 50
+    steps: AtLeastOne = 50
 
     @abstractmethod
     def objective(self, victim: Victim) -> Objective:
-        """What each step makes large."""
+        """Give the loss that each step makes large."""
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         x = ball.random(start, victim.ids, images, draw=restart)
@@ -176,13 +177,13 @@ class APGDTargeted(BudgetAttack):
     name = "apgd-targeted"
 
     #: steps towards each target
-    steps: int = 50
+    steps: AtLeastOne = 50
     #: the most likely wrong classes of the clean image; all of them where there are fewer
-    targets: int = 9
+    targets: AtLeastOne = 9
     #: standard errors below zero that the mean margin of a settled image is
-    z: float = 3.0
+    z: NotNegative = 3.0
     #: fresh draws that settle an image
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return min(self.targets, model.classes - 1)
@@ -192,8 +193,7 @@ class APGDTargeted(BudgetAttack):
         count = min(self.targets, victim.classes - 1)
         clean = victim.look(images, 0)
         ranked = clean.log_probs.scatter(1, victim.labels[:, None], -torch.inf).topk(count, dim=1).indices
-        best = images.clone()
-        lowest = torch.full((len(images),), math.inf, device=images.device)
+        best = Lowest(images)
         active = torch.arange(len(images), device=images.device)
         for turn in range(count):
             if not len(active):
@@ -203,11 +203,9 @@ class APGDTargeted(BudgetAttack):
             x = ball.random(start, part.ids, images[active], draw=restart * count + turn)
             x = self._towards(targets, ball, part, images[active]).run(x, self.steps, first)
             look = part.look(x, first + self.steps + 1, draws=self.confirm)
-            better = look.margin < lowest[active]
-            best[active] = torch.where(per_image(better), x, best[active])
-            lowest[active] = torch.where(better, look.margin, lowest[active])
+            best.update(x, look.margin, active)
             active = active[~look.fooled(self.z)]
-        return best
+        return best.images
 
     @staticmethod
     def _towards(targets: Tensor, ball: Ball, victim: Victim, images: Tensor) -> _Descent:

@@ -10,6 +10,7 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTargeted
 from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 
@@ -30,15 +31,15 @@ class Auto(Attack):
     name = "auto"
 
     #: steps of each of the gradient attacks
-    steps: int = 50
+    steps: AtLeastOne = 50
     #: how many of the attacks with gradients run: the first of pgd, apgd-ce, fmn, apgd-targeted
-    depth: int = 4
+    depth: AtLeastOne = 4
     #: wrong classes that apgd-targeted goes for
-    targets: int = 3
+    targets: AtLeastOne = 3
     #: queries of square for each step of the others
-    queries_per_step: int = 10
+    queries_per_step: AtLeastOne = 10
     #: standard errors below zero that the mean margin of a settled image is
-    z: float = 3.0
+    z: NotNegative = 3.0
 
     def capped(self, model: RandomClassifier) -> Self:
         shallow = self

@@ -14,25 +14,13 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged, pilot_passes
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, check_limits
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
-from robustbench_sde.perturbations.norms import Ball, get_norm, per_image
+from robustbench_sde.perturbations.norms import Ball, get_norm
 from robustbench_sde.plugins import provider
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
-
-#: What a name means in every attack that has it: parameters, the least that they may be, and how to say that.
-#: Beyond, an attack would do nothing, and its table row would praise the defence.
-_RANGES = (
-    (
-        {"steps", "eot_draws", "restarts", "select_draws", "passes", "confirm", "binary_search_steps"}
-        | {"queries", "queries_per_step", "targets", "depth", "on_steps"},
-        1,
-        "at least 1",
-    ),
-    ({"step_size", "learning_rate", "initial_constant"}, math.ulp(0.0), "above 0"),
-    ({"z", "confidence", "draw"}, 0, "at least 0"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +43,19 @@ class Attack(Perturbation):
     #: budget, in units of images in [0, 1]; None for the smallest perturbation that an attack can find
     eps: float | None = None
     #: gradient steps, or queries of a black box
-    steps: int = 20
+    steps: AtLeastOne = 20
     #: fresh draws averaged in every gradient
-    eot_draws: int = 8
+    eot_draws: AtLeastOne = 8
     #: instead, as many for each image as its gradient needs, which `eot_draws` auto sets; not where finding
     #: that out would take more than a quarter of `passes`
     adaptive_draws: bool = False
     #: independent runs, of which the worst counts
-    restarts: int = 1
+    restarts: AtLeastOne = 1
     #: draws that choose among restarts
-    select_draws: int = 32
+    select_draws: AtLeastOne = 32
     #: gradient passes of one draw that an image may take in all; steps are cut to fit. None: no limit. A
     #: black box takes none and is not cut.
-    passes: int | None = None
+    passes: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "norm", self.norm or self.norms[0])
@@ -79,15 +67,11 @@ class Attack(Perturbation):
             raise BenchError(f"eps is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
         if self.eps is None and not self.minimal:
             raise BenchError(f"{self.name} needs a budget: give eps (--eps)")
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        for names, least, wanted in _RANGES:
-            for name, value in values.items():
-                if name in names and value is not None and not value >= least:
-                    raise BenchError(f"{name} is {value}; it must be {wanted}")
+        check_limits(self)
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
-        """What can be set, with its default."""
+        """Give the default of every parameter that can be set."""
         return {field.name: field.default for field in fields(cls) if field.init}
 
     def __str__(self) -> str:
@@ -110,7 +94,7 @@ class Attack(Perturbation):
         return self.eot_draws if stochastic else 1
 
     def capped(self, model: RandomClassifier) -> Self:
-        """The same with as many steps as `passes` allows.
+        """Cut `steps` to what `passes` allows.
 
         Raises:
             BenchError: not even one step fits.
@@ -139,7 +123,7 @@ class Attack(Perturbation):
 
     @abstractmethod
     def members(self, model: RandomClassifier) -> Sequence["SingleAttack"]:
-        """What runs, in this order; an image keeps the worst of their points."""
+        """Give the attacks that run, in this order; an image keeps the worst of their points."""
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
         """Whether images leave the batch before the next run: (B,) bool.
@@ -151,7 +135,7 @@ class Attack(Perturbation):
         return torch.zeros_like(margin, dtype=torch.bool)
 
     def aim(self, model: RandomClassifier, batch: Batch, *, seed: int) -> tuple[Aim, int]:
-        """What each image of the batch is to become, and the forward passes it took to decide that."""
+        """Decide what each image of the batch is to become; also the forward passes that this took."""
         return Aim.untargeted(batch.labels), 0
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
@@ -253,21 +237,6 @@ class Control(Perturbation):
         return powerless._perturb(model, batch, seed=seed, rows=rows)
 
 
-class Best:
-    """The point with the smallest margin so far, for each image."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images.clone()
-        self.margin = torch.full((len(images),), math.inf, device=images.device)
-
-    def update(self, images: Tensor, margin: Tensor, rows: Tensor | None = None) -> None:
-        """Keep `images` where their margin is smaller; `rows` says which images these are, None is all."""
-        rows = torch.arange(len(self.images), device=margin.device) if rows is None else rows
-        better = margin < self.margin[rows]
-        self.images[rows] = torch.where(per_image(better), images, self.images[rows])
-        self.margin[rows] = torch.where(better, margin, self.margin[rows])
-
-
 class BudgetAttack(SingleAttack):
     """An attack that lives in a ball of given size. Subclasses write `run_in`."""
 
@@ -277,4 +246,4 @@ class BudgetAttack(SingleAttack):
 
     @abstractmethod
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        """As `run`, within `ball`."""
+        """Perturbed images (B, C, H, W) of one restart, all in `ball`; arguments as in `run`."""

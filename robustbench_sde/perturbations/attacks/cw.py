@@ -8,7 +8,9 @@ from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import SingleAttack
-from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim, margin_loss
+from robustbench_sde.perturbations.attacks.best import Nearest
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative, Positive
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
@@ -33,19 +35,19 @@ class CarliniWagner(SingleAttack):
     minimal = True
 
     #: Adam steps in each round of the binary search
-    steps: int = 100
+    steps: AtLeastOne = 100
     #: rounds of that search, over the constant c
-    binary_search_steps: int = 5
+    binary_search_steps: AtLeastOne = 5
     #: first step size of Adam, in units of images
-    learning_rate: float = 1e-2
+    learning_rate: Positive = 1e-2
     #: c in the first round
-    initial_constant: float = 1e-1
+    initial_constant: Positive = 1e-1
     #: logit margin that a candidate has to exceed
-    confidence: float = 0.0
+    confidence: NotNegative = 0.0
     #: standard errors below zero that the mean margin has to be
-    z: float = 2.0
+    z: NotNegative = 2.0
     #: fresh draws that confirm a candidate
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return self.binary_search_steps
@@ -61,15 +63,15 @@ class CarliniWagner(SingleAttack):
             candidate = self._descend(victim, images, origin, search.constant, first_step)
             confirmed = victim.look(candidate.images, first_step + self.steps + 1, draws=self.confirm)
             search.update(candidate, candidate.found & confirmed.fooled(self.z), confirmed.margin)
-        result = search.images
+        result = search.best.images
         return result if self.budget is None else self.budget.project(images, result)
 
     def _descend(
         self, victim: Victim, images: Tensor, origin: Tensor, constant: Tensor, first_step: int
-    ) -> "_Candidate":
+    ) -> Nearest:
         """One round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
         adam = _Adam(origin)
-        candidate = _Candidate(images)
+        candidate = Nearest(images)
         for step in range(self.steps + 1):
             x = adam.point
             last = step == self.steps
@@ -77,7 +79,8 @@ class CarliniWagner(SingleAttack):
                 look = victim.look(x, first_step + step)
             else:
                 look, gradient = victim.gradient(x, first_step + step, margin_loss)
-            candidate.update(x, look, look.fooled(self.z) & (look.margin < -self.confidence))
+            fooled = look.fooled(self.z) & (look.margin < -self.confidence)
+            candidate.update(x, NORMS["l2"].size(x - images), look.margin, fooled)
             if last:
                 break
             # margin_loss rises towards the other side: descend on its negative
@@ -114,48 +117,18 @@ class _Adam:
         self.point = (self.point - rate * mean / scale).clamp(0, 1)
 
 
-class _Candidate:
-    """The closest point that looks fooled, or else the one of smallest margin."""
-
-    def __init__(self, images: Tensor) -> None:
-        self._clean = images
-        self.images = images
-        self.found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        self.distance = torch.full((len(images),), math.inf, device=images.device)
-        self._margin = torch.full((len(images),), math.inf, device=images.device)
-
-    def update(self, images: Tensor, look: Look, fooled: Tensor) -> None:
-        """Take over the images that are better than what there is."""
-        distance = NORMS["l2"].size(images - self._clean)
-        nearer = fooled & (~self.found | (distance < self.distance))
-        lower = ~fooled & ~self.found & (look.margin < self._margin)
-        better = nearer | lower
-        self.images = torch.where(per_image(better), images, self.images)
-        self.distance = torch.where(better, distance, self.distance)
-        self._margin = torch.where(better, look.margin, self._margin)
-        self.found = self.found | fooled
-
-
 class _Search:
     """Binary search over c for each image, and the best that it has confirmed."""
 
     def __init__(self, images: Tensor, initial: float) -> None:
-        self.images = images
+        self.best = Nearest(images)
         self.constant = torch.full((len(images),), initial, device=images.device)
         self._low = torch.zeros_like(self.constant)
         self._high = torch.full_like(self.constant, math.inf)
-        self._found = torch.zeros_like(self.constant, dtype=torch.bool)
-        self._distance = torch.full_like(self.constant, math.inf)
-        self._margin = torch.full_like(self.constant, math.inf)
 
-    def update(self, candidate: _Candidate, confirmed: Tensor, margin: Tensor) -> None:
+    def update(self, candidate: Nearest, confirmed: Tensor, margin: Tensor) -> None:
         """Learn from one round: c falls where it was enough and rises tenfold until it is."""
-        nearer = confirmed & (~self._found | (candidate.distance < self._distance))
-        better = nearer | (~confirmed & ~self._found & (margin < self._margin))
-        self.images = torch.where(per_image(better), candidate.images, self.images)
-        self._distance = torch.where(better, candidate.distance, self._distance)
-        self._margin = torch.where(better, margin, self._margin)
-        self._found = self._found | confirmed
+        self.best.update(candidate.images, candidate.distance, margin, confirmed)
         self._high = torch.where(confirmed, self.constant.minimum(self._high), self._high)
         self._low = torch.where(confirmed, self._low, self.constant.maximum(self._low))
         middle = (self._low + self._high) / 2

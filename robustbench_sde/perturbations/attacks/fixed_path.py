@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
+from robustbench_sde.perturbations.attacks.limits import Index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class FixedPathAttack(APGDCrossEntropy):
     name = "fixed-path"
 
     #: index of the path in the `audit` stream
-    draw: int = 0
+    draw: Index = 0
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         return FixedPath(model, self.draw)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.perturbations.attacks.base import SingleAttack
+from robustbench_sde.perturbations.attacks.best import Nearest
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative, Positive
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim, margin_loss
 from robustbench_sde.perturbations.norms import NORMS, Norm, get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
@@ -27,15 +29,15 @@ class FastMinimumNorm(SingleAttack):
     norms = ("l2", "linf")
     minimal = True
 
-    steps: int = 100
+    steps: AtLeastOne = 100
     #: length of the first step (L2, whatever the norm); it decays to a hundredth by half a cosine
-    step_size: float = 1.0
+    step_size: Positive = 1.0
     #: share by which the ball grows or shrinks at first; it decays to a fiftieth
     growth: float = 0.05
     #: standard errors below zero that the mean margin has to be
-    z: float = 2.0
+    z: NotNegative = 2.0
     #: fresh draws that confirm a point
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +51,7 @@ class FastMinimumNorm(SingleAttack):
             kick = norm.random(start, victim.ids, images, draw=restart)
             delta = (images + min(largest, 0.1) * kick).clamp(0, 1) - images
         radius = torch.full((len(images),), largest, device=images.device)
-        nearest = _Nearest(images)
+        nearest = Nearest(images)
         for step in range(self.steps + 1):
             x = (images + delta).clamp(0, 1)
             first = step * (1 + victim.steps_of(self.confirm))
@@ -80,7 +82,7 @@ class FastMinimumNorm(SingleAttack):
         look: Look,
         gradient: Tensor,
         fooled: Tensor,
-        nearest: "_Nearest",
+        nearest: Nearest,
         growth: float,
     ) -> Tensor:
         """Shrink where fooled, grow where not; before any success go to where the boundary seems to be."""
@@ -97,23 +99,3 @@ def _into(norm: Norm, delta: Tensor, radius: Tensor) -> Tensor:
     if norm.name == "linf":
         return torch.minimum(torch.maximum(delta, per_image(-radius)), per_image(radius))
     return delta * per_image((radius / norm.size(delta).clamp_min(1e-30)).clamp_max(1.0))
-
-
-class _Nearest:
-    """The closest confirmed point, or else the one of smallest margin."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-        self.found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        self.distance = torch.full((len(images),), math.inf, device=images.device)
-        self._margin = torch.full((len(images),), math.inf, device=images.device)
-
-    def update(self, x: Tensor, distance: Tensor, margin: Tensor, fooled: Tensor) -> None:
-        """Take over the points that are better than what there is."""
-        nearer = fooled & (distance < self.distance)
-        lower = ~fooled & ~self.found & (margin < self._margin)
-        better = nearer | lower
-        self.images = torch.where(per_image(better), x, self.images)
-        self.distance = torch.where(nearer, distance, self.distance)
-        self._margin = torch.where(better, margin, self._margin)
-        self.found = self.found | fooled

@@ -1,4 +1,4 @@
-"""Our classifiers as foolbox sees them, and its random numbers on a leash."""
+"""Our classifiers as foolbox sees them, and a seed for its global random numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ class FoolboxModel(Model):
     data_format = "channels_first"
 
     def __init__(self, victim: Victim, *, first_step: int = 0, fixed_draws: int | None = None) -> None:
-        """See above.
+        """Wrap a victim.
 
         Args:
             victim: what is attacked.
@@ -35,7 +35,7 @@ class FoolboxModel(Model):
 
     @property
     def bounds(self) -> Bounds:
-        """Of pixel values."""
+        """Smallest and largest pixel value."""
         return Bounds(0, 1)
 
     def __call__(self, inputs: Any) -> Any:
@@ -49,7 +49,7 @@ class FoolboxModel(Model):
 
 @contextmanager
 def seeded(start: KeyedRandom, image_id: Tensor, restart: int) -> Iterator[None]:
-    """torch's global generator seeded for one image, and afterwards as it was."""
+    """Seed torch's global generator for one image, and restore it afterwards."""
     uniform = start.uniforms(image_id.view(1), (1,), draw=restart)
     with torch.random.fork_rng(devices=[]):
         torch.random.manual_seed(int(uniform.item() * 2**24))

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.base import Best, SingleAttack
+from robustbench_sde.perturbations.attacks.base import SingleAttack
+from robustbench_sde.perturbations.attacks.best import Lowest
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
@@ -35,13 +37,13 @@ class HopSkipJump(SingleAttack):
     gradients = False
 
     #: estimates of the gradient, each followed by a search for the boundary
-    steps: int = 10
+    steps: AtLeastOne = 10
     #: decisions for the first gradient estimate
-    queries: int = 30
+    queries: AtLeastOne = 30
     #: draws of a decision
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
     #: standard errors below zero that the mean margin has to be
-    z: float = 2.0
+    z: NotNegative = 2.0
 
     def draws_per_look(self, model: RandomClassifier) -> int:
         return self.confirm if model.stochastic else 1
@@ -86,7 +88,7 @@ class HopSkipJump(SingleAttack):
 
     def _past(self, victim: Victim, images: Tensor, found: Tensor) -> Tensor:
         """The first point on the way past `found` that is fooled on fresh draws, or the best in the ball."""
-        best = Best(images)
+        best = Lowest(images)
         done = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         reach = torch.ones(len(images), device=images.device)
         if self.budget is not None:

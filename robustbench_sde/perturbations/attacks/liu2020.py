@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import KeyedRandom
@@ -22,7 +23,7 @@ class Liu2020(BudgetAttack):
     name = "liu2020"
     norms = ("l2",)
 
-    eot_draws: int = 1
+    eot_draws: AtLeastOne = 1
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         x = images.clone()

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import KeyedRandom
@@ -19,7 +20,7 @@ class Noise(BudgetAttack):
     gradients = False
 
     #: random points
-    restarts: int = 10
+    restarts: AtLeastOne = 10
 
     def draws_per_look(self, model: RandomClassifier) -> int:
         return 0

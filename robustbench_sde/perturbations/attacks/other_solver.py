@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne
 from robustbench_sde.sde.solvers import check_solver
 
 
@@ -20,8 +21,8 @@ class OtherSolver(APGDCrossEntropy):
 
     #: solver that the attack differentiates
     on_solver: str = "euler"
-    #: its steps; None: as many as the model that is scored takes
-    on_steps: int | None = None
+    #: steps of that solver; None: as many as the model that is scored takes
+    on_steps: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,7 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustbench_sde.perturbations.attacks.base import Best
+from robustbench_sde.perturbations.attacks.best import Lowest
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative, Positive
 from robustbench_sde.perturbations.attacks.targeted import Targetable
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
 from robustbench_sde.perturbations.norms import Ball
@@ -26,21 +27,21 @@ class PGD(Targetable):
 
     name = "pgd"
 
-    #: in units of images; None is 2.5 eps / steps
-    step_size: float | None = None
+    #: length of a step, in units of images; None is 2.5 eps / steps
+    step_size: Positive | None = None
     #: start at a random point of the ball, or else at the image
     random_start: bool = True
     #: whether images leave; if not, all take all steps
     settle: bool = True
-    #: standard errors, see above
-    z: float = 3.0
+    #: standard errors by which an image has to be fooled before it leaves
+    z: NotNegative = 3.0
     #: fresh draws that confirm that an image is fooled
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         step_size = 2.5 * ball.eps / self.steps if self.step_size is None else self.step_size
         x = ball.random(start, victim.ids, images, draw=restart) if self.random_start else images
-        best = Best(images)
+        best = Lowest(images)
         active = torch.arange(len(images), device=images.device)
         for step in range(self.steps):
             part = victim.only(active)

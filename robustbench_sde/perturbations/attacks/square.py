@@ -10,6 +10,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
 from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
@@ -30,13 +31,13 @@ class Square(BudgetAttack):
     gradients = False
 
     #: queries
-    steps: int = 500
+    steps: AtLeastOne = 500
     #: share of the pixels that the first squares cover
     share: float = 0.8
     #: standard errors below zero that the mean margin of a finished image is
-    z: float = 3.0
+    z: NotNegative = 3.0
     #: fresh draws that have to confirm it
-    confirm: int = CONFIRM_DRAWS
+    confirm: AtLeastOne = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,12 +60,8 @@ class Square(BudgetAttack):
                 look = part.look(x, step)
                 margin[active] = look.margin
                 done = part.confirmed(x, look, step + 1, partial(Look.fooled, z=self.z), self.confirm)
-                active, x, clean, part = (
-                    active[~done],
-                    x[~done],
-                    clean[~done],
-                    part.only((~done).nonzero()[:, 0]),
-                )
+                left = (~done).nonzero()[:, 0]
+                active, x, clean, part = active[left], x[left], clean[left], part.only(left)
                 if not len(active):
                     break
             numbers = _Numbers(start, part.ids, restart * (self.steps + 1) + query, images)

@@ -24,7 +24,7 @@ class Transfer(APGDCrossEntropy):
 
     #: a checkpoint file; None is the target itself with its noise off
     source: str | None = None
-    #: of the file's bytes: another file of that name is another attack
+    #: hash of the bytes of `source`: another file of that name is another attack
     source_sha256: str = field(init=False, default="")
 
     def __post_init__(self) -> None:

@@ -52,11 +52,11 @@ class Aim:
         return cls(labels, torch.ones(len(labels), device=labels.device))
 
     def only(self, rows: Tensor) -> "Aim":
-        """The same for some of the images."""
+        """Select some of the images by position or mask."""
         return Aim(self.classes[rows], self.sign[rows])
 
     def margin_and_error(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """How far (draws, B, classes) are from what is wanted, below zero where it is reached: each (B,)."""
+        """Margin of log-probabilities (draws, B, classes) and its error, each (B,); below zero: reached."""
         margin, error = margin_and_error(log_probs, self.classes)
         return self.sign * margin, error
 
@@ -71,7 +71,7 @@ class Look:
     """What one pass over the current images showed: (B,) each where nothing else is said."""
 
     #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled.
-    #: Of a targeted attack the negative of this at the target: negative where it is reached.
+    #: For a targeted attack: max over other classes less log p of the target; negative once the target wins.
     margin: Tensor
     #: standard error of `margin` over the draws, 0 for a deterministic model (delta method)
     error: Tensor
@@ -93,7 +93,7 @@ class Look:
 
 
 class Victim:
-    """Gives an attack gradients and margins over fresh draws, and no access to any other stream.
+    """The model as an attack may use it: gradients and margins over fresh `attack` draws, no other stream.
 
     Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch. At
     most `rows` images x draws are in one pass; more draws are taken in pieces, with the same result.
@@ -119,7 +119,7 @@ class Victim:
         self._aim = Aim.untargeted(batch.labels) if aim is None else aim
 
     def only(self, rows: Tensor) -> "Victim":
-        """The same for some of the images, the others having left the batch; passes count as before.
+        """Make a victim of some of the images, the others having left the batch; it counts into this one.
 
         Args:
             rows: (n,) int64 positions in this victim's batch, without repeats. No draw depends on them.
@@ -163,7 +163,7 @@ class Victim:
     def confirmed(
         self, images: Tensor, look: Look, step: int, judge: Callable[[Look], Tensor], draws: int
     ) -> Tensor:
-        """Where `judge` says yes of `look` and again of fresh draws: (B,) bool.
+        """Ask `judge` about `look` and, where it says yes, again about fresh draws: (B,) bool.
 
         Args:
             images: (B, C, H, W) that were looked at.
@@ -180,7 +180,7 @@ class Victim:
         return yes
 
     def steps_of(self, draws: int) -> int:
-        """How many steps' worth of draws so many are."""
+        """Count the steps that would use `draws` draws in their gradients."""
         return -(-draws // self.eot_draws)
 
     def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
@@ -225,7 +225,7 @@ class Victim:
         return self._look(log_probs.detach()), gradient
 
     def gradients_of_draws(self, images: Tensor, step: int, draws: int) -> Tensor:
-        """Of each draw by itself its part in the gradient of the cross-entropy: (draws, B, C, H, W).
+        """Compute the part of every single draw in the gradient of the cross-entropy: (draws, B, C, H, W).
 
         Their mean is parallel to the gradient of the log of the mean probability: a draw in which the class
         is improbable has little part in it.

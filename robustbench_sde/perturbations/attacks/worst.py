@@ -1,20 +1,17 @@
-"""For each image the worst of several runs."""
-
-import math
+"""Choice of the worst point of each image among several runs of attacks."""
 
 import torch
 from torch import Tensor
 
+from robustbench_sde.perturbations.attacks.best import Lowest
 from robustbench_sde.perturbations.base import Batch, Perturbed
-from robustbench_sde.perturbations.norms import per_image
 
 
 class Worst:
-    """For each image the point of smallest margin over the select draws, and what it took."""
+    """Keeps the point of smallest margin over the select draws for each image, and counts passes."""
 
     def __init__(self, batch: Batch, passes: int) -> None:
-        self._images = batch.images.clone()
-        self._margin = torch.full((len(batch),), math.inf, device=batch.images.device)
+        self._lowest = Lowest(batch.images)
         self._chosen = [""] * len(batch)
         self.forward_passes = torch.full((len(batch),), passes, dtype=torch.int64)
         self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
@@ -29,20 +26,17 @@ class Worst:
     def update(self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: int) -> None:
         """Learn from a run of `name` on the active images."""
         self.forward_passes[self.active] += passes
-        where = self.active.to(margin.device)
-        worse = margin < self._margin[where]
-        self._images[where] = torch.where(per_image(worse), images, self._images[where])
-        self._margin[where] = torch.where(worse, margin, self._margin[where])
+        worse = self._lowest.update(images, margin, self.active.to(margin.device))
         for row in self.active[worse.cpu()].tolist():
             self._chosen[row] = name
         self.active = self.active[~settled.cpu()]
 
     def result(self, draws: int) -> Perturbed:
-        """What the runs have found, each with `draws` draws a gradient."""
-        return self._perturbed(self._images, draws, tuple(self._chosen))
+        """Give the worst points of all runs, which averaged `draws` draws in each gradient."""
+        return self._perturbed(self._lowest.images, draws, tuple(self._chosen))
 
     def only(self, images: Tensor, draws: int) -> Perturbed:
-        """The images of the only run there was: nothing had to be chosen."""
+        """Give the images of the only run there was: nothing had to be chosen."""
         return self._perturbed(images, draws)
 
     def _perturbed(self, images: Tensor, draws: int, chosen: tuple[str, ...] = ()) -> Perturbed:

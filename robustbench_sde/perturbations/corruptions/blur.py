@@ -55,7 +55,7 @@ def glass_blur(x: Tensor, setting: Setting, sigma: float, max_delta: float, iter
 
 
 def _shuffle_sources(offsets: Tensor, delta: int) -> Tensor:
-    """Where each pixel comes from after the shuffle: offsets (B, 2, H, W) -> flat indices (B, H, W).
+    """Find the source of each pixel after the shuffle: offsets (B, 2, H, W) -> flat indices (B, H, W).
 
     From the bottom right corner on, pixel p is overwritten with pixel p + offset(p). (The published code
     means to swap the two, but swaps views of one array, and so copies; what it makes of test images shows

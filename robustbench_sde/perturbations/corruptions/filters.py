@@ -17,7 +17,7 @@ Kernel = npt.NDArray[np.float64]
 
 #: Weights below this cannot change an 8-bit value.
 _NEGLIGIBLE = 1e-6
-#: From this many non-zero weights on, a convolution is faster than shifted sums.
+#: Number of non-zero weights from which on a convolution is faster than shifted sums.
 _DENSE = 64
 
 
@@ -32,7 +32,7 @@ class Border(Enum):
     REFLECT = "reflect"
 
     def indices(self, size: int, margin: int) -> Tensor:
-        """For positions -margin .. size + margin - 1, the positions inside: (size + 2 margin,) int64."""
+        """Map positions -margin .. size + margin - 1 to positions inside: (size + 2 margin,) int64."""
         position = torch.arange(-margin, size + margin)
         if self is Border.EDGE:
             return position.clamp(0, size - 1)

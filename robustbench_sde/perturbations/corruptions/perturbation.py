@@ -23,7 +23,7 @@ from robustbench_sde.storage.provenance import file_sha256
 
 
 class _Graded(Perturbation):
-    """What tables say of a corruption, whoever made it."""
+    """A corruption as tables describe it, whoever made the images."""
 
     corruption: str
     #: 1 to 5; None where there are none
@@ -51,11 +51,11 @@ class Corrupted(_Graded):
     corruption: str
     #: 1 to 5; None for a plain perturbation
     severity: int | None = None
-    #: whose parameters; None goes by the size of the images
+    #: family of severity parameters; None goes by the size of the images
     family: str | None = None
     #: folder of the original frost photographs; None for synthetic frost
     frost_dir: Path | None = None
-    #: of the photographs' bytes: others in a folder of that name are another corruption
+    #: hashes of the photographs' bytes: others in a folder of that name are another corruption
     frost_sha256: tuple[str, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class Corrupted(_Graded):
             object.__setattr__(self, "frost_sha256", tuple(map(file_sha256, self.files())))
 
     def __repr__(self) -> str:
-        """What decides the images, and so the keys of cells: which photographs, not where they are."""
+        """Text that decides the keys of cells: says which photographs are used, not where they are."""
         return (
             f"Corrupted(corruption={self.corruption!r}, severity={self.severity!r}, family={self.family!r}, "
             f"frost_dir={self.frost_sha256!r})"
@@ -108,17 +108,17 @@ class Stored(_Graded):
 
     name = "stored"
 
-    #: as `cifar10-c`
+    #: name of the published set: `cifar10-c`
     set: str
     corruption: str
     #: None in a set without severities
     severity: int | None
-    #: of the images that are used, so that another copy of the set is other work
+    #: hash of the images that are used, so that another copy of the set is other work
     fingerprint: str
     source: OfficialSet | LoadedImages = field(repr=False, compare=False)
 
     def loaded(self, ids: Tensor) -> "Stored":
-        """The same with its images of these ids in memory, for a machine that has not the files."""
+        """Copy it with its images of these ids in memory, for a machine without the files."""
         if isinstance(self.source, LoadedImages):
             return self
         return replace(self, source=self.source.loaded(self.corruption, self.severity, ids))

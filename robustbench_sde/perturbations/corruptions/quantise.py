@@ -1,4 +1,4 @@
-"""From [0, 1] to whole 8-bit values, as the published code casts: by truncation."""
+"""Rounding of [0, 1] to whole 8-bit values by truncation, as the published code casts."""
 
 from torch import Tensor
 

@@ -32,7 +32,7 @@ class Corruption:
     severities: tuple[Parameters, ...] | None = None
 
     def parameters(self, family: Family, severity: int) -> Parameters:
-        """What the recipe takes at `severity` 1 to 5."""
+        """Look up the parameters of the recipe at `severity` 1 to 5."""
         if self.severities is None:
             return family.parameters(self.name, severity)
         return self.severities[severity - 1]

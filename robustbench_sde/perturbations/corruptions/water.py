@@ -99,7 +99,7 @@ def equalise(x: Tensor) -> Tensor:
 
 
 def _neighbour(x: Tensor, down: int, right: int) -> Tensor:
-    """What lies at (down, right) of each pixel, one away, 0 beyond the border: (B, 1, H, W) -> the same."""
+    """Neighbour of each pixel at (down, right), 0 beyond the border: (B, 1, H, W) to (B, 1, H, W)."""
     height, width = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1))
     return padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]

@@ -61,7 +61,7 @@ def test_louder_noise_gets_more_draws_and_records_say_how_many():
 
 
 def test_images_do_not_depend_on_the_batch():
-    """What an image needs is its own affair."""
+    """The draws that an image needs do not depend on the images beside it."""
     model, data = make_model(sigma=1.5), make_data(4)
     attack = make_attack("pgd", eps=0.1, steps=3, eot_draws="auto")
     together, alone = (run(attack, model, data, rows=rows) for rows in (1000, 1))

@@ -7,10 +7,10 @@ import pytest
 import torch
 from builders import make_data, make_model
 
+from docs.make_pages import attacks_page
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
-from robustbench_sde.perturbations.attacks.documentation import documentation
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
 from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import SLACK, Batch, verify
@@ -63,7 +63,7 @@ def run(attack, model, data, **options):
 
 def test_the_page_of_the_attacks_is_current(request):
     """docs/attacks.md is what `make tables` writes; a parameter without a comment fails here."""
-    assert (request.config.rootpath / "docs" / "attacks.md").read_text() == documentation()
+    assert (request.config.rootpath / "docs" / "attacks.md").read_text() == attacks_page()
 
 
 def test_every_attack_is_in_the_table():
@@ -106,7 +106,7 @@ def test_images_do_not_depend_on_batch_or_order(attack, kind):
     ("name", "draws"), [("pgd", 3), ("square", 3), ("noise", 0), ("hopskipjump", 5), ("liu2020", 3)]
 )
 def test_the_draws_of_a_look_are_told(name, draws):
-    """Those that it averages to look at a random model: hopskipjump its `confirm`, noise none."""
+    """An attack reports the draws that it averages in a look: hopskipjump its `confirm`, noise none."""
     own = {"steps": 1, "queries": 2, "confirm": 5} if name == "hopskipjump" else {"steps": 1, "eps": 0.1}
     for kind, told in (("multiplicative", draws), ("none", min(draws, 1))):
         perturbed = run(make_attack(name, **own, eot_draws=3), make_model(kind), make_data(2))
@@ -259,7 +259,7 @@ def test_margin_and_its_error_are_those_of_the_draws():
 
 
 def test_margin_loss_of_one_draw_is_the_logit_difference():
-    """For a deterministic model it is max_{j != y} z_j - z_y."""
+    """The margin loss of a deterministic model is max_{j != y} z_j - z_y."""
     logits = torch.tensor([[2.0, -1.0, 0.5]])
     labels = torch.tensor([1])
     assert margin_loss(logits.log_softmax(-1), labels).item() == pytest.approx(3.0)
@@ -377,7 +377,7 @@ def test_wrong_parameters_are_one_sentence(name, parameters, message):
 
 
 def test_text_that_is_a_number_is_that_number():
-    """As --set and suites have it; other values stay what they are, and so do the keys of cells."""
+    """Numbers may be written as text; other values stay what they are, and so do the keys of cells."""
     assert make_attack("pgd", eps="8/255", step_size="1e-3") == make_attack(
         "pgd", eps=8 / 255, step_size=1e-3
     )

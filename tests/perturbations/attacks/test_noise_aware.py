@@ -70,7 +70,7 @@ def test_gradients_beat_the_black_box_and_the_black_box_beats_noise(parts):
 
 
 def test_transfer_from_an_ode_to_itself_is_the_direct_attack(parts):
-    """With no noise to switch off, transfer is apgd-ce but for its random start."""
+    """Transfer from a network without noise is apgd-ce but for its random start."""
     assert parts["transfer"]["accuracy"] == pytest.approx(parts["apgd-ce"]["accuracy"], abs=0.06)
 
 
@@ -281,6 +281,19 @@ def test_targeted_attacks_raise_the_probability_of_their_target(name, target):
     assert ((aim.sign == 1) == (aim.classes == data.labels)).all()
     assert (aim.sign * change).mean() < -0.01
     assert str(target) in attack.describe()["perturbation"]
+
+
+def test_a_random_target_is_every_class_but_the_true_one():
+    """Over many images and seeds each wrong class is drawn, the true one never."""
+    model = make_model("none")
+    count = 400
+    labels = torch.arange(count) % model.classes
+    batch = Batch(torch.zeros(count, *model.image_shape), labels, torch.arange(count))
+    for seed in range(3):
+        aim, _ = make_attack("pgd", eps=0.1, target="random").aim(model, batch, seed=seed)
+        assert (aim.classes != labels).all()
+        assert (aim.sign == -1).all()
+        assert set(((aim.classes - labels) % model.classes).tolist()) == set(range(1, model.classes))
 
 
 @pytest.mark.parametrize(

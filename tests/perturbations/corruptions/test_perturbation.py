@@ -25,7 +25,7 @@ def perturbed(perturbation, data, **options):
 
 @pytest.mark.parametrize("name", ["gaussian_noise", "frost", "pixelate", "jpeg_compression"])
 def test_images_are_those_of_corrupt_on_uint8(name):
-    """What the harness scores are the stored bytes of a published set, over 255; no pass is counted."""
+    """The images that are scored are the stored bytes of a published set, over 255; no pass is counted."""
     data = make_data(5)
     result = perturbed(Corrupted(name, 4), data, seed=3)
     stored = rb.corrupt(data.images, name, 4, image_ids=data.ids, seed=3)

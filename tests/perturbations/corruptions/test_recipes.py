@@ -103,7 +103,7 @@ def test_pixelate_and_jpeg_equal_pillow(shape: tuple[int, int], channels: int) -
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_both_jpeg_codecs_agree(channels: int) -> None:
-    """What a torchvision without its codec would fall back on gives the same bytes."""
+    """Pillow, used where torchvision lacks its codec, gives the same bytes."""
     pixels = torch.from_numpy(rng(0).integers(0, 256, (4, channels, 30, 45), dtype=np.uint8))
     for quality in (7, 25, 50, 80):
         assert torch.equal(jpeg.by_pillow(pixels, quality), jpeg.through_jpeg(pixels, quality))

@@ -97,7 +97,7 @@ def test_random_corruptions_are_distributed_as_the_published_recipes(name: str, 
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_the_published_output_is_a_typical_draw_of_the_recipes(name: str) -> None:
-    """In standard deviations of a draw, its statistics lie 1 from their expectation, root mean square."""
+    """Published statistics lie 1 standard deviation of a draw from their expectation, root mean square."""
     recipes = RECIPES[name]
     deviations = (DATA[name] - np.array(recipes["mean"])) / np.array(recipes["deviation"])
     assert 0.5 <= np.sqrt((deviations**2).mean()) <= 1.5

@@ -1,11 +1,13 @@
-"""`docs/attacks.md`: every attack and its parameters, from the docstrings and comments of the classes."""
+"""Write the pages that are made from the code: `docs/attacks.md` and `docs/tables.md` (`make tables`)."""
 
 import ast
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.registry import ATTACKS
+from robustbench_sde.storage import schema
 
 _HEAD = """\
 # Attacks
@@ -19,8 +21,8 @@ attacks; the step size is 2.5 eps / steps, the rest of their own as foolbox has 
 """
 
 
-def documentation() -> str:
-    """The page. Written by `make tables`."""
+def attacks_page() -> str:
+    """Describe every attack and its parameters, from the docstrings and comments of the classes."""
     shared = Attack.parameters()
     parts = [_HEAD, "## Parameters of all attacks\n", _table(Attack, shared)]
     for name, kind in ATTACKS.items():
@@ -43,14 +45,14 @@ def _table(kind: type, defaults: Mapping[str, object]) -> str:
 
 
 def _shown(default: object) -> str:
-    """As YAML and `--set` write it."""
+    """Write a default as YAML and `--set` have it."""
     words = {None: "null", True: "true", False: "false"}
     text = words[default] if default is None or isinstance(default, bool) else str(default)
     return f"`{text}`" if text else ""
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The `#:` comment above each field that the class itself has."""
+    """Read the `#:` comment above each field that the class itself has."""
     source = inspect.getsource(kind)
     lines = source.splitlines()
     comments = {}
@@ -63,3 +65,9 @@ def _comments(kind: type) -> dict[str, str]:
                 said = (line.strip().removeprefix("#:").strip() for line in lines[start:end])
                 comments[statement.target.id] = " ".join(said)
     return comments
+
+
+if __name__ == "__main__":
+    here = Path(__file__).parent
+    (here / "attacks.md").write_text(attacks_page())
+    (here / "tables.md").write_text(schema.documentation())
