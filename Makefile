@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
+.PHONY: bench gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -65,6 +65,9 @@ bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.profile_gradient
 	$(BIN)/python -m benchmarks.decisions
+
+gpu: $(VENV)/installed  ## on a machine with a CUDA GPU: the tests marked `gpu`, then the tables of docs/performance.md
+	$(BIN)/python -m benchmarks.gpu --json gpu.json
 
 tables: $(VENV)/installed  ## docs/tables.md from the schema, docs/attacks.md from the attacks
 	$(BIN)/python docs/make_pages.py

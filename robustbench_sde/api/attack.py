@@ -50,7 +50,7 @@ def attack(
             finds.
         sigma: noise scale of checkpoints at test time; None is the trained one.
         noise: False switches the noise off at test time.
-        precision: of checkpoints, `fp32` or `bf16`: other numbers.
+        precision: of checkpoints, `fp32`, or `tf32` or `bf16`: other numbers.
         score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
         rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or `single`.
         seed: of everything random, a whole number of 64 bits.

@@ -57,7 +57,7 @@ def run(
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
         image_size: as in `load_dataset`.
-        precision: `fp32` or `bf16`: other numbers.
+        precision: `fp32`, or `tf32` or `bf16`: other numbers.
         batch_size: as in `attack`.
         device: as in `attack`.
         engine: who does the work; None: this process. `runs.cluster.ray.RayEngine` is a cluster.

@@ -40,7 +40,7 @@ def audit_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,

@@ -49,7 +49,7 @@ def corrupt_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,

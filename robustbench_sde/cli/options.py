@@ -47,12 +47,15 @@ Device = Annotated[str, typer.Option(help="Device that computes.", rich_help_pan
 Precision = Annotated[
     str,
     typer.Option(
-        help="Number format; bf16 is faster on GPUs and gives other results.", rich_help_panel=_MODEL
+        help="Number format; tf32 and bf16 are faster on GPUs and give other results.", rich_help_panel=_MODEL
     ),
 ]
 NoiseBackend = Annotated[
     str,
-    typer.Option(help="Where the noise is generated; both give it bit for bit.", rich_help_panel=_MODEL),
+    typer.Option(
+        help="What generates the noise: auto, host, device or torch; the same random bits.",
+        rich_help_panel=_MODEL,
+    ),
 ]
 MemoryLimit = Annotated[
     str | None,

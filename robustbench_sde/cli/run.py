@@ -39,7 +39,7 @@ def run_command(
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,

@@ -50,7 +50,7 @@ def score_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,

@@ -48,7 +48,7 @@ def stability_command(
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,

@@ -35,7 +35,7 @@ def study_command(
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
+    noise_backend: o.NoiseBackend = "auto",
     batch_size: o.BatchSize = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,

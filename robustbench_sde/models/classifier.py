@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Self
 
@@ -11,15 +12,26 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.compute import Compute, Precision
+from robustbench_sde.models.arithmetic import Precision, arithmetic, carry_over
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.graphs import GraphedPasses
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.published.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
 from robustbench_sde.models.published.odenet import ConcatDrift, ConvStem, ResidualStem
 from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
-from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream, term_site
+from robustbench_sde.sde.draws import (
+    BrownianPaths,
+    Draws,
+    KeyedRandom,
+    Stream,
+    chosen,
+    path_key,
+    term_site,
+)
 from robustbench_sde.sde.integrate import Equation
+from robustbench_sde.sde.keyed import KeyedRows, has_kernels
 from robustbench_sde.sde.solvers import SOLVERS, Drift
 
 #: A norm layer squares: of larger states it returns NaN or, worse, its bias and nothing of the image.
@@ -51,6 +63,8 @@ class Classifier(Pluggable, nn.Module):
         self.compute = Compute()
         #: drifts that have been compiled, by flow; twins share them as they share weights
         self._compiled: dict[int, Drift] = {}
+        #: passes that have been recorded as CUDA graphs
+        self._graphs = GraphedPasses()
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
@@ -142,17 +156,49 @@ class Classifier(Pluggable, nn.Module):
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
-        if self.precision == "fp32":
-            logits = self._logits(images, image_ids, draws)
+        rows = self._rows(images, image_ids, draws if self.stochastic else replace(draws, indices=range(1)))
+
+        def run(images: Tensor, rows: KeyedRows | None) -> Tensor:
+            with arithmetic(self.precision, images.device):
+                logits = self._logits(images, image_ids, draws, rows).to(images.dtype)
+            carry_over(self.precision, logits)
+            return logits
+
+        if rows is not None and self._records(images):
+            weights = tuple(weight.data_ptr() for weight in self.parameters())
+            logits = self._graphs(run, images, rows, weights)
         else:
-            with torch.autocast(self.device.type, torch.bfloat16):
-                logits = self._logits(images, image_ids, draws).to(images.dtype)
+            logits = run(images, rows)
         return logits.expand(len(draws), -1, -1)
 
-    def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+    def _rows(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> KeyedRows | None:
+        """What the noise of a pass is made from, where the device makes it."""
+        if chosen(self.compute.noise_backend, images.device) == "host":
+            return None
+        return KeyedRows.of(path_key(draws), draws.indices, image_ids, images.device)
+
+    def _records(self, images: Tensor) -> bool:
+        """Whether passes are recorded as CUDA graphs: fixed steps, frozen weights, noise from kernels."""
+        return (
+            self.compute.graphs
+            and has_kernels(images.device)
+            and chosen(self.compute.noise_backend, images.device) == "device"
+            and not self.compute.compile
+            and SOLVERS[self.spec.solver].order is not None
+            and not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters()))
+            and not torch.cuda.is_current_stream_capturing()
+        )
+
+    def _logits(
+        self,
+        images: Tensor,
+        image_ids: Sequence[int] | Tensor,
+        draws: Draws,
+        rows: KeyedRows | None,
+    ) -> Tensor:
         """(draws, images, classes), or (1, images, classes) of an ODE; NaN where the state has overflowed."""
         ends = []
-        for start, equations in self.chains(images, image_ids, draws):
+        for start, equations in self.chains(images, image_ids, draws, rows):
             h = start
             for equation in equations:
                 h = equation.solve(h, recompute=self.recompute)
@@ -166,22 +212,41 @@ class Classifier(Pluggable, nn.Module):
         return logits.masked_fill(~sound[:, :, None], math.nan)
 
     def chains(
-        self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
+        self,
+        images: Tensor,
+        image_ids: Sequence[int] | Tensor,
+        draws: Draws,
+        rows: KeyedRows | None = None,
     ) -> list[tuple[Tensor, list[Equation]]]:
         """What a forward pass solves: h(0), (1, images, C, H, W), and the equations it then goes through.
 
         One chain, or as many side by side as there are scales: chain k of liu2020 has h(0) pooled by 2^k.
+
+        Args:
+            images, image_ids, draws: as for `logits`.
+            rows: `draws` and `image_ids` as they already lie on the device.
         """
+        rows = self._rows(images, image_ids, draws) if rows is None else rows
         h = self.stem((images - self.mean) / self.std)
         h = h.to(images.dtype)  # under bf16 as well: what a solver adds up stays in fp32
         flows = range(len(self.flows))
         if self.spec.architecture == "liu2020":
             starts = [pooled(h, 2**flow).unsqueeze(0) for flow in flows]
-            return [(starts[flow], [self._equation(flow, starts[flow], image_ids, draws)]) for flow in flows]
+            return [
+                (start, [self._equation(flow, start, image_ids, draws, rows)])
+                for flow, start in enumerate(starts)
+            ]
         h = h.unsqueeze(0)
-        return [(h, [self._equation(flow, h, image_ids, draws) for flow in flows])]
+        return [(h, [self._equation(flow, h, image_ids, draws, rows) for flow in flows])]
 
-    def _equation(self, flow: int, like: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Equation:
+    def _equation(
+        self,
+        flow: int,
+        like: Tensor,
+        image_ids: Sequence[int] | Tensor,
+        draws: Draws,
+        rows: KeyedRows | None,
+    ) -> Equation:
         """The equation of a flow of states (..., C, H, W) such as `like`."""
         spec = self.spec
         noise = []
@@ -199,6 +264,7 @@ class Classifier(Pluggable, nn.Module):
                     law=diffusion.law,
                     device=like.device,
                     backend=self.compute.noise_backend,
+                    rows=rows,
                 )
                 noise.append((diffusion, path))
         return Equation(self._drift(flow), noise, spec.horizon, spec.steps, SOLVERS[spec.solver])
@@ -263,6 +329,7 @@ class Classifier(Pluggable, nn.Module):
     def _twin(self, **changes: object) -> Self:
         """The same weights under a changed specification."""
         twin = copy.copy(self)
+        twin._graphs = GraphedPasses()  # what it records depends on all that makes it another
         try:
             twin.spec = ModelSpec.model_validate(self.spec.model_dump() | changes)
         except ValidationError as error:

@@ -2,15 +2,13 @@
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.models.arithmetic import Precision
 from robustbench_sde.sde.draws import NoiseBackend
-
-#: fp32: single precision throughout. bf16: convolutions and linear maps in bfloat16 (autocast)
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -23,20 +21,22 @@ class Compute:
     #: cpu, cuda, cuda:1, mps; `auto` is resolved by `of`
     device: str = "cpu"
     #: what generates the noise
-    noise_backend: NoiseBackend = "host"
+    noise_backend: NoiseBackend = "auto"
     #: bytes that a process may take on the device; None: what is free when it begins
     memory_limit: int | None = None
     #: of that, where several processes share the device
     memory_share: float = 1.0
     #: whether drifts are compiled, on their first pass
     compile: bool = False
+    #: whether passes are recorded as CUDA graphs where that is possible
+    graphs: bool = True
 
     @classmethod
     def of(
         cls,
         device: str,
         *,
-        noise_backend: str = "host",
+        noise_backend: str = "auto",
         memory_limit: str | None = None,
         compile: bool = False,
     ) -> "Compute":

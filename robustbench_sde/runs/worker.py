@@ -12,6 +12,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, blank_row, judge, perturb
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.graphs import forget_recordings
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
@@ -122,6 +123,7 @@ class Worker:
                 if rows == 1 or not _out_of_memory(error):
                     raise
             # out here the failed attempt's tensors are gone
+            forget_recordings()
             torch.cuda.empty_cache()
             rows //= 2
             self.halved[phase] = rows

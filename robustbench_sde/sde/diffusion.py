@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.sde import philox
+from robustbench_sde.sde.keyed import KeyedNumbers, Numbers, made
 from robustbench_sde.sde.philox import Law
 
 
@@ -34,6 +35,15 @@ class NoiseTerm(ABC):
         """The scale at time t."""
         return self.sigma * (1 + (self.growth - 1) * t / self.horizon)
 
+    def advance(self, h: Tensor, drift: Tensor, t: float, z: Numbers, dt: float) -> Tensor:
+        """h + f dt and the noise of one step from t: (draws, images, ...).
+
+        Args:
+            h, drift: (draws or 1, images, ...), the state at t and f(h, t).
+            z: what `law` gives, made or not.
+        """
+        return self.add_noise(torch.add(h, drift, alpha=dt), t, h, drift, made(z), dt)
+
     @abstractmethod
     def add_noise(self, base: Tensor, t: float, h: Tensor, drift: Tensor, z: Tensor, dt: float) -> Tensor:
         """`base` and the noise of one step from t, in one fused operation.
@@ -52,6 +62,15 @@ class Diffusion(NoiseTerm):
     @abstractmethod
     def g(self, t: float, h: Tensor, drift: Tensor) -> Tensor:
         """G(h, t), the shape of `h`."""
+
+    def advance(self, h: Tensor, drift: Tensor, t: float, z: Numbers, dt: float) -> Tensor:
+        scale = self.sigma_at(t) * math.sqrt(dt)
+        if isinstance(z, KeyedNumbers) and not isinstance(scale, Tensor):
+            from robustbench_sde.sde.kernels import update
+
+            if update.fits(h, drift, z):
+                return update.advance(h, drift, z, list(DIFFUSIONS.values()).index(type(self)), dt, scale)
+        return super().advance(h, drift, t, z, dt)
 
     def _scaled(self, t: float, z: Tensor, dt: float) -> tuple[Tensor, float]:
         """(z, a) such that a z = sigma(t) dB, with a number for `a`: what fused operations take."""

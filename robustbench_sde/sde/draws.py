@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.sde import philox, philox_device
+from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels
 
-#: what generates words: numpy on the host, or torch where the state is; the words are the same
-NoiseBackend = Literal["host", "device"]
+#: what generates words, which are the same. host: numpy. device, where the state is: a Triton kernel on CUDA,
+#: torch operations elsewhere. torch: the latter everywhere. auto: the kernel where there is one, or the host
+NoiseBackend = Literal["auto", "host", "device", "torch"]
 
 #: Numbers that `BrownianPaths` makes at once, where a step has fewer (4 MiB of float32): enough to outweigh
 #: what a call costs, and few enough that the allocator hands out the same memory again.
@@ -103,6 +105,16 @@ class BrownianPaths:
     network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and
     moves them to `device`. The host makes them in a thread of its own, one chunk ahead of who asks: numpy and
     torch let go of the interpreter meanwhile, and no number depends on when it is made.
+
+    Args:
+        draws, image_ids: the paths.
+        shape: of the numbers of one image in one step.
+        steps: how many there are.
+        site: which noise term of which flow, `term_site`.
+        law: what the words become.
+        device: where the numbers are wanted.
+        backend: what makes them.
+        rows: `draws` and `image_ids` as they already lie on the device, in place of both.
     """
 
     def __init__(
@@ -115,13 +127,17 @@ class BrownianPaths:
         site: int = 0,
         law: philox.Law = philox.to_normals,
         device: torch.device | str = "cpu",
-        backend: NoiseBackend = "host",
+        backend: NoiseBackend = "auto",
+        rows: KeyedRows | None = None,
     ) -> None:
-        self._key = philox.key(draws.seed, draws.stream, "path")
-        images = _listed(image_ids)
-        self._rows = [(draw, image) for draw in draws.indices for image in images]
-        self._counters = torch.tensor(self._rows, device=device) if backend == "device" else None
-        self._shape = (len(draws), len(images), *shape)
+        self._key = path_key(draws)
+        self._backend = chosen(backend, device)
+        self._kernels = self._backend == "device" and has_kernels(device)
+        if self._backend == "host":
+            self._listed = [(draw, image) for draw in draws.indices for image in _listed(image_ids)]
+        else:
+            self._keyed = KeyedRows.of(self._key, draws.indices, image_ids, device) if rows is None else rows
+        self._shape = (len(draws), len(image_ids), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
         self._steps, self._site, self._law, self._device = steps, site, law, torch.device(device)
@@ -134,11 +150,20 @@ class BrownianPaths:
         """The same for a range of consecutive steps."""
         return self._generate(range(self._steps)[steps])
 
+    def unmade(self, steps: slice) -> Iterator[Numbers]:
+        """The same for a range of steps, as `KeyedNumbers` where kernels of the device make them."""
+        if not self._kernels:
+            return self[steps]
+        return (
+            KeyedNumbers(self._keyed, self._shape, step * self._blocks, self._site, self._law)
+            for step in range(self._steps)[steps]
+        )
+
     def _generate(self, steps: range) -> Iterator[Tensor]:
-        per_step = max(1, len(self._rows) * self._blocks * philox.WORDS_PER_BLOCK)
+        per_step = max(1, self._shape[0] * self._shape[1] * self._blocks * philox.WORDS_PER_BLOCK)
         size = max(1, _CHUNK // per_step)
         chunks = [steps[start : start + size] for start in range(0, len(steps), size)]
-        if len(chunks) < 2 or self._counters is not None:
+        if len(chunks) < 2 or self._backend != "host":
             for chunk in chunks:
                 yield from self._by_step(self._numbers(chunk))
             return
@@ -151,8 +176,10 @@ class BrownianPaths:
 
     def _numbers(self, steps: range) -> Tensor:
         """Those of some steps, made in one piece: (rows, steps, numbers of a step)."""
+        if self._kernels:
+            return self._from_kernel(steps)
         words = self._words(len(steps) * self._blocks, steps.start * self._blocks)
-        numbers = self._law(words.view(len(self._rows), len(steps), -1))[..., : self._size]
+        numbers = self._law(words.view(len(words), len(steps), -1))[..., : self._size]
         # a copy from pinned memory does not hold up the host; from any other it does
         return numbers.pin_memory() if self._device.type == "cuda" and numbers.is_cpu else numbers
 
@@ -161,14 +188,39 @@ class BrownianPaths:
         for step in numbers.to(self._device, non_blocking=True).unbind(1):
             yield step.reshape(self._shape)
 
+    def _from_kernel(self, steps: range) -> Tensor:
+        from robustbench_sde.sde.kernels import numbers
+
+        return numbers.numbers(
+            self._keyed.key,
+            self._keyed.counters,
+            self._size,
+            steps=len(steps),
+            first_block=steps.start * self._blocks,
+            site=self._site,
+            law=self._law,
+        ).transpose(0, 1)
+
     def _words(self, blocks: int, first_block: int) -> Tensor:
-        if self._counters is not None:
-            draws, images = self._counters.unbind(1)
+        if self._backend != "host":
+            draws, images = self._keyed.counters.unbind(1)
             return philox_device.words(
                 self._key, draws, images, blocks, first_block=first_block, site=self._site
             )
-        raw = philox.words(self._key, self._rows, blocks, first_block=first_block, site=self._site)
+        raw = philox.words(self._key, self._listed, blocks, first_block=first_block, site=self._site)
         return philox.signed(raw)
+
+
+def chosen(backend: NoiseBackend, device: torch.device | str) -> NoiseBackend:
+    """The backend that `auto` stands for on a device; any other is its own."""
+    if backend != "auto":
+        return backend
+    return "device" if has_kernels(device) else "host"
+
+
+def path_key(draws: Draws) -> philox.Key:
+    """The key of the Brownian paths of a seed and a stream."""
+    return philox.key(draws.seed, draws.stream, "path")
 
 
 def _listed(image_ids: Sequence[int] | Tensor) -> Sequence[int]:

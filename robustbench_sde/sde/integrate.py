@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from robustbench_sde.sde.diffusion import NoiseTerm
+from robustbench_sde.sde.draws import BrownianPaths
 from robustbench_sde.sde.heap import return_freed_memory
+from robustbench_sde.sde.keyed import Numbers
 from robustbench_sde.sde.solvers import SOLVERS, Drift, Solver, StepNoise
 
 
@@ -22,6 +24,11 @@ class Path(Protocol):
     """
 
     def __getitem__(self, steps: slice, /) -> Iterable[Tensor]: ...
+
+
+def _unmade(path: Path, steps: slice) -> Iterable[Numbers]:
+    """The numbers of some steps, not made where the device can make them on the way."""
+    return path.unmade(steps) if isinstance(path, BrownianPaths) else path[steps]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +59,7 @@ class Equation:
         """Its steps in order, or those of a range: each a map from h(t) to h(t + dt)."""
         stop = self.steps if stop is None else stop
         terms = [term for term, _ in self.noise]
-        paths = [path[start:stop] for _, path in self.noise]
+        paths = [_unmade(path, slice(start, stop)) for _, path in self.noise]
         numbers = zip(*paths, strict=True) if paths else [()] * (stop - start)
         for step, z in zip(range(start, stop), numbers, strict=True):
             yield Step(self, step * self.horizon / self.steps, list(zip(terms, z, strict=True)))

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.sde.diffusion import Multiplicative, NoiseTerm
+from robustbench_sde.sde.keyed import Numbers, made
 
 #: f(t, h): the shape of h, rows independent of each other
 Drift = Callable[[float, Tensor], Tensor]
 #: the terms of the noise, each with its numbers of this step
-StepNoise = Sequence[tuple[NoiseTerm, Tensor]]
+StepNoise = Sequence[tuple[NoiseTerm, Numbers]]
 
 
 class Solver(ABC):
@@ -56,9 +57,12 @@ class Euler(Solver):
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
         drift = f(t, h)
-        new = torch.add(h, drift, alpha=dt)
-        for term, z in noise:
-            new = term.add_noise(new, t, h, drift, z, dt)
+        if not noise:
+            return torch.add(h, drift, alpha=dt)
+        (term, z), *others = noise
+        new = term.advance(h, drift, t, z, dt)
+        for term, z in others:
+            new = term.add_noise(new, t, h, drift, made(z), dt)
         return new
 
 
@@ -69,8 +73,9 @@ class Milstein(Euler):
     combines = False
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
-        new = super().step(f, t, h, dt, noise)
-        for term, z in noise:
+        numbers = [(term, made(z)) for term, z in noise]  # which serve twice
+        new = super().step(f, t, h, dt, numbers)
+        for term, z in numbers:
             if isinstance(term, Multiplicative):
                 new = new + term.sigma_at(t) ** 2 * h * (z * z - 1) * (dt / 2)
         return new
@@ -88,12 +93,19 @@ class Heun(Solver):
     combines = True
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
-        first = self._increment(f, t, h, dt, noise)
-        second = self._increment(f, t, h + first, dt, noise, at=t + dt)
+        numbers = [(term, made(z)) for term, z in noise]  # which serve twice
+        first = self._increment(f, t, h, dt, numbers)
+        second = self._increment(f, t, h + first, dt, numbers, at=t + dt)
         return h + (first + second) / 2
 
     def _increment(
-        self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise, at: float | None = None
+        self,
+        f: Drift,
+        t: float,
+        h: Tensor,
+        dt: float,
+        noise: Sequence[tuple[NoiseTerm, Tensor]],
+        at: float | None = None,
     ) -> Tensor:
         at = t if at is None else at
         drift = f(at, h)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.compute import Precision
+from robustbench_sde.models.arithmetic import Precision, arithmetic, carry_over
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.modules.forked import forked, seeds
 from robustbench_sde.sde.draws import BrownianPaths, Draws
@@ -139,9 +139,10 @@ class ModuleClassifier(Pluggable, ABC):
     @final
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]."""
-        bf16 = torch.autocast(images.device.type, torch.bfloat16, enabled=self.interface.precision == "bf16")
-        with evaluating(self.module), bf16:
-            return self._logits(self.interface.normalisation(images), image_ids, draws)
+        with evaluating(self.module), arithmetic(self.precision, images.device):
+            logits = self._logits(self.interface.normalisation(images), image_ids, draws)
+        carry_over(self.precision, logits)
+        return logits
 
     @abstractmethod
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:

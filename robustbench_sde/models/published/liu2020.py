@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.layers import stem_widths
 from robustbench_sde.models.renaming import Foreign, renamed
 from robustbench_sde.models.spec import NoiseSpec, first_problem
@@ -63,6 +64,12 @@ class SinusoidalDrift(nn.Module):
         angles = t * self.frequencies
         encoding = torch.cat([angles.sin(), angles.cos()]).view(1, -1, 1, 1)
         of_time = self.time(encoding.expand(-1, -1, *h.shape[2:]))
+        if norms_fuse(h, self.norm1):
+            offset = with_bias(self.conv1, of_time)
+            h = without_bias(self.conv1, fused_norm(h, self.norm1))
+            h = without_bias(self.conv2, fused_norm(h, self.norm2, offset=offset))
+            h = without_bias(self.conv3, fused_norm(h, self.norm3, offset=self.conv2.bias))
+            return fused_norm(h, self.norm4, relu=False, offset=self.conv3.bias)
         h = self.conv1(F.relu(self.norm1(h), inplace=True)) + of_time
         h = self.conv2(F.relu(self.norm2(h), inplace=True))
         h = self.conv3(F.relu(self.norm3(h), inplace=True))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.renaming import Foreign, renamed
 
 
@@ -79,6 +80,14 @@ class ConcatDrift(nn.Module):
 
     def forward(self, t: float, h: Tensor) -> Tensor:
         time = torch.full((1, 1, *h.shape[-2:]), t, dtype=h.dtype, device=h.device)
+        if norms_fuse(h, self.norm1):
+            offsets = [
+                with_bias(conv, of_time(time))
+                for of_time, conv in ((self.time1, self.conv1), (self.time2, self.conv2))
+            ]
+            h = without_bias(self.conv1, fused_norm(h, self.norm1))
+            h = without_bias(self.conv2, fused_norm(h, self.norm2, offset=offsets[0]))
+            return fused_norm(h, self.norm3, relu=False, offset=offsets[1])
         h = self.conv1(F.relu(self.norm1(h), inplace=True)) + self.time1(time)
         h = self.conv2(F.relu(self.norm2(h), inplace=True)) + self.time2(time)
         out: Tensor = self.norm3(h)

@@ -1,0 +1,111 @@
+"""What the GPU forward pass costs, and whether it keeps its promises.
+
+    python -m benchmarks.gpu [--json FILE] [--only tests noise passes ...] [--compile]
+
+On a machine with a CUDA GPU, from a checkout, with the package and its test dependencies installed; needs no
+network and no data. Runs the tests marked `gpu`, then prints the tables of docs/performance.md; `--json`
+writes them with the card's name. Ends with 2 where there is no GPU, with 1 where a test fails.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def tests() -> list[dict[str, Any]]:
+    """Run every test that is marked `gpu`; a row for the summary."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print(done.stdout[-8000:], flush=True)
+    lines = done.stdout.strip().splitlines()
+    return [
+        {
+            "tests": lines[-1] if lines else "none",
+            "exit": done.returncode,
+            "seconds": time.perf_counter() - began,
+        }
+    ]
+
+
+def sections(compiled: bool) -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
+    """What can be run, by name, in this order."""
+    from benchmarks.gpu import noise, passes
+
+    presets = ("cifar", "digits", "liu2020")
+    return {
+        "tests": tests,
+        "noise": noise.normals,
+        "passes": lambda: passes.table(presets, ("cifar", "digits") if compiled else ()),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The card and what computes on it."""
+    import torch
+
+    return {
+        "card": torch.cuda.get_device_name(),
+        "memory GiB": round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "python": platform.python_version(),
+    }
+
+
+def cells(row: dict[str, Any]) -> str:
+    """A row of a table, in Markdown."""
+    texts = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values())
+    return f"| {' | '.join(texts)} |"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the sections that are asked for, all unless `--only` names some."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the tables to this file")
+    parser.add_argument("--only", nargs="+", help="these sections alone")
+    parser.add_argument("--compile", action="store_true", help="time torch.compile as well: minutes")
+    options = parser.parse_args(arguments)
+    import torch
+
+    if not torch.cuda.is_available():
+        print("no CUDA GPU is available here: nothing was measured", file=sys.stderr)
+        return 2
+    document: dict[str, Any] = {"machine": machine()}
+    print(document["machine"], flush=True)
+    status = 0
+    for name, section in sections(options.compile).items():
+        if options.only and name not in options.only:
+            continue
+        began = time.perf_counter()
+        rows: list[dict[str, Any]] = []
+        print(f"\n{name}", flush=True)
+        try:
+            for row in section():
+                if not rows or rows[-1].keys() != row.keys():
+                    print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
+                print(cells(row), flush=True)
+                rows.append(row)
+        except Exception as error:  # the other sections are worth having
+            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+            rows.append({"error": f"{type(error).__name__}: {error}"})
+            status = 1
+        status = max(status, *(int(row.get("exit", 0) != 0) for row in rows), 0)
+        document[name] = rows
+        document.setdefault("seconds", {})[name] = time.perf_counter() - began
+        if options.json:
+            options.json.write_text(json.dumps(document, indent=1) + "\n")
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Triton kernels of noise. Import these modules only where Triton is: `keyed.has_kernels`."""

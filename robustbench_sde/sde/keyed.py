@@ -1,0 +1,104 @@
+"""Keyed numbers that lie on a device as keys and counters, and are made by kernels where they are used."""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustbench_sde.sde import philox
+
+
+@cache
+def kernels_run() -> bool:
+    """Whether Triton is installed; torch's CUDA builds bring it along."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def has_kernels(device: torch.device | str) -> bool:
+    """Whether Triton makes kernels for a device: CUDA, where it is installed."""
+    return torch.device(device).type == "cuda" and kernels_run()
+
+
+@dataclass(frozen=True, eq=False)
+class KeyedRows:
+    """Key and counters of the rows (draws x images) of a pass, on its device.
+
+    They are all that a pass knows of its randomness: other tensors with the same shapes, or others written
+    into the same tensors, are other draws of the same computation.
+    """
+
+    #: (1 + draws * images, 2) int64: the bits of a `philox.Key`, then draw and image of each row
+    table: Tensor
+    draws: int
+    images: int
+
+    @classmethod
+    def of(
+        cls, key: philox.Key, draws: range, image_ids: Sequence[int] | Tensor, device: torch.device | str
+    ) -> "KeyedRows":
+        """Rows of every draw with every image, draw after draw."""
+        listed = image_ids.cpu() if isinstance(image_ids, Tensor) else image_ids
+        images = np.asarray(listed, dtype=np.int64)
+        table = np.empty((1 + len(draws) * len(images), 2), dtype=np.int64)
+        table[0] = key.view("<i8")
+        rows = table[1:].reshape(len(draws), len(images), 2)
+        rows[..., 0] = np.arange(draws.start, draws.stop, draws.step, dtype=np.int64)[:, None]
+        rows[..., 1] = images
+        return cls(torch.from_numpy(table).to(device, non_blocking=True), len(draws), len(images))
+
+    @property
+    def key(self) -> Tensor:
+        """(2,) int64."""
+        return self.table[0]
+
+    @property
+    def counters(self) -> Tensor:
+        """(draws * images, 2) int64."""
+        return self.table[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class KeyedNumbers:
+    """The numbers of one noise term in one step, described and not made: (draws, images, ...)."""
+
+    rows: KeyedRows
+    #: (draws, images, ...)
+    shape: tuple[int, ...]
+    #: first block of the step
+    first_block: int
+    #: flow and term
+    site: int
+    law: philox.Law = philox.to_normals
+
+    @property
+    def size(self) -> int:
+        """Numbers of a row."""
+        return math.prod(self.shape[2:])
+
+    def make(self) -> Tensor:
+        """The numbers themselves: `shape`, float32."""
+        from robustbench_sde.sde.kernels import numbers
+
+        made = numbers.numbers(
+            self.rows.key,
+            self.rows.counters,
+            self.size,
+            first_block=self.first_block,
+            site=self.site,
+            law=self.law,
+        )
+        return made.view(self.shape)
+
+
+#: Random numbers of a step: made, or to be made on the device.
+Numbers = Tensor | KeyedNumbers
+
+
+def made(numbers: Numbers) -> Tensor:
+    """Numbers of a step as a tensor (draws, images, ...)."""
+    return numbers.make() if isinstance(numbers, KeyedNumbers) else numbers
