@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.architecture import Architecture, Sizes
+from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.renaming import Foreign, renamed
 
 
