@@ -9,7 +9,7 @@ from robustbench_sde.api.evaluation import Out, work_folder
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
-from robustbench_sde.evaluation.stability.analysis import StabilitySettings, followed
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
 from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
@@ -82,7 +82,7 @@ def stability(
         BenchError: an argument is wrong, or a model is not one of ours.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
-    followed_ones = followed(
+    followed_ones = default_perturbations(
         norm,
         eps,
         steps=steps,

@@ -24,7 +24,7 @@ from robustbench_sde.storage.schema import RECORDS, SUMMARY, empty_table, table
 class CellResult:
     """What a cell has become; one that failed or is invalid has no records and no images."""
 
-    #: its row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN)
+    #: row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN)
     row: dict[str, Any]
     #: one row per image (`RECORDS`)
     records: pd.DataFrame

@@ -1,4 +1,4 @@
-"""What a table of corruptions says: means over corruptions and severities, relative errors and mCE.
+"""Summarise corruptions: means over corruptions and severities, relative errors and mCE.
 
 Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", ICLR 2019. Pure functions of records.
@@ -31,32 +31,32 @@ class CorruptionLevel(NamedTuple):
     """One corruption at one severity."""
 
     corruption: str
-    #: 1 to 5; None where there are none
+    #: severity, 1 to 5; None for a corruption that has none
     severity: int | None
 
 
 @dataclass(frozen=True)
 class CorruptionRecords:
-    """The records of a checkpoint by condition; None where the cell is invalid. All have the same images."""
+    """Records of a checkpoint by corruption and severity, on the same images; None for an invalid cell."""
 
     clean: pd.DataFrame | None
     corrupted: Mapping[CorruptionLevel, pd.DataFrame | None]
-    #: why a cell is invalid
+    #: reason why a cell is invalid
     status: str = "ok"
 
 
 def corruption_summary(
     measured: Mapping[str, CorruptionRecords], reference: str | None = None
 ) -> pd.DataFrame:
-    """One row per condition and for every mean, by the schema `CORRUPTIONS`, for each checkpoint.
+    """Return one row per condition and for every mean, by the schema `CORRUPTIONS`, for each checkpoint.
 
     The rows `mean` are plain means over corruptions and severities; where some corruptions have severities
     and others (`gaussian:0.1`) have none, over the former. The same image appears in every cell of a row:
     all intervals are of means of per-image values, images being independent.
 
     Args:
-        measured: what was measured, by checkpoint.
-        reference: the checkpoint whose errors mCE is relative to; its own mCE is 1.
+        measured: records by checkpoint.
+        reference: checkpoint whose errors mCE is relative to; its own mCE is 1.
     """
     rows = []
     for name, own in measured.items():
@@ -70,16 +70,16 @@ def corruption_summary(
 
 
 def corruption_error(errors: Sequence[Floats], reference: Sequence[Floats]) -> Interval:
-    """mCE: per corruption the errors over the reference's, averaged over corruptions.
+    """Return mCE: for each corruption the error over the reference's error, averaged over corruptions.
 
     The interval is that of the first-order effect of each image on it (delta method), images paired.
 
     Args:
-        errors: for each corruption, (images,) each image's error summed over severities.
-        reference: the same of the reference.
+        errors: for each corruption, (images,): the error of each image, summed over severities.
+        reference: errors of the reference, likewise.
 
     Returns:
-        NaN where the reference makes no error at a corruption.
+        mCE with its interval; NaN if the reference makes no error at a corruption.
     """
     base = [float(values.mean()) for values in reference]
     if 0 in base:
@@ -95,7 +95,7 @@ def corruption_error(errors: Sequence[Floats], reference: Sequence[Floats]) -> I
 
 
 def _groups(conditions: list[CorruptionLevel]) -> list[tuple[str, int | None, list[CorruptionLevel]]]:
-    """The rows of a checkpoint: each condition, each corruption, each severity, all."""
+    """List the rows of a checkpoint: each condition, each corruption, each severity, and all together."""
     groups: list[tuple[str, int | None, list[CorruptionLevel]]] = []
     for corruption in dict.fromkeys(condition.corruption for condition in conditions):
         own = [condition for condition in conditions if condition.corruption == corruption]
@@ -160,7 +160,7 @@ def _errors(records: pd.DataFrame) -> Floats:
 
 
 def _by_name(names: list[str], cells: list[pd.DataFrame]) -> list[Floats]:
-    """Per corruption, in order of appearance, each image's errors summed over its cells."""
+    """Sum the errors of each image over the cells of a corruption, for each corruption in order."""
     sums: dict[str, Floats] = {}
     for name, cell in zip(names, cells, strict=True):
         sums[name] = sums.get(name, np.zeros(len(cell))) + _errors(cell)

@@ -1,4 +1,4 @@
-"""Minimal-norm attacks: how far images have to be moved, and what is left at each distance."""
+"""Minimal-norm attacks: how far images have to be moved, and the accuracy left at each distance."""
 
 import math
 
@@ -7,24 +7,24 @@ import pandas as pd
 
 from robustbench_sde.evaluation.statistics import Floats, wilson
 
-#: Points of a curve: enough for any figure, few enough for a table.
+#: Largest number of points of a curve: enough for any figure, few enough for a table.
 MOST_POINTS = 201
 
 
 def fooled_distances(records: pd.DataFrame, norm: str) -> Floats:
-    """Distance at which each image is fooled, (images,); one that still stands is infinitely far."""
+    """Return the distance at which each image is fooled, (images,); infinity for one that still stands."""
     return np.where(records["correct"], math.inf, records[norm])
 
 
 def accuracy_by_distance(records: pd.DataFrame, norm: str) -> pd.DataFrame:
-    """Accuracy left when every image may be moved so far, with Wilson's interval.
+    """Return the accuracy left at each distance that every image may be moved, with Wilson's interval.
 
-    A step function: it falls at the distances of the rows, at most `MOST_POINTS` of them. The first row is
-    distance 0. There it is the accuracy on clean images of a deterministic model; of a random one it is up to
-    that of the images that the attack moved, as one that is wrong by less than its `z` is moved as well.
+    The curve is a step function: it falls at the distances of the rows, at most `MOST_POINTS` of them. The
+    first row is distance 0. There, for a deterministic model, it has the accuracy of clean images; for a
+    random model it may be higher: the attack also moves images that are wrong by less than its `z`.
 
     Args:
-        records: of a cell with a minimal-norm attack (`results.schema.RECORDS`).
+        records: records of a cell with a minimal-norm attack (`storage.schema.RECORDS`).
         norm: `linf` or `l2`.
 
     Returns:

@@ -35,14 +35,14 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class ScoreSettings:
-    """How images are scored."""
+    """Draws, decision rule and seed of scoring."""
 
-    #: `"auto"` is at most 256 for an image, and as few as decide the same (`evaluation.sequential`)
+    #: draws for an image; `"auto"`: at most 256, and as few as decide the same (`evaluation.sequential`)
     draws: int | Literal["auto"] = 32
     rule: DecisionRule = "mean-prob"
-    #: of everything random: 64 bits, which is what tables hold
+    #: seed of all randomness; a signed 64-bit integer, the type of the table column
     seed: int = 0
-    #: folded rows (images x draws) in one forward pass: decides memory and speed, no number
+    #: rows (images x draws) in one forward pass: decides memory and speed, and changes no number
     rows: int = 256
 
     def __post_init__(self) -> None:
@@ -58,16 +58,16 @@ class ScoreSettings:
 
     @property
     def most_draws(self) -> int:
-        """Draws of an image, at most."""
+        """Largest number of draws of an image."""
         return sequential.MOST if self.draws == "auto" else self.draws
 
     @property
     def stages(self) -> list[range]:
-        """Draw indices that are looked at together; in between images may be decided."""
+        """Draw indices that are computed together; between two groups images may be decided."""
         return sequential.stages() if self.draws == "auto" else [range(self.draws)]
 
     def images_per_batch(self, stochastic: bool) -> int:
-        """Few images with all their draws in a pass: the stem and the first drift run once per image."""
+        """Return how many images go into a pass: few with all their draws, as the stem runs once an image."""
         return max(1, self.rows // len(self.stages[0])) if stochastic else self.rows
 
 
@@ -79,14 +79,14 @@ def score_records(
     *,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
-    """One row per image, by the `RECORDS` schema less the cost columns.
+    """Return one row per image, by the `RECORDS` schema without the cost columns.
 
     Args:
-        model: the classifier.
-        data: labels, ids and the clean images that the distances are measured from.
+        model: classifier.
+        data: labels, ids and the clean images that distances are measured from.
         images: (n, C, H, W) float32 in [0, 1], perturbations of `data`.
         settings: draws, rule and seed.
-        progress: told of every finished image.
+        progress: receives the number of finished images.
 
     Raises:
         InvalidEvaluationError: logits are not finite; names the images.
@@ -111,9 +111,9 @@ def score_records(
 def _score_batch(
     model: RandomClassifier, data: ImageDataset, images: Tensor, rows: Tensor, settings: ScoreSettings
 ) -> tuple[list[pd.DataFrame], Tensor]:
-    """Records of the images at positions `rows`, those with equally many draws in one table.
+    """Return the records of the images at positions `rows`, one table for each number of draws.
 
-    Beside them the positions of those that have a draw whose logits are not finite, and no record.
+    The second value holds the positions of images with logits that are not finite; they have no record.
     """
     parts, seen, broken = [], torch.empty(0, len(rows), model.classes), rows[:0]
     for stage in settings.stages:
@@ -144,7 +144,7 @@ def _records(
     log_probs: Tensor,
     rule: DecisionRule,
 ) -> pd.DataFrame:
-    """Records of the images at positions `rows`, their index, from (draws, images, classes)."""
+    """Return the records of the images at positions `rows`, from log-probabilities (draws, B, classes)."""
     ids, labels = data.ids[rows], data.labels[rows]
     probs = log_probs.exp()
     mean = probs.mean(0)
@@ -172,7 +172,7 @@ def _records(
 
 
 def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
-    """What each draw has to say, (draws, B, classes); its mean decides."""
+    """Return the statistic of each draw, (draws, B, classes), whose mean over draws decides."""
     if rule == "mean-prob":
         return probs
     votes = F.one_hot(probs.argmax(2), probs.shape[2]).float()
@@ -180,7 +180,7 @@ def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
 
 
 def _standard_error(per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochastic: bool) -> Tensor:
-    """Standard error over draws of the margin at (label, runner-up): (B,)."""
+    """Return the standard error over draws of the margin between label and runner-up: (B,)."""
     count = len(per_draw)
     if not stochastic:
         return torch.zeros(len(labels), dtype=torch.float64)
@@ -191,7 +191,7 @@ def _standard_error(per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochas
 
 
 def summarise(records: pd.DataFrame) -> dict[str, float]:
-    """The accuracy columns of the `SUMMARY` schema from the records of a cell."""
+    """Return the accuracy columns of the `SUMMARY` schema from the records of a cell."""
     correct = records["correct"].to_numpy(dtype=np.bool_)
     shares = records["share_correct"].to_numpy()
     accuracy = wilson(float(correct.mean()), len(records))

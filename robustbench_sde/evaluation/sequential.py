@@ -1,16 +1,16 @@
-"""`--score-draws auto`: stop drawing where more draws would decide the same."""
+"""Score with as few draws as decide the same (`score_draws="auto"`): stop where more would change nothing."""
 
 import torch
 from torch import Tensor
 
-#: Draws that every image gets, and the most that one may get; in between their number doubles.
+#: Number of draws that every image gets, and the largest number; in between it doubles.
 FEWEST, MOST = 8, 256
-#: Standard errors by which the class that leads has to be ahead of each other.
+#: Number of standard errors by which the leading class has to be ahead of every other class.
 Z = 3.0
 
 
 def stages() -> list[range]:
-    """Consecutive ranges of draw indices; after each of them images may be decided."""
+    """Return consecutive ranges of draw indices; after each of them images may be decided."""
     ends = [FEWEST]
     while ends[-1] < MOST:
         ends.append(min(2 * ends[-1], MOST))
@@ -20,11 +20,11 @@ def stages() -> list[range]:
 def decided(values: Tensor) -> Tensor:
     """Whether the class that leads over these draws is sure to lead over the first `MOST`: (B,) bool.
 
-    The lead over another class is a mean of n draws; over N it will be that mean, give or take
-    s sqrt(1/n - 1/N) with s the standard deviation of a draw. It has to be `Z` times that. A draw as bad as
-    can be is added before it is computed, for what n draws that all agree have not shown. Of images whose
-    draws are votes, half of them for either class, six in a thousand are decided otherwise than by all draws;
-    of others fewer.
+    The lead over another class is a mean of n draws; the mean of N draws differs from it by about
+    s sqrt(1/n - 1/N), where s is the standard deviation of a draw. The lead must be `Z` times that. One draw
+    as bad as possible is added first, because n draws that agree do not show the spread. If the draws are
+    votes, half of them for either class, six images in a thousand are decided differently than by all draws;
+    in other cases fewer.
 
     Args:
         values: (n, B, classes) in [0, 1], whose mean over draws decides: probabilities, or votes.

@@ -1,4 +1,4 @@
-"""Intervals. Pure functions of numbers, no I/O."""
+"""Intervals of estimates: pure functions of numbers, without input or output."""
 
 import math
 from typing import NamedTuple
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """An estimate with a 95 % interval; all in [0, 1] where it is a share."""
+    """Estimate with its 95 % interval; all three are in [0, 1] for a share."""
 
     estimate: float
     low: float
@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 def wilson(estimate: float, size: float) -> Interval:
-    """The score interval of a proportion (Wilson 1927) from `size` independent trials (size > 0)."""
+    """Return the score interval of a proportion (Wilson 1927) from `size` independent trials (size > 0)."""
     z2 = Z95**2
     centre = (estimate + z2 / (2 * size)) / (1 + z2 / size)
     half = Z95 / (1 + z2 / size) * math.sqrt(estimate * (1 - estimate) / size + z2 / (4 * size**2))
@@ -30,10 +30,10 @@ def wilson(estimate: float, size: float) -> Interval:
 
 
 def clustered(shares: Floats) -> Interval:
-    """Interval of the mean of per-image shares, images independent, draws within an image not.
+    """Return the interval of the mean of per-image shares: images are independent, draws of an image are not.
 
-    Wilson's interval at the effective sample size p(1-p) / Var(mean) (design effect; Korn & Graubard 1998),
-    which is never smaller than the number of images.
+    It is Wilson's interval at the effective sample size p(1-p) / Var(mean) (design effect; Korn & Graubard
+    1998), which is never smaller than the number of images.
 
     Args:
         shares: (images,) share of draws with the outcome, for each image.
@@ -47,19 +47,19 @@ def clustered(shares: Floats) -> Interval:
 
 
 def undecided(shares: Floats) -> float:
-    """Share of images on which draws disagree: between 5 and 95 % of them give the label."""
+    """Return the share of images on which draws disagree: between 5 and 95 % of them give the label."""
     return float(((shares > 0.05) & (shares < 0.95)).mean())
 
 
 def mean_interval(values: Floats) -> Interval:
-    """The mean of independent values of any size, with its normal interval; NaN limits for a single one."""
+    """Return the mean of independent values with its normal interval; NaN limits for a single value."""
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Interval(mean, mean - Z95 * error, mean + Z95 * error)
 
 
 def mean_over_draws(values: Floats) -> Interval:
-    """The mean of all, with the normal interval of what fresh draws on the same images would give.
+    """Return the mean of all values, with the normal interval over fresh draws on the same images.
 
     Images are strata: only the spread of an image's draws counts. NaN limits for a single draw.
 
@@ -73,10 +73,10 @@ def mean_over_draws(values: Floats) -> Interval:
 
 
 def paired(differences: Floats) -> Interval:
-    """The mean of per-image differences in [-1, 1], images independent.
+    """Return the mean of per-image differences in [-1, 1] with its interval; images are independent.
 
-    Adjusted Wald: one image more of +1 and one of -1 keep the interval from vanishing where no image
-    differs (Bonett & Price 2012, for the difference of paired proportions).
+    Adjusted Wald: one more image of +1 and one of -1 keep the interval from vanishing if no image differs
+    (Bonett & Price 2012, for the difference of paired proportions).
     """
     more = np.append(differences, (1.0, -1.0))
     centre, half = float(more.mean()), Z95 * float(more.std()) / math.sqrt(len(more))
@@ -84,7 +84,7 @@ def paired(differences: Floats) -> Interval:
 
 
 def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
-    """Mean gap between accuracy and confidence over equal bins of confidence, weighted by their size.
+    """Return the mean gap between accuracy and confidence over equal bins of confidence, weighted by size.
 
     Bins are ((k - 1) / bins, k / bins], as in Guo et al., "On Calibration of Modern Neural Networks",
     ICML 2017, eq. 3.
@@ -99,19 +99,19 @@ def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_
 
 
 def over_noise(margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_]) -> Interval:
-    """Interval of the accuracy that fresh score draws would give on the same images.
+    """Return the interval of the accuracy that fresh score draws would give on the same images.
 
     An image whose margin is m with standard error s over the draws is right under fresh draws with
     predictive probability Phi(m / (s sqrt 2)): the old mean and the new one both vary. Images are decided
     independently of each other. The interval covers somewhat more often than 95 %.
 
     Args:
-        margins: (images,) statistic of the decision rule, > 0 where right.
-        errors: (images,) its standard error; NaN where it is unknown (one draw of a random model).
+        margins: (images,) statistic of the decision rule, > 0 for a right decision.
+        errors: (images,) standard error of the margin; NaN if unknown (one draw of a random model).
         correct: (images,) decisions made.
 
     Returns:
-        The observed accuracy, and NaN limits where an error is unknown.
+        The observed accuracy, with NaN limits if an error is unknown.
     """
     accuracy = float(correct.mean())
     if np.isnan(errors).any():

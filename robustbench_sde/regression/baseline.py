@@ -1,6 +1,6 @@
-"""The baseline: a run in one text file that is small enough to commit and reads well in a diff.
+"""Baselines: a run in one text file that is small enough to commit and reads well in a diff.
 
-JSON with one line per cell, twice: what it is with its accuracies, then the outcomes of all images, packed.
+The file is JSON with two lines per cell: settings with accuracies, and the outcomes of all images, packed.
 """
 
 import base64
@@ -16,11 +16,11 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field, ValidationError
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.models.strict import Spec, first_problem
+from robustbench_sde.models.spec import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
 from robustbench_sde.storage.files import atomic_write
 
-#: A larger file is not read. It bounds the memory too: every image takes space in the file.
+#: Largest file that is read. It bounds the memory too: every image takes space in the file.
 _MAX_BYTES = 16_000_000
 _MAX_IMAGES = 1_000_000
 
@@ -28,7 +28,7 @@ _Accuracy = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Row(MeasuredRow):
-    #: place of the perturbation in `settings`
+    #: index of the perturbation in `settings`
     settings: int = Field(ge=0)
     accuracy: _Accuracy
     single_draw_accuracy: _Accuracy
@@ -48,20 +48,20 @@ class _File(Spec):
     made: dict[Line, Line]
     dataset: Line
     fingerprint: Line
-    #: ids, in the order of all outcomes
+    #: ids of the images, in the order of all outcomes
     images: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, max_length=_MAX_IMAGES)
     settings: list[Line]
-    #: names of the values of a cell, for people; they belong to the format
+    #: names of the values of a cell, for people; they are part of the format
     columns: list[str]
     cells: list[Annotated[_Row, BeforeValidator(_by_name)]] = Field(min_length=1)
-    #: for each cell: base64 of one bit per image, right or wrong, the first image in the highest bit; and
-    #: base64 of zlib of how many draws are right, the low bytes of all images, then the high ones; empty
-    #: with one draw
+    #: two texts for each cell: base64 of one bit per image, right or wrong, the first image in the highest
+    #: bit; and base64 of zlib of how many draws are right, the low bytes of all images, then the high ones
+    #: (empty with one draw)
     outcomes: list[tuple[str, str]]
 
 
 def read_side(path: Path) -> Side:
-    """A run folder or a baseline file. Raises as `read_run` and `read_baseline`."""
+    """Read a run folder or a baseline file; raises what `read_run` and `read_baseline` raise."""
     if not path.exists():
         raise BenchError(f"{path} does not exist; give the folder of a run or a baseline file")
     return read_run(path) if path.is_dir() else read_baseline(path)
@@ -107,10 +107,10 @@ def save_baseline(run: Side, path: Path) -> None:
 
 
 def read_baseline(path: Path) -> Side:
-    """The cells of a baseline file.
+    """Read the cells of a baseline file.
 
     Raises:
-        BenchError: it is not one, is damaged, was edited, or has more than 16 MB.
+        BenchError: the file is no baseline, is damaged, was edited, or has more than 16 MB.
     """
     try:
         with path.open("rb") as file:

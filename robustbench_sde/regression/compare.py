@@ -1,4 +1,4 @@
-"""The gate: the cells of two runs, paired image by image, tested and judged."""
+"""Gate: pair the cells of two runs image by image, test and judge them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.evaluation import paired
 from robustbench_sde.evaluation.statistics import Interval
-from robustbench_sde.regression import paired
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.regression.policy import Limits, Policy
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
@@ -20,16 +20,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Test:
-    """One measure of one cell before it is judged."""
+    """Test of one measure of one cell, before it is judged."""
 
     measure: str
     baseline: float
     run: float
     drop: Interval
     p: float
-    #: level of the test -> smallest true drop that it finds
+    #: function from the level of the test to the smallest true drop that it finds
     detectable: Callable[[float], float]
-    #: true drop, level of the test -> images that find it
+    #: function from a true drop and the level of the test to the number of images that find it
     needed: Callable[[float, float], int | None]
 
 
@@ -64,10 +64,10 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
 def _pair_cells(
     baseline: Sequence[ComparedCell], run: Sequence[ComparedCell]
 ) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
-    """Every cell of the baseline with its cell of the run, or None; and the cells of the run that are left.
+    """Pair every cell of the baseline with its cell of the run, or None; also return the run's other cells.
 
-    Cells that agree in everything find each other first, then those that differ in the seed, then those
-    that have only the label in common, so that what differs can be said.
+    Cells that agree in everything are paired first, then cells that differ in the seed, then cells that have
+    only the label in common, so that the report can name the differences.
     """
     keys: tuple[Callable[[Facts], Hashable], ...] = (
         lambda facts: facts,
@@ -88,7 +88,7 @@ def _pair_cells(
 
 
 def _names(cells: Sequence[Facts]) -> list[str]:
-    """Labels, with whatever tells cells of one label apart."""
+    """Return labels, extended by the settings that tell cells with one label apart."""
     groups = defaultdict(list)
     for facts in cells:
         groups[facts.label].append(facts)
@@ -105,7 +105,7 @@ def _names(cells: Sequence[Facts]) -> list[str]:
 def _draft(
     name: str, old: ComparedCell, now: ComparedCell | None, limits: Limits, alpha: float
 ) -> tuple[CellVerdict, list[_Test]]:
-    """The cell with its tests, or incomparable without any."""
+    """Return the cell with its tests, or an incomparable cell without tests."""
     cell = CellVerdict(name, Verdict.INCOMPARABLE, "", limits, seeds=(old.facts.seed, None))
     if now is None:
         return replace(cell, reason="missing: the run has no such cell"), []
@@ -127,7 +127,7 @@ def _draft(
 
 
 def _differences(old: Facts, now: Facts) -> list[str]:
-    """What makes two cells of one label different measurements, in words; the seed does not."""
+    """List in words the settings in which two cells with one label differ; the seed does not count."""
     found = []
     for field in Facts.model_fields:
         was, is_now = getattr(old, field), getattr(now, field)
@@ -194,7 +194,7 @@ def _judge(test: _Test, p_holm: float, max_drop: float, alpha: float, strictest:
 
 
 def _conclude(cell: CellVerdict, changes: list[Change]) -> CellVerdict:
-    """The verdict of a cell from those of its measures: the worst, in the order of `Verdict`."""
+    """Give a cell the worst verdict of its measures, in the order of `Verdict`."""
     worst = max(changes, key=lambda change: list(Verdict).index(change.verdict))
     verdict, reason = worst.verdict, worst.sentence(cell.images, cell.limits.max_drop)
     if cell.images < cell.limits.min_images and verdict is not Verdict.REGRESSION:

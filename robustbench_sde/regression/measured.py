@@ -1,4 +1,4 @@
-"""One side of a comparison: what was measured, how, and the outcome of every image."""
+"""One side of a comparison: cells with their settings and the outcome of every image."""
 
 import math
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.strict import Spec, first_problem
+from robustbench_sde.models.spec import Spec, first_problem
 from robustbench_sde.storage.run_folder import RunFolder
 
-#: what may stand in a name or a description: one line, nothing that a terminal or a CI log would act upon
+#: Text of a name or a description: one line without control characters, on which terminals and CI logs act.
 Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
 
 class MeasuredRow(Spec):
-    """The columns of the summary that say what a cell is; None where the summary has NaN."""
+    """Columns of the summary that say what a cell is; None for NaN in the summary."""
 
     checkpoint: Line
     noise: Line
@@ -32,23 +32,23 @@ class MeasuredRow(Spec):
     score_draws: int = Field(ge=1, le=65_535)
     rule: Line
     seed: int
-    #: empty and 0 for a network that has no solver of ours
+    #: solver and its steps; empty and 0 for a network without one of our solvers
     solver: Line = ""
     solver_steps: int = 0
 
 
 class Facts(MeasuredRow):
-    """What a cell is. Two cells that agree in all but the seed measure the same."""
+    """Settings of a cell. Two cells that agree in all but the seed are the same measurement."""
 
     dataset: Line
-    #: of the whole split
+    #: hash of the pixels and labels of the whole split
     fingerprint: Line
-    #: the perturbation with all its parameters
+    #: perturbation with all its parameters
     settings: Line
 
     @property
     def label(self) -> str:
-        """``digits-ode pgd linf eps=0.03``, ``digits-ode fog 3``: what tables, policies and CI call it."""
+        """Name in tables, policies and CI: ``digits-ode pgd linf eps=0.03``, ``digits-ode fog 3``."""
         budget = "" if self.eps is None else f"eps={self.eps:g}"
         level = "" if self.severity is None else f"{self.severity:g}"
         return " ".join(
@@ -58,36 +58,36 @@ class Facts(MeasuredRow):
 
 @dataclass(frozen=True, eq=False)
 class ComparedCell:
-    """A cell and its images."""
+    """Settings of a cell, and the outcome of each of its images."""
 
     facts: Facts
-    #: (images,) int64
+    #: (images,) int64: index of each image in its split
     ids: npt.NDArray[np.int64]
     #: (images,) bool: right by the decision rule
     correct: npt.NDArray[np.bool_]
     #: (images,) uint16: how many of the score draws, each alone, are right
     right_draws: npt.NDArray[np.uint16]
-    #: as in the summary: ok, or why the cell must not be used
+    #: status as in the summary: ok, or the reason why the cell must not be used
     status: str = "ok"
 
 
 @dataclass(frozen=True)
 class Side:
-    """All cells of a run or a baseline."""
+    """Cells of a run or a baseline."""
 
     name: str
     cells: tuple[ComparedCell, ...]
-    #: where the numbers come from: version, git_revision, command
+    #: origin of the numbers: version, git_revision, command
     made: dict[str, str] = field(default_factory=dict)
-    #: False where a run was interrupted
+    #: False for a run that was interrupted
     complete: bool = True
 
 
 def read_run(path: Path) -> Side:
-    """The cells of a run folder, without the eps = 0 control: it equals clean, or its rows are invalid.
+    """Read the cells of a run folder, without the eps = 0 control, which equals the clean cell.
 
     Raises:
-        BenchError: it is not the folder of a run, or a file of it is damaged.
+        BenchError: `path` is not the folder of a run, or a file of it is damaged.
     """
     folder = RunFolder(path)
     summary, manifest = folder.read_summary(), folder.read_manifest()
@@ -112,12 +112,12 @@ def read_run(path: Path) -> Side:
 
 
 def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> ComparedCell:
-    """A cell from its row of the summary and its records.
+    """Make a cell from its row of the summary and its records.
 
     Args:
         row: columns as in `SUMMARY`.
-        records: as in `RECORDS`; None where the status of the row is not ok.
-        settings: the perturbation with all its parameters.
+        records: columns as in `RECORDS`; None if the status of the row is not ok.
+        settings: perturbation with all its parameters.
 
     Raises:
         BenchError: a value of the row is not one that a run writes.
@@ -141,7 +141,7 @@ def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str
 
 
 def _line(text: str) -> str:
-    """Nothing in it that a terminal or a CI log would act upon."""
+    """Replace control characters, on which a terminal or a CI log would act."""
     return "".join(letter if letter.isprintable() else " " for letter in text)[:1000]
 
 

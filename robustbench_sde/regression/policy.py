@@ -1,4 +1,4 @@
-"""What a gate lets pass: a YAML file, or the defaults."""
+"""Policy of a gate, from a YAML file or the defaults: which drops pass."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -6,25 +6,25 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import unknown_name
-from robustbench_sde.models.strict import Spec, first_problem
+from robustbench_sde.models.spec import Spec, first_problem
 from robustbench_sde.storage.files import read_yaml
 
 
 class Limits(Spec):
-    """What holds for one cell."""
+    """Limits for one cell."""
 
     #: largest drop of an accuracy that is tolerated, as a share: 0.02 is two points of a hundred
     max_drop: float = Field(default=0.02, gt=0, lt=1)
-    #: with fewer images in both runs a cell is not passed
+    #: number of images in both runs below which a cell does not pass
     min_images: int = Field(default=1, ge=1)
     #: False: only a regression of the cell counts; missing, incomparable or inconclusive is shown and passes
     required: bool = True
 
 
 class PolicyRule(Spec):
-    """Other limits for some cells; what is not said stays as it is."""
+    """Other limits for the cells that match; None keeps a limit as it is."""
 
-    #: the cell's name as the tables show it, with * and ? for any text and any letter
+    #: name of the cell as tables show it; * stands for any text and ? for any letter
     match: str = Field(min_length=1)
     max_drop: float | None = Field(default=None, gt=0, lt=1)
     min_images: int | None = Field(default=None, ge=1)
@@ -34,13 +34,13 @@ class PolicyRule(Spec):
 class Policy(Limits):
     """Limits for all cells, rules for some, and the level of the tests."""
 
-    #: chance, over the whole comparison, of a regression or an improvement that is none
+    #: probability, over the whole comparison, of a false regression or improvement
     alpha: float = Field(default=0.05, gt=0, le=0.5)
-    #: the later of two that match wins
+    #: rules for some cells; of several that match, the later wins
     cells: tuple[PolicyRule, ...] = ()
 
     def limits(self, cell: str) -> Limits:
-        """What holds for the cell of this name."""
+        """Return the limits for the cell of this name."""
         values = {name: getattr(self, name) for name in Limits.model_fields}
         for rule in self.cells:
             if fnmatchcase(cell, rule.match):
@@ -48,14 +48,14 @@ class Policy(Limits):
         return Limits(**values)
 
     def unused(self, cells: list[str]) -> list[str]:
-        """Patterns that match none of these cells: a typing error lets a cell pass, so it is told."""
+        """Return the patterns that match none of these cells: a typing error would let a cell pass."""
         return [rule.match for rule in self.cells if not any(fnmatchcase(cell, rule.match) for cell in cells)]
 
 
 def load_policy(
     path: Path | None = None, *, max_drop: float | None = None, alpha: float | None = None
 ) -> Policy:
-    """The policy in a file, or the default one; `max_drop` and `alpha` win over its top level.
+    """Read the policy in a file, or return the default one; `max_drop` and `alpha` win over its top level.
 
     Raises:
         BenchError: the file is not readable, has an unknown key, or a value is wrong.

@@ -1,4 +1,4 @@
-"""Verdicts: of a measure, of a cell, of the whole. `docs/ci.md` says what they mean."""
+"""Verdicts about a measure, a cell and the whole comparison; `docs/ci.md` explains them."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -10,7 +10,7 @@ from robustbench_sde.regression.policy import Limits
 
 
 class Verdict(StrEnum):
-    """What is said of a measure, of a cell and of the whole, from the best to the worst."""
+    """Verdict about a measure, a cell or the whole comparison, from the best to the worst."""
 
     #: a drop above `max_drop` is excluded
     OK = "ok"
@@ -25,13 +25,13 @@ class Verdict(StrEnum):
 
 
 def points(share: float) -> str:
-    """Points of a hundred, like ``2``, ``-0.3``."""
+    """Format a share in points of a hundred, like ``2``, ``-0.3``."""
     return f"{round(100 * share, 1) + 0.0:g}"
 
 
 @dataclass(frozen=True)
 class Change:
-    """One accuracy in both runs, over the images that both have."""
+    """Change of one accuracy between two runs, over the images that both have."""
 
     #: `accuracy` or `single_draw_accuracy`
     measure: str
@@ -39,17 +39,18 @@ class Change:
     run: float
     #: baseline less run, with its 1 - alpha interval (of this cell alone)
     drop: Interval
-    #: of the exact paired test, two-sided, alone and adjusted for all tests of the comparison
+    #: two-sided p-value of the exact paired test, alone and adjusted for all tests of the comparison
     p: float
     p_holm: float
     verdict: Verdict
     #: smallest true drop that so many images would find in 80 % of runs; None unless inconclusive
     detectable_drop: float | None = None
-    #: how many images would find `max_drop` in 80 % of runs; None unless inconclusive, or beyond 10 million
+    #: number of images that would find `max_drop` in 80 % of runs; None if that is above 10 million,
+    #: and unless inconclusive
     images_needed: int | None = None
 
     def sentence(self, images: int, max_drop: float) -> str:
-        """The verdict in words."""
+        """Say the verdict in words."""
         what = "accuracy" if self.measure == "accuracy" else "single-draw accuracy"
         low, high = points(self.drop.low), points(self.drop.high)
         if self.verdict is Verdict.REGRESSION:
@@ -67,19 +68,19 @@ class Change:
 
 @dataclass(frozen=True)
 class CellVerdict:
-    """What is said of one cell of the baseline."""
+    """Verdict about one cell of the baseline."""
 
     name: str
     verdict: Verdict
     #: one line for people
     reason: str
     limits: Limits
-    #: in both runs
+    #: number of images in both runs
     images: int = 0
-    #: of the baseline, of the run (None where it is missing)
+    #: seeds of the baseline and of the run (None if the run lacks the cell)
     seeds: tuple[int, int | None] = (0, None)
     changes: tuple[Change, ...] = ()
-    #: the run's cell failed a control or a verification: exit code 4
+    #: whether the run's cell failed a control or a verification (exit code 4)
     invalid: bool = False
 
     @property
@@ -90,24 +91,24 @@ class CellVerdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The whole verdict."""
+    """Verdicts about all cells of a baseline."""
 
     baseline: str
     run: str
     alpha: float
     cells: tuple[CellVerdict, ...]
-    #: what a reader should know besides
+    #: remarks for the reader
     notes: tuple[str, ...]
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the cells that count."""
+        """Worst verdict of the cells that count."""
         decisive = [cell.verdict for cell in self.cells if cell.decisive]
         return max(decisive, key=list(Verdict).index, default=Verdict.OK)
 
     @property
     def exit_code(self) -> ExitCode:
-        """A regression is 1; else an invalid cell is 4, an incomparable one 2, an inconclusive one 3."""
+        """Exit code: 1 for a regression, else 4 for an invalid cell, 2 if incomparable, 3 if inconclusive."""
         invalid = any(cell.invalid and cell.decisive for cell in self.cells)
         return {
             Verdict.REGRESSION: ExitCode.REGRESSION,
@@ -116,7 +117,7 @@ class Comparison:
         }.get(self.verdict, ExitCode.OK)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         cells = [
             asdict(cell)
             | {"limits": cell.limits.model_dump()}

@@ -8,19 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from robustbench_sde.evaluation.study_measures import with_change, with_overstated
 from robustbench_sde.runs.words import interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import TableRow
-
-_Numbers = npt.NDArray[np.float64]
-
-#: attack with which the paper's own is compared
-_HONEST = "apgd-ce"
-#: smallest distance of a float32 probability from 1
-_LEAST = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -114,79 +107,6 @@ def _solver(row: TableRow) -> str:
     return str(row["solver"])
 
 
-def _overstated(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
-    """Add by how much the paper's attack and scoring overstate accuracy; clean rows have budget 0."""
-    clean, attacked = (summary[(summary["perturbation"] == "clean") == which] for which in (True, False))
-    kinds = dict.fromkeys(zip(attacked["perturbation"], attacked["norm"], strict=True))
-    starts = [clean.assign(perturbation=str(kind), norm=str(norm), eps=0.0) for kind, norm in kinds]
-    summary = pd.concat([*starts, attacked], ignore_index=True)
-    honest = {
-        (row["checkpoint"], row["eps"], row["seed"]): row["cell"]
-        for row in summary[summary["perturbation"] == _HONEST].to_dict("records")
-    }
-
-    def difference(row: TableRow) -> _Numbers | None:
-        partner = honest.get((row["checkpoint"], row["eps"], row["seed"]))
-        if row["perturbation"] != "liu2020" or partner is None:
-            return None
-        own, other = folder.read_records(row["cell"]), folder.read_records(partner)
-        return (own["share_correct"] - other["correct"]).to_numpy(dtype=np.float64)
-
-    return _with_mean(summary, "overstated", difference)
-
-
-def _change(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame:
-    """Add how far the label's probability and logit are from those at the largest number of steps.
-
-    The logit of p is log(p / (1 - p)): the label's logit minus the log-sum-exp of all others, for one draw.
-    """
-    finest = summary.loc[summary.groupby("checkpoint")["solver_steps"].idxmax()]
-    reference = dict(zip(finest["checkpoint"], finest["cell"], strict=True))
-
-    def probabilities(cell: str) -> _Numbers:
-        return folder.read_records(cell)["label_probability"].to_numpy(dtype=np.float64)
-
-    def difference(of: Callable[[_Numbers], _Numbers]) -> Callable[[TableRow], _Numbers | None]:
-        def of_row(row: TableRow) -> _Numbers | None:
-            finer = reference[row["checkpoint"]]
-            cells = row["cell"], finer
-            return (
-                None if finer == row["cell"] else np.abs(np.subtract(*(of(probabilities(c)) for c in cells)))
-            )
-
-        return of_row
-
-    changed = _with_mean(summary, "change", difference(lambda p: p))
-    return _with_mean(changed, "logit_change", difference(_logit), most=np.inf)
-
-
-def _logit(probability: _Numbers) -> _Numbers:
-    """Return the logit of a probability, finite at the resolution of float32."""
-    inside = probability.clip(_LEAST, 1 - _LEAST)
-    odds: _Numbers = inside / (1 - inside)
-    return np.log(odds)
-
-
-def _with_mean(
-    summary: pd.DataFrame, name: str, difference: Callable[[TableRow], _Numbers | None], most: float = 1.0
-) -> pd.DataFrame:
-    """Add a measure that is a mean over paired images, with its normal 95 % interval; NaN without pairs.
-
-    Its absolute value is at most `most`.
-    """
-    found = []
-    for row in summary.to_dict("records"):
-        values = difference(row)
-        if values is None:
-            found.append((np.nan, np.nan, np.nan))
-            continue
-        half = 1.96 * values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        mean, least = values.mean(), 0.0 if (values >= 0).all() else -most
-        found.append((mean, max(least, mean - half), min(most, mean + half)))
-    columns = np.array(found, dtype=np.float64).reshape(-1, 3).T
-    return summary.assign(**dict(zip((name, f"{name}_low", f"{name}_high"), columns, strict=True)))
-
-
 #: Views by study; `corruption` has tables and a figure of its own.
 VIEWS: Mapping[str, View] = {
     "clean": View(
@@ -203,7 +123,7 @@ VIEWS: Mapping[str, View] = {
         across=lambda row: float(row["eps"]),
         heading="eps",
         measures=(ACCURACY, SINGLE_DRAW, OVERSTATED),
-        derive=_overstated,
+        derive=with_overstated,
     ),
     "draws": View(
         panel=_perturbation,
@@ -220,7 +140,7 @@ VIEWS: Mapping[str, View] = {
         heading="steps of the solver",
         measures=(ACCURACY, CHANGE, LOGIT_CHANGE),
         log=True,
-        derive=_change,
+        derive=with_change,
     ),
     "sigma": View(
         panel=_perturbation,

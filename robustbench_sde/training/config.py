@@ -8,10 +8,16 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.noise import NoiseShape, NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import ModelSpec
-from robustbench_sde.models.strict import Seed, Spec, first_problem
+from robustbench_sde.models.spec import (
+    ModelSpec,
+    NoiseShape,
+    NoiseSpec,
+    Seed,
+    Spec,
+    first_problem,
+    parse_noise,
+)
 from robustbench_sde.perturbations.norms import parse_budget
 
 Schedule = Literal["one-cycle", "step"]

@@ -151,7 +151,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("kind", "name", "rules"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
 def test_masked_gradients_fail(kind, name, rules):
-    """By the rules that name the fault, among others."""
+    """Masked gradients fail by the rules that name the fault, among others."""
     report = audit(plant(kind, name), images(24), SETTINGS)
     assert report.verdict == AuditVerdict.FAIL
     assert rules <= failed(report), verdicts(report)
@@ -170,7 +170,7 @@ def test_a_detached_stem_fails_and_attacks_with_gradients_are_skipped():
 
 
 def test_noise_in_the_gradient_path_alone_fails():
-    """What is attacked is not what is scored: other logits, and derivatives of another function."""
+    """An attack on other logits than those that are scored fails, and derivatives of another function."""
     lab = Lab(plant(NoisyGradients, "multiplicative"), images(12), SETTINGS)
     assert RULES["same-forward"](lab).verdict == AuditVerdict.FAIL
     assert RULES["finite-differences"](lab).verdict != AuditVerdict.PASS
@@ -195,7 +195,7 @@ def test_logits_that_are_no_numbers_are_not_the_same():
     ids=["honest", "14 % off"],
 )
 def test_gradients_that_are_a_little_off_warn(kind, verdict):
-    """As those of an adjoint method with few steps are; an honest network is far from the limit."""
+    """Gradients like those of an adjoint method with few steps warn; honest networks are far from it."""
     found = gradients.finite_differences(Lab(plant(kind, "multiplicative"), images(24), SETTINGS))
     assert found.verdict == verdict
     assert (found.numbers["median_0.0001"] > 0.13) == (verdict == AuditVerdict.WARN)

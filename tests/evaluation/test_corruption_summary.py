@@ -54,7 +54,7 @@ def summary():
 
 
 def test_errors_are_plain_means(summary):
-    """By severity, by corruption and over all; the errors are 1/4, 2/4, 2/4 and 3/4."""
+    """Errors by severity, by corruption and over all are plain means of 1/4, 2/4, 2/4 and 3/4."""
     errors = 1 - summary["accuracy"]
     assert errors["model", "fog", 1.0] == pytest.approx(1 / 4)
     by_name = summary.reset_index()

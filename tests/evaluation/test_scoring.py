@@ -34,7 +34,7 @@ def test_records_do_not_depend_on_batch_size_or_order(kind):
 
 
 def test_records_of_equal_batches_agree_bit_for_bit():
-    """The same call gives the same bits."""
+    """Two equal calls give equal bits."""
     model, data = make_model(), make_data(20)
     pd.testing.assert_frame_equal(records_of(model, data), records_of(model, data), check_exact=True)
 

@@ -16,7 +16,7 @@ from robustbench_sde.evaluation.stability.exponent import Growth, largest_expone
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate
 from robustbench_sde.evaluation.statistics import mean_interval
-from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.models.spec import NoiseSpec
 from robustbench_sde.sde.diffusion import Additive, Dropout, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import Equation
@@ -152,7 +152,7 @@ def test_the_shape_of_the_noise_decides(state, motions, sigma, truth):
 
 
 def test_dropout_noise_on_a_linear_drift():
-    """With f = a h, dropout of sigma is multiplicative noise of sigma a: the same share of the exponent."""
+    """If f = a h, dropout of sigma is multiplicative noise of sigma a: the same share of the exponent."""
     steps, rate, sigma = 200, -1.5, 0.6
     growths = [
         growth_of(
@@ -208,7 +208,7 @@ def test_constants_of_a_linear_drift():
 
 
 def test_the_direction_that_grows_most():
-    """For dh = A h dt it is the largest singular value of (1 + A dt)^N, above any random direction."""
+    """dh = A h dt grows most by the largest singular value of (1 + A dt)^N, above any random direction."""
     a = torch.randn(7, 7, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     equation = Equation(lambda t, h: h @ a.T, [], 2.0, 20, SOLVERS["euler"])
     start = torch.randn(1, 4, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

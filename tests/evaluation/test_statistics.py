@@ -63,7 +63,7 @@ def test_interval_over_images_covers(accuracy):
 
 @pytest.mark.parametrize("draws", [8, 32])
 def test_interval_over_noise_covers_the_accuracy_of_fresh_draws(draws):
-    """Same images, fresh score draws: the expected accuracy is covered in at least 93 % of 1,000 trials.
+    """Fresh score draws of the same images: their accuracy is covered in at least 93 % of 1,000 trials.
 
     It covers more often than 95 % by design: a chance to flip is estimated from the draws that decided.
     """
@@ -124,7 +124,7 @@ def test_more_draws_of_the_same_images_do_not_narrow_the_interval_over_images():
 
 
 def test_interval_of_a_mean_over_draws_covers_the_mean_of_fresh_draws():
-    """Same 20 images, 8 draws of each with spreads of their own: 93-97 % of 1,000 trials.
+    """Fresh draws of 20 images, 8 draws of each with spreads of their own: 93-97 % of 1,000 trials.
 
     Images are not what varies: an interval over them would be ten times as wide.
     """

@@ -101,7 +101,7 @@ def test_another_measurement_is_incomparable_and_it_says_why(difference, message
 
 
 def test_another_seed_is_comparable_and_said():
-    """With a grid of seeds, equal seeds find each other whatever their order; the rest is noted."""
+    """Cells of a grid of seeds: equal seeds find each other whatever their order; the rest is noted."""
     before, after = changed(360, 200, 2, 2)
     result = compare(make_side(make_cell(before)), make_side(make_cell(after, seed=7)), Policy())
     assert result.verdict is Verdict.OK
@@ -224,7 +224,7 @@ def random_model(rng, images, loss=0.0):
 
 
 def run_of(rng, *cells):
-    """What is measured of these cells: fresh draws decide and are counted."""
+    """Measure these cells: fresh draws decide and are counted."""
     measured = []
     for number, chances in enumerate(cells):
         right = rng.binomial(DRAWS, chances)

@@ -22,7 +22,7 @@ cells:
 
 
 def test_the_later_of_two_rules_wins_key_by_key(tmp_path):
-    """What a rule does not say stays as it was."""
+    """A rule changes only the limits that it names."""
     (tmp_path / "policy.yaml").write_text(POLICY)
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy.alpha == 0.01

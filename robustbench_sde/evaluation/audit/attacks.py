@@ -23,7 +23,7 @@ _QUERIES = 100
 
 
 def control(lab: Lab) -> Finding:
-    """The attack with eps 0 gives the clean records, number by number."""
+    """Check that the attack with eps 0 gives the clean records, number by number."""
     clean, powerless = lab.records(Clean()), lab.records(Control(lab.pgd()))
     check_control(clean, powerless)  # raises
     found = accuracy(clean)
@@ -31,14 +31,14 @@ def control(lab: Lab) -> Finding:
 
 
 def iterative(lab: Lab) -> Finding:
-    """One step of size eps is not stronger than the whole attack."""
+    """Check that one step of size eps is not stronger than the whole attack."""
     one_step = lab.pgd(steps=1, step_size=lab.settings.eps, random_start=False)
     comparison = AttackComparison.of(lab.records(lab.pgd()), lab.records(one_step))
     return _finding(comparison, "one step", f"{lab.settings.steps} steps")
 
 
 def monotone(lab: Lab) -> Finding:
-    """A smaller budget is not stronger than a larger one."""
+    """Check that a smaller budget is not stronger than a larger one."""
     grid = sorted({lab.settings.eps / 2, lab.settings.eps, lab.generous})
     records = [lab.records(Clean()), *(lab.records(lab.pgd(eps=eps)) for eps in grid)]
     pairs = [AttackComparison.of(large, small) for small, large in itertools.pairwise(records)]
@@ -53,9 +53,9 @@ def monotone(lab: Lab) -> Finding:
 
 
 def unbounded(lab: Lab) -> Finding:
-    """A budget that reaches every image leaves chance or less.
+    """Check that a budget that reaches every image leaves chance or less.
 
-    From the image itself: a random point of so large a ball is noise that no gradient has a part in.
+    The attack starts at the image: a random point of so large a ball would fool the model without gradients.
     """
     records = lab.records(lab.pgd(eps=lab.whole, random_start=False))
     found, chance = accuracy(records), 1 / lab.model.classes
@@ -69,14 +69,14 @@ def unbounded(lab: Lab) -> Finding:
 
 
 def black_box(lab: Lab) -> Finding:
-    """Square, without gradients, is not stronger than the attack with gradients, at four times eps."""
+    """Check that square, which uses no gradients, is not stronger than pgd at four times eps."""
     square = lab.attack("square", eps=lab.generous, steps=_QUERIES)
     comparison = AttackComparison.of(lab.records(lab.pgd(eps=lab.generous)), lab.records(square))
     return _finding(comparison, f"square at eps {lab.generous:.4g}", "gradients")
 
 
 def random_noise(lab: Lab) -> Finding:
-    """The worst of ten random points is not stronger than the attack with gradients, at four times eps."""
+    """Check that the worst of ten random points is not stronger than pgd at four times eps."""
     comparison = AttackComparison.of(
         lab.records(lab.pgd(eps=lab.generous)), lab.records(lab.attack("noise", eps=lab.generous))
     )
@@ -84,7 +84,7 @@ def random_noise(lab: Lab) -> Finding:
 
 
 def transfer(lab: Lab) -> Finding:
-    """The same attack on the network without its noise does not transfer better than the direct one."""
+    """Check that images attacked on the network without noise fool it no better."""
     if not lab.model.stochastic:
         raise NotApplicableError("there is no noise to switch off")
     noise_off = getattr(lab.model, "with_noise", None)
@@ -95,24 +95,24 @@ def transfer(lab: Lab) -> Finding:
 
 
 def more_steps(lab: Lab) -> Finding:
-    """Twice the steps are not stronger: the attack has come to its end."""
+    """Check that twice the steps are not stronger: the attack has converged."""
     return _doubled(lab, "steps", lab.settings.steps)
 
 
 def more_draws(lab: Lab) -> Finding:
-    """Twice the draws in a gradient are not stronger."""
+    """Check that twice the draws in a gradient are not stronger."""
     if not lab.model.stochastic:
         raise NotApplicableError("all draws are the same")
     return _doubled(lab, "eot_draws", lab.settings.eot_draws)
 
 
 def more_restarts(lab: Lab) -> Finding:
-    """Twice the restarts are not stronger."""
+    """Check that twice the restarts are not stronger."""
     return _doubled(lab, "restarts", 1)
 
 
 def fixed_path(lab: Lab) -> Finding:
-    """Knowing the one noise path that scores makes an attack stronger, not weaker."""
+    """Check that an attack that knows the one noise path that scores is not weaker than one that does not."""
     if not lab.model.stochastic:
         raise NotApplicableError("there is no noise to fix")
     fixed = FixedPath(lab.model)

@@ -45,14 +45,14 @@ def audit(
     sha256: str = "",
     bars: Bars | None = None,
 ) -> AuditReport:
-    """Try every rule.
+    """Try every rule on a model.
 
     Args:
-        model: the classifier.
-        data: the images; 50 find what matters, 10 are the fewest.
-        settings: the number that is audited; None is `sde-bench attack` as it comes.
-        sha256: of the model's checkpoint, for the report.
-        bars: told of rules, and of the images of the attack at hand.
+        model: classifier.
+        data: images, at least 10.
+        settings: attack and scoring whose number is audited; None: the defaults of `sde-bench attack`.
+        sha256: hash of the model's checkpoint, for the report.
+        bars: progress of rules, and of the images of the current attack.
 
     Raises:
         BenchError: too few images, a setting is out of range, or the data do not fit the model.
@@ -80,7 +80,7 @@ def audit(
 
 
 def _noise(model: RandomClassifier) -> str:
-    """What a report says about the noise: its scale, or only its kind where that is not one number."""
+    """Describe the noise in a report: its scale, or only its kind if the scale is not one number."""
     if not model.stochastic:
         return ""
     return f", noise {model.noise}" if math.isnan(model.sigma) else f", sigma {model.sigma:g}"

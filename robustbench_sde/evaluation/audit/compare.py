@@ -1,4 +1,4 @@
-"""Two attacks on the same images, and when one is called stronger than the other."""
+"""Compare two attacks on the same images, and decide when one is called stronger than the other."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 #: Error rate of one comparison that fails a model, of one that warns. An audit makes at most 17 comparisons
 #: that can fail: 1.7 % of audits fail by chance, were all attacks exactly as strong as their rivals.
 ALPHA_FAIL, ALPHA_WARN = 0.001, 0.01
-#: A difference in accuracy below this is let pass, however certain.
+#: Smallest difference in accuracy that is not let pass; smaller ones pass, however certain.
 MATERIAL = 0.05
-#: The fewest images on which a comparison can fail: 2^-10 < `ALPHA_FAIL`.
+#: Fewest images on which a comparison can fail: 2^-10 < `ALPHA_FAIL`.
 FEWEST_IMAGES = 10
 
 
@@ -32,7 +32,7 @@ class AttackComparison:
 
     @classmethod
     def of(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
-        """From the records of two cells on the same images in the same order."""
+        """Compare the records of two cells on the same images in the same order."""
         before, after = (records["correct"].to_numpy(dtype=np.bool_) for records in (reference, rival))
         won, lost = int((before & ~after).sum()), int((~before & after).sum())
         p = float(binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
@@ -48,7 +48,7 @@ class AttackComparison:
 
     @property
     def numbers(self) -> dict[str, float | list[float] | str]:
-        """For the numbers of a rule."""
+        """Accuracies, gain and p-value by name, as a rule reports them."""
         return {
             "reference": list(self.reference),
             "rival": list(self.rival),
@@ -58,10 +58,10 @@ class AttackComparison:
 
 
 def accuracy(records: pd.DataFrame) -> Interval:
-    """Accuracy of a cell's records, with Wilson's interval."""
+    """Return the accuracy of a cell's records, with Wilson's interval."""
     return wilson(float(records["correct"].mean()), len(records))
 
 
 def percent(interval: Interval) -> str:
-    """``56.0 % (42.3-68.8)``."""
+    """Format a share like ``56.0 % (42.3-68.8)``."""
     return f"{100 * interval.estimate:.1f} % ({100 * interval.low:.1f}-{100 * interval.high:.1f})"

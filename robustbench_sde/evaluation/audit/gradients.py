@@ -32,7 +32,7 @@ _COSINE = 0.2
 
 
 def same_forward(lab: Lab) -> Finding:
-    """The logits that gradients are taken of are the logits that are scored, draw by draw."""
+    """Check that the logits that gradients are taken of are the logits that are scored, draw by draw."""
     differences = []
     for batch, draws in _batches(lab, lab.settings.eot_draws):
         with torch.enable_grad():
@@ -67,7 +67,7 @@ def usable(lab: Lab) -> Finding:
 
 
 def finite_differences(lab: Lab) -> Finding:
-    """Backpropagated derivatives of the margin are those of the function that is scored.
+    """Check that backpropagated derivatives of the margin are those of the function that is scored.
 
     Central differences of two sizes along random directions of signs, same draws: per image the error of its
     derivatives relative to their size.
@@ -97,7 +97,7 @@ def finite_differences(lab: Lab) -> Finding:
 
 
 def agreement(lab: Lab) -> Finding:
-    """Two gradients over independent draws agree: how many draws does a gradient need?
+    """Check that two gradients over independent draws agree, and measure how many draws a gradient needs.
 
     With signal S and noise variance V / k of a gradient over k draws the expected cosine is about
     S / (S + V / k); the signal-to-noise ratio is cosine / (1 - cosine).
@@ -129,7 +129,7 @@ def agreement(lab: Lab) -> Finding:
 
 
 def _ratio(value: float) -> str:
-    """Two digits, without an exponent."""
+    """Format a number with two digits, without an exponent."""
     return f"{value:.2g}" if value < 100 else f"{value:,.0f}"
 
 
@@ -139,7 +139,7 @@ def _require_gradients(lab: Lab) -> None:
 
 
 def _batches(lab: Lab, draws: int) -> Iterator[tuple[Batch, Draws]]:
-    """All images in pieces that fit with the first `draws` audit draws."""
+    """Yield all images, in batches that fit in memory, with the first `draws` draws of the audit stream."""
     data, score = lab.data, lab.settings.score
     draws = draws if lab.model.stochastic else 1
     size = max(1, score.rows // draws)
@@ -151,7 +151,7 @@ def _batches(lab: Lab, draws: int) -> Iterator[tuple[Batch, Draws]]:
 
 
 def _gradient(lab: Lab, batch: Batch, draws: Draws, objective: Objective) -> Tensor:
-    """Gradient (B, C, H, W) of the objective of the mean probability over `draws`."""
+    """Return the gradient (B, C, H, W) of the objective of the mean probability over `draws`."""
     with torch.enable_grad():
         images = batch.images.clone().requires_grad_()
         log_probs = log_mean(lab.model.logits(images, batch.ids, draws).log_softmax(-1))
@@ -160,14 +160,14 @@ def _gradient(lab: Lab, batch: Batch, draws: Draws, objective: Objective) -> Ten
 
 
 def _margin(lab: Lab, batch: Batch, draws: Draws, change: Tensor) -> Tensor:
-    """The margin loss (B,) of changed images, as scoring computes it."""
+    """Return the margin loss (B,) of changed images, as scoring computes it."""
     with torch.no_grad():
         logits = lab.model.logits(batch.images + change, batch.ids, draws)
         return margin_loss(log_mean(logits.log_softmax(-1)), batch.labels)
 
 
 def _errors(lab: Lab, batch: Batch, draws: Draws, gradient: Tensor, steps: list[Tensor]) -> Tensor:
-    """Relative error (B,) of the derivatives along `steps` that a gradient (B, C, H, W) claims."""
+    """Return the relative error (B,) of the derivatives along `steps` that a gradient (B, C, H, W) gives."""
     claimed, measured = [], []
     for step in steps:
         ahead, behind = (_margin(lab, batch, draws, side * step) for side in (1, -1))

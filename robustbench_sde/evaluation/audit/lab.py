@@ -1,4 +1,4 @@
-"""Where an audit gets its attacks: each is made once and scored once by every model that is asked for."""
+"""Make the attacks of an audit: each is made once, and scored once by every model that is asked for."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +27,7 @@ class NotApplicableError(Exception):
 
 
 class Finding(NamedTuple):
-    """What a rule has found; the fields of `evaluation.audit.report.AuditRule` without its name."""
+    """Result of a rule: the fields of `evaluation.audit.report.AuditRule` without the name."""
 
     verdict: AuditVerdict
     message: str
@@ -78,11 +78,11 @@ class Lab:
         self.pgd()  # says what is wrong with the settings
 
     def pgd(self, **changes: object) -> Attack:
-        """The attack whose number is audited, with `changes`."""
+        """Return the attack whose number is audited, with `changes` of its parameters."""
         return self.attack("pgd", **{"steps": self.settings.steps} | changes)
 
     def attack(self, name: str, **parameters: object) -> Attack:
-        """An attack with the norm, budget and draws of the audit where `parameters` say nothing else."""
+        """Make an attack with the norm, budget and draws of the audit; `parameters` win over these."""
         own = self.settings
         shared = {"norm": own.norm, "eps": own.eps, "eot_draws": own.eot_draws}
         return make_attack(name, **shared | parameters)
@@ -104,14 +104,15 @@ class Lab:
         made_on: RandomClassifier | None = None,
         scored_by: RandomClassifier | None = None,
     ) -> pd.DataFrame:
-        """Records of `perturbation` (`evaluation.scoring`), made on one model and scored by another.
+        """Return the records of `perturbation` (`RECORDS`), made on one model and scored by another.
 
         Args:
-            perturbation: what to do to the images.
-            made_on, scored_by: None is the model that is audited.
+            perturbation: perturbation of the images.
+            made_on: model that the images are made on; None: the model that is audited.
+            scored_by: model that scores them; None: the model that is audited.
 
         Raises:
-            NotApplicableError: it needs gradients, and none reaches the images.
+            NotApplicableError: the perturbation needs gradients, and none reaches the images.
             InvalidEvaluationError: an image is not valid, or logits are not finite.
         """
         source, judge = made_on or self.model, scored_by or self.model

@@ -1,4 +1,4 @@
-"""What an audit of a checkpoint has found, as one JSON file: `<folder>/audits/<checkpoint>.json`."""
+"""Reports of audits, one JSON file for each checkpoint: `<folder>/audits/<checkpoint>.json`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from robustbench_sde.storage.files import atomic_write, parse_json
 
 
 class AuditVerdict(StrEnum):
-    """What a rule, or a whole audit, says of the numbers."""
+    """Verdict of a rule, or of a whole audit, about the numbers."""
 
     #: nothing speaks against them
     PASS = "pass"
@@ -25,7 +25,7 @@ class AuditVerdict(StrEnum):
 
     @classmethod
     def worst(cls, verdicts: Iterable["AuditVerdict"]) -> "AuditVerdict":
-        """The verdict over several: skipped ones say nothing."""
+        """Return the worst of several verdicts; skipped ones say nothing."""
         found = set(verdicts)
         return next((verdict for verdict in (cls.FAIL, cls.WARN) if verdict in found), cls.PASS)
 
@@ -44,10 +44,10 @@ class AuditRule:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """All rules, and on what they were tried."""
+    """Verdicts of all rules on one checkpoint, with the setting that was audited."""
 
     checkpoint: str
-    #: of the checkpoint's bytes, as `sha256:<hex>`; empty for a model that is no file
+    #: hash of the checkpoint's bytes, `sha256:<hex>`; empty for a model that is not a file
     sha256: str
     dataset: str
     images: int
@@ -59,10 +59,10 @@ class AuditReport:
     setting: str = ""
 
     def write(self, folder: Path) -> Path:
-        """Write `<folder>/audits/<checkpoint>.json` atomically; an earlier audit of it is replaced.
+        """Write `<folder>/audits/<checkpoint>.json` atomically, in place of an earlier one.
 
         Raises:
-            BenchError: it cannot be written.
+            BenchError: the file cannot be written.
         """
         path = folder / "audits" / f"{self.checkpoint}.json"
         with atomic_write(path) as temporary:
@@ -70,15 +70,15 @@ class AuditReport:
         return path
 
     def to_json(self) -> str:
-        """Indented JSON that `from_json` reads."""
+        """Return indented JSON that `from_json` reads."""
         return _REPORT.dump_json(self, indent=2).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "AuditReport":
-        """What `to_json` has written.
+        """Read a report that `to_json` has written.
 
         Raises:
-            BenchError: it is something else.
+            BenchError: the text is something else.
         """
         return parse_json(_REPORT, text, "audit report")
 
@@ -87,7 +87,7 @@ _REPORT = TypeAdapter(AuditReport)
 
 
 def read_audits(folder: Path) -> list[AuditReport]:
-    """The audits in a run folder, by checkpoint; empty where there are none.
+    """Read the audits in a run folder, in the order of checkpoints; an empty list if there are none.
 
     Raises:
         BenchError: a file is damaged.

@@ -1,4 +1,4 @@
-"""The rule about the solver: does the robustness belong to the network, or to its discretisation?
+"""Rule about the solver: does the robustness belong to the network, or to its discretisation?
 
 Adaptive and coarse solvers mask gradients (Huang et al., PMLR 145), and changing the solver between attack
 and test changes what an attack achieves (Carrara et al. 2019).
@@ -16,11 +16,11 @@ _OTHERS = ("heun", "rk4", "milstein", "euler")
 
 
 def solver(lab: Lab) -> Finding:
-    """An attack made on another discretisation is not stronger, and one made on this one works on others.
+    """Check that no other discretisation makes a stronger attack, and that all score its attack alike.
 
-    Fails where images made with N/2 or 2N steps or another solver fool the model better than its own do: its
-    own gradients are masked. Warns where N/2, 2N, 4N steps or another solver score its own attacked images
-    otherwise than it does.
+    The rule fails if images made with N/2 or 2N steps or another solver fool the model better than images
+    made on it: its own gradients are masked. It warns if N/2, 2N, 4N steps or another solver score the
+    attacked images differently.
     """
     own = lab.model
     if not isinstance(own, Classifier):
@@ -46,7 +46,7 @@ def solver(lab: Lab) -> Finding:
 
 
 def _variants(model: Classifier) -> list[Classifier]:
-    """The same network in N/2, 2N, 4N steps, and by another solver where one takes its noise."""
+    """Return the network in N/2, 2N, 4N steps, and by another solver if one takes its noise."""
     steps = model.spec.steps
     variants = [model.with_solver(steps=count) for count in (steps // 2, 2 * steps, 4 * steps) if count]
     for name in _OTHERS:

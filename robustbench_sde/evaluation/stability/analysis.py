@@ -28,17 +28,17 @@ from robustbench_sde.progress import Bars, Progress
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 from robustbench_sde.sde.integrate import Equation
 
-#: Paths for each image along which the drift's constants are measured: they hardly depend on the path.
+#: Number of paths for each image along which the drift's constants are measured; they hardly depend on it.
 CONSTANT_PATHS = 2
 
 
 @dataclass(frozen=True)
 class StabilitySettings:
-    """How stability is measured."""
+    """Number of paths, and scoring, of a measurement of stability."""
 
     #: Brownian paths for each image; a model without noise has one
     paths: int = 8
-    #: how accuracies are scored; its seed and rows are those of everything else, too
+    #: scoring of accuracies; seed and rows are used for all other parts, too
     score: ScoreSettings = field(default_factory=ScoreSettings)
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class StabilitySettings:
 
 @dataclass(frozen=True)
 class _Flows:
-    """What was measured on flows that follow one another; (..., draws, images) float64, on the CPU."""
+    """Measurements on flows that follow one another; (..., draws, images) float64, on the CPU."""
 
     log: Tensor
     drift: Tensor
@@ -59,11 +59,11 @@ class _Flows:
 
     @classmethod
     def joined(cls, parts: Sequence["_Flows"]) -> "_Flows":
-        """The same for the images of all parts."""
+        """Join the measurements of several batches of images."""
         return cls(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(cls)))
 
 
-def followed(
+def default_perturbations(
     norm: str = "linf",
     eps: float | None = None,
     *,
@@ -73,12 +73,16 @@ def followed(
     severities: Sequence[int] = (3,),
     family: str | None = None,
 ) -> list[Perturbation]:
-    """What is followed through a flow: a random point of the ball, an attack on it, and corruptions.
+    """Make the perturbations that are followed through a flow: a random point of a ball, pgd, corruptions.
 
     Args:
-        norm, eps: of the ball; None is 0.03 for linf and 0.5 for l2.
-        steps, eot_draws: of pgd.
-        corruptions, severities, family: as for `make_corruptions`.
+        norm: norm of the ball, `linf` or `l2`.
+        eps: radius of the ball for images in [0, 1]; None: 0.03 for linf and 0.5 for l2.
+        steps: steps of pgd.
+        eot_draws: draws in each gradient of pgd.
+        corruptions: names, as for `make_corruptions`.
+        severities: whole numbers from 1 to 5.
+        family: parameters of the severities, as for `make_corruptions`.
 
     Raises:
         BenchError: an argument is wrong.
@@ -108,14 +112,14 @@ def stability(
     constants of the drift are the largest of all.
 
     Args:
-        model: the classifier.
-        data: the images.
-        perturbations: what to follow through the flow; each is made, verified and scored as in a table. None
-            is `followed()`.
-        settings: None is the default.
-        sha256: of the model's checkpoint, for the report.
-        key: by which the report will be known again.
-        bars: told of the parts of the work, and of images.
+        model: classifier.
+        data: images.
+        perturbations: perturbations to follow through the flow; each is made, verified and scored as in a
+            table. None: `default_perturbations()`.
+        settings: number of paths and scoring; None: the defaults.
+        sha256: hash of the model's checkpoint, for the report.
+        key: hash by which the report is found again.
+        bars: progress of the parts of the work, and of images.
 
     Returns:
         Estimates with their intervals, exponents per unit of the flow's time (docs/stability.md).
@@ -126,7 +130,7 @@ def stability(
     """
     if not isinstance(model, Classifier):
         raise BenchError(f"{model.name} shows no flow to look into; stability takes checkpoints of `train`")
-    perturbations = followed() if perturbations is None else perturbations
+    perturbations = default_perturbations() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
     bars.cells.start("stability", len(perturbations) + 2)
@@ -187,7 +191,7 @@ def stability(
 def _trajectories(
     model: Classifier, images: Sequence[Tensor], ids: Tensor, draws: Draws, rows: int, progress: Progress
 ) -> tuple[Tensor, list[_Flows]]:
-    """`distances` of all images, clean ones first, and what is measured along those, chain by chain."""
+    """Return `distances` of all images, and the measurements along the clean ones, chain by chain."""
     apart, parts = [], []
     size = max(1, rows // len(draws))
     for start in range(0, len(ids), size):
@@ -203,7 +207,7 @@ def _trajectories(
 
 
 def _along(h0: Tensor, equations: Sequence[Equation], ids: Tensor, draws: Draws) -> _Flows:
-    """What is measured on a chain of flows; random directions are keyed by image and draw, as paths are."""
+    """Measure a chain of flows; random directions are keyed by image and draw, as paths are."""
     h0 = h0.expand(len(draws), *h0.shape[1:])
     random = KeyedRandom(draws.seed, Stream.AUDIT, "stability")
     start = torch.stack([random.normals(ids, h0.shape[2:], draw=draw) for draw in draws.indices]).to(h0)
@@ -215,7 +219,7 @@ def _along(h0: Tensor, equations: Sequence[Equation], ids: Tensor, draws: Draws)
 
 
 def _times(equations: Sequence[Equation]) -> tuple[float, ...]:
-    """0 and the end of every step of equations that follow one another."""
+    """Return 0 and the end of every step of equations that follow one another."""
     before = [0.0, *accumulate(equation.horizon for equation in equations)]
     ends = [
         start + step * equation.horizon / equation.steps
@@ -226,7 +230,7 @@ def _times(equations: Sequence[Equation]) -> tuple[float, ...]:
 
 
 def _course(cell: CellResult, distance: Tensor, norm: Tensor, time: float) -> Course:
-    """One perturbation, from its cell and |h(x + e) - h(x)|, |h(x)|: (steps + 1, draws, images)."""
+    """Describe one perturbation, from its cell and |h(x + e) - h(x)|, |h(x)|: (steps + 1, draws, images)."""
     changed = (distance[0] > 0).all(0)
     distance, norm = distance[..., changed], norm[..., changed]
     return Course(
@@ -242,7 +246,7 @@ def _course(cell: CellResult, distance: Tensor, norm: Tensor, time: float) -> Co
 
 
 def _estimate(values: Tensor) -> Estimate:
-    """Of (draws, images) values; NaN where there is none, and limits where there is only one."""
+    """Estimate the mean of (draws, images) values; all NaN without values, NaN limits for a single one."""
     if not values.numel():
         return Estimate(*[math.nan] * 5)
     numbers = values.numpy()

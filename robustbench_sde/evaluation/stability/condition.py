@@ -11,9 +11,13 @@ from dataclasses import replace
 
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityCondition
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.noise import NoiseShape, NoiseSpec
-from robustbench_sde.sde.diffusion import NOISE_TERMS
+from robustbench_sde.models.spec import NoiseShape, NoiseSpec
 
+_OTHER_NOISE = {
+    "additive": "additive noise is the same for two solutions and cancels in their difference",
+    "dropout": "the theorem is about noise proportional to h, and dropout's is proportional to f(h)",
+    "jump": "the theorem is about Brownian motion, and jumps are none",
+}
 _OTHER_SHAPE = {
     "independent": "each entry of the state has its own Brownian motion; the theorem is about one for all",
     "channel": "each channel has its own Brownian motion; the theorem is about one for all entries",
@@ -46,7 +50,7 @@ def condition_of(
 
 
 def mixed_noise_share(variance: float, entries: int, sharing: int) -> float:
-    """What multiplicative noise adds to the exponent where the drift mixes all entries fast.
+    """Return the part of the exponent that multiplicative noise adds if the drift mixes all entries fast.
 
     sigma^2 (1/2 - (m + 2) / (d + 2)) for d entries of which blocks of m share a Brownian motion: the mean of
     `exponent.noise_share` over directions uniform on the sphere, where the |u|^2 of the blocks follow
@@ -69,11 +73,13 @@ def _sharing(shape: NoiseShape, state: tuple[int, ...]) -> int:
 def _obstacle(terms: dict[str, NoiseSpec], entries: int) -> str:
     if not terms:
         return "there is no noise"
-    kinds = [kind for name, kind in reversed(list(NOISE_TERMS.items())) if name in terms]
-    if others := [kind for kind in kinds if kind.outside_theorem and not kind.cancels]:
-        return others[0].outside_theorem
+    for kind in ("jump", "dropout"):
+        if kind in terms:
+            return _OTHER_NOISE[kind]
+    if others := terms.keys() - {"additive", "multiplicative"}:
+        return f"the theorem is about noise proportional to h, and {min(others)} noise is not"
     if "multiplicative" not in terms:
-        return kinds[0].outside_theorem
+        return _OTHER_NOISE["additive"]
     return "" if entries == 1 else _OTHER_SHAPE.get(terms["multiplicative"].shape, "")
 
 

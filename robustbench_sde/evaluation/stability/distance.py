@@ -1,4 +1,4 @@
-"""How far solves from perturbed images stay from that of the clean one, on the same Brownian path."""
+"""Measure how far solves from perturbed images are from that of the clean image, on one Brownian path."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ from robustbench_sde.sde.draws import Draws
 
 
 def distances(model: Classifier, images: Sequence[Tensor], image_ids: Tensor, draws: Draws) -> Tensor:
-    """|h(x)| and, for each perturbation e, |h(x + e) - h(x)|, at the start and after every step.
+    """Return |h(x)| and |h(x + e) - h(x)| for each perturbation e, at the start and after every step.
 
     Flows side by side count as one state.
 
     Args:
-        model: the classifier.
+        model: classifier.
         images: (B, C, H, W) in [0, 1], the clean ones first, then perturbed ones.
-        image_ids: keys of the noise, which a perturbed image shares with its clean self.
-        draws: the Brownian paths.
+        image_ids: (B,) keys of the noise; a perturbed image has the key of its clean image.
+        draws: Brownian paths.
 
     Returns:
         (1 + perturbations, steps + 1, draws, B) float64.
@@ -38,6 +38,6 @@ def distances(model: Classifier, images: Sequence[Tensor], image_ids: Tensor, dr
 
 
 def _squares(states: Sequence[Tensor]) -> Tensor:
-    """(1 + perturbations, draws, images): |h|^2 of the first, then |h' - h|^2."""
+    """Return |h|^2 of the first state, then |h' - h|^2 of the others: (1 + perturbations, draws, images)."""
     clean, *others = states
     return torch.stack([norms(clean), *(norms(h - clean) for h in others)]).square()

@@ -1,4 +1,4 @@
-"""The top Lyapunov exponent of a flow over its own time [0, T], and what drift and noise give to it.
+"""Top Lyapunov exponent of a flow over its own time [0, T], and the parts of drift and noise in it.
 
 A tangent vector v follows the discrete solve that scores images: v -> D(step) v along one Brownian path,
 renormalised at every step (Benettin et al. 1980). A trained flow is not defined beyond T, so that this is a
@@ -19,20 +19,20 @@ from robustbench_sde.sde.integrate import Equation, Step
 
 @dataclass(frozen=True)
 class Growth:
-    """How tangent vectors grow along paths; float64."""
+    """Growth of tangent vectors along paths; float64."""
 
     #: (steps + 1, draws, images): log(|v(t)| / |v(0)|) at the start and after every step
     log: Tensor
-    #: (draws, images): u . J u, u = v / |v|, its mean over time: what the drift gives to the exponent
+    #: (draws, images): mean over time of u . J u, u = v / |v|: the part of the drift in the exponent
     drift: Tensor
-    #: (draws, images): what the noise gives to it in the limit of small steps: the mean of `noise_share`
+    #: (draws, images): part of the noise in the limit of small steps, the mean of `noise_share`
     noise: Tensor
     #: T, the sum over equations
     time: float
 
     @property
     def exponent(self) -> Tensor:
-        """(draws, images), per unit of time."""
+        """Finite-time exponent per unit of time, (draws, images)."""
         return self.log[-1] / self.time
 
 
@@ -43,9 +43,9 @@ def tangent_growth(h0: Tensor, equations: Sequence[Equation], tangent: Tensor) -
     exponent: d log|v| = (u . J u + `noise_share`) dt + (mean 0), by Ito's formula.
 
     Args:
-        h0: (draws, images, ...).
-        equations: with their Brownian paths.
-        tangent: (draws, images, ...), of any length but 0.
+        h0: (draws, images, ...) states.
+        equations: equations that follow one another, with their Brownian paths.
+        tangent: (draws, images, ...) directions, of any length but 0.
     """
     h, u = h0, normalised(tangent)
     log = [torch.zeros(h0.shape[:2], dtype=torch.float64, device=h0.device)]
@@ -65,13 +65,14 @@ def tangent_growth(h0: Tensor, equations: Sequence[Equation], tangent: Tensor) -
 
 
 def largest_exponent(h0: Tensor, equations: Sequence[Equation], start: Tensor) -> Tensor:
-    """The exponent of the direction at h(0) that grows most until T, path by path: (draws, images) float64.
+    """Return the exponent of the direction at h(0) that grows most until T: (draws, images) float64.
 
     log |D h(T) / D h(0)| / T, with the operator norm: what an attacker who knew the path could use.
 
     Args:
-        h0, equations: as for `tangent_growth`.
-        start: (draws, images, ...), random.
+        h0: (draws, images, ...) states.
+        equations: equations that follow one another, with their Brownian paths.
+        start: (draws, images, ...) random directions.
     """
 
     def whole(h: Tensor) -> Tensor:
@@ -84,15 +85,16 @@ def largest_exponent(h0: Tensor, equations: Sequence[Equation], start: Tensor) -
 
 
 def noise_share(step: Step, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tensor]) -> Tensor:
-    """What noise adds to d log|v| / dt: |w|^2 / 2 - sum over Brownian motions of (their part of u . w)^2.
+    """Return the part of noise in d log|v| / dt: |w|^2 / 2 - sum over Brownian motions of (their u . w)^2.
 
     w = D G u, the noise of the tangent vector: 0 for additive, sigma u for multiplicative, sigma J u for
     dropout noise. NaN where a term jumps: its part is no Ito term.
 
     Args:
-        step: gives the noise terms; the shape of their numbers says which entries share a Brownian motion.
-        at: the state and its drift, (draws, images, ...).
-        along: the unit tangent vector u, and J u.
+        step: step of a solver with its noise terms; the shape of their numbers says which entries share a
+            Brownian motion.
+        at: state and drift, (draws, images, ...).
+        along: unit tangent vector u, and J u.
 
     Returns:
         (draws, images) float64.
@@ -109,7 +111,7 @@ def noise_share(step: Step, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tens
 
 
 def _joint(term: Diffusion, t: float) -> Callable[[Tensor], Tensor]:
-    """G of state and drift, (draws, images, 2, ...)."""
+    """Return G as a function of state and drift, stacked as (draws, images, 2, ...)."""
     return lambda both: term.g(t, both[:, :, 0], both[:, :, 1])
 
 

@@ -1,4 +1,4 @@
-"""A map near given states: products with its Jacobian, and its largest eigen- and singular values.
+"""Linearise a map at given states: products with its Jacobian, largest eigen- and singular values.
 
 States are (draws, images, ...), and a row (draw, image) of the map depends on that row alone, so that one
 product serves all rows at once.
@@ -29,11 +29,11 @@ class Linearised:
             if not self._constant:
                 self._cotangent = torch.zeros_like(self._end, requires_grad=True)
                 (self._pulled,) = torch.autograd.grad(self._end, self._at, self._cotangent, create_graph=True)
-        #: the map's value
+        #: value of the map
         self.value = self._end.detach()
 
     def jvp(self, v: Tensor) -> Tensor:
-        """J v, of the shape of `value`; v has that of the states."""
+        """Return J v, in the shape of `value`; v has the shape of the states."""
         if self._constant:
             return torch.zeros_like(self.value)
         product: Tensor
@@ -41,7 +41,7 @@ class Linearised:
         return product
 
     def vjp(self, u: Tensor) -> Tensor:
-        """J^T u, of the shape of the states; u has that of `value`."""
+        """Return J^T u, in the shape of the states; u has the shape of `value`."""
         if self._constant:
             return torch.zeros_like(self._at)
         product: Tensor
@@ -49,37 +49,38 @@ class Linearised:
         return product
 
     def largest_singular_value(self, start: Tensor, iterations: int = ITERATIONS) -> Tensor:
-        """The operator norm of J for each row, by `largest_eigenvalue` of J^T J: (draws, images) float64."""
+        """Return the operator norm of J for each row, by `largest_eigenvalue` of J^T J: (draws, images)."""
         squared = largest_eigenvalue(lambda v: self.vjp(self.jvp(v)), start, iterations)
         return squared.clamp(min=0).sqrt()
 
     def largest_symmetric_eigenvalue(self, start: Tensor, iterations: int = ITERATIONS) -> Tensor:
-        """The largest eigenvalue of (J + J^T) / 2 for each row: (draws, images) float64."""
+        """Return the largest eigenvalue of (J + J^T) / 2 for each row: (draws, images) float64."""
         return largest_eigenvalue(lambda v: (self.jvp(v) + self.vjp(v)) / 2, start, iterations)
 
 
 def norms(rows: Tensor) -> Tensor:
-    """Euclidean norm of each row: (draws, images, ...) to (draws, images) float64."""
+    """Return the Euclidean norm of each row: (draws, images, ...) to (draws, images) float64."""
     lengths: Tensor = torch.linalg.vector_norm(rows.flatten(2).double(), dim=2)
     return lengths
 
 
 def normalised(rows: Tensor) -> Tensor:
-    """Each row at length 1; zeros stay zeros."""
+    """Scale each row to length 1; zeros stay zeros."""
     factor = 1 / norms(rows).clamp_min(torch.finfo(torch.float64).tiny)
     return rows * factor.to(rows.dtype).view(*factor.shape, *[1] * (rows.ndim - 2))
 
 
 def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, iterations: int) -> Tensor:
-    """The largest eigenvalue of a symmetric operator, for each row by itself: (draws, images) float64.
+    """Return the largest eigenvalue of a symmetric operator for each row: (draws, images) float64.
 
-    Lanczos with full reorthogonalisation: power iteration that keeps all its iterates and takes the best of
-    their span. Like that it is a lower bound, and with as many products never below it.
+    Lanczos with full reorthogonalisation: power iteration that keeps all its iterates and takes the best
+    vector of their span. The result is a lower bound, and never below that of power iteration with as many
+    products.
 
     Args:
-        product: (draws, images, ...) to the operator's product with each row.
-        start: (draws, images, ...) random; no row zero.
-        iterations: products, at most; no more are made than a row has entries.
+        product: function from (draws, images, ...) to the operator's product with each row.
+        start: (draws, images, ...) random; no row is zero.
+        iterations: largest number of products; no more are made than a row has entries.
     """
     size = min(iterations, start[0, 0].numel())
     q = normalised(start).flatten(0, 1).flatten(1)  # (rows, entries)
@@ -91,9 +92,8 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, itera
         w = product(q.view_as(start)).reshape(q.shape)
         quotient = (q * w).double().sum(1, keepdim=True)
         # a row whose space is exhausted repeats its first quotient, which is at most the largest eigenvalue
-        matrix[:, column, column] = (
-            torch.where(live, quotient, matrix[:, :1, 0])[:, 0] if column else quotient[:, 0]
-        )
+        repeated = torch.where(live, quotient, matrix[:, :1, 0]) if column else quotient
+        matrix[:, column, column] = repeated[:, 0]
         if column + 1 < size:
             length = torch.linalg.vector_norm(w, dim=1, keepdim=True)
             for _ in range(2):  # once loses orthogonality to rounding

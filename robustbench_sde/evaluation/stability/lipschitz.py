@@ -1,4 +1,4 @@
-"""How much a drift can pull neighbouring states apart: constants along the trajectories of real images."""
+"""Measure how much a drift can pull neighbouring states apart, along the trajectories of real images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,26 +12,27 @@ from robustbench_sde.sde.integrate import Equation
 
 
 class Constants(NamedTuple):
-    """Of the drift's Jacobian J at the start of each step: (steps, paths, images) float64.
+    """Constants of the drift's Jacobian J at the start of each step: (steps, paths, images) float64.
 
     Both are lower bounds, close ones, of their largest value near the states met, and the largest over
     trajectories is one of the supremum over all states, which a theorem asks for.
     """
 
-    #: the operator norm: |f(x) - f(y)| <= L |x - y|, the constant of the paper's condition
+    #: operator norm of J: |f(x) - f(y)| <= L |x - y|, the constant of the paper's condition
     lipschitz: Tensor
-    #: the largest eigenvalue of (J + J^T) / 2: (x - y).(f(x) - f(y)) <= mu |x - y|^2. It is at most L, may be
+    #: largest eigenvalue of (J + J^T) / 2: (x - y).(f(x) - f(y)) <= mu |x - y|^2. It is at most L, may be
     #: negative, and is what the proof needs
     one_sided: Tensor
 
 
 def drift_constants(h0: Tensor, equations: Sequence[Equation], start: Tensor) -> Constants:
-    """Along the solves from `h0` through equations that follow one another.
+    """Measure the constants along the solves from `h0` through equations that follow one another.
 
     Args:
-        h0: (draws, images, ...).
-        equations: with their Brownian paths.
-        start: (paths, images, ...), random: where the iterations begin. So many of the draws are looked at.
+        h0: (draws, images, ...) states.
+        equations: equations with their Brownian paths.
+        start: (paths, images, ...) random directions where the iterations begin; the first `paths` draws are
+            measured.
     """
     h, lipschitz, one_sided = h0, [], []
     for equation in equations:

@@ -1,4 +1,4 @@
-"""What a stability analysis has found, as one JSON file: `<folder>/stability/<checkpoint>.json`."""
+"""Reports of stability, one JSON file for each checkpoint: `<folder>/stability/<checkpoint>.json`."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Number = Annotated[float, BeforeValidator(_nan_for_null)]
 
 
 class Agreement(StrEnum):
-    """What the measured exponent says of the theorem."""
+    """Agreement of the measured exponent with the theorem."""
 
     #: sigma^2 > 2L, and the exponent is below 0
     AGREES = "agrees"
@@ -51,17 +51,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class StabilityCondition:
-    """The sufficient condition of Liu et al. for stability, sigma^2 > 2L, and what stands beside it."""
+    """Sufficient condition of Liu et al. for stability, sigma^2 > 2L, with the constants beside it."""
 
-    #: why the theorem does not apply to this noise; empty where it does
+    #: reason why the theorem does not apply to this noise; empty if it applies
     obstacle: str
-    #: sigma^2 of the multiplicative term, its mean over [0, T], the smallest of all flows; NaN without one
+    #: sigma^2 of the multiplicative term, mean over [0, T], smallest of all flows; NaN without such a term
     variance: Number
-    #: L, the largest Lipschitz constant of the drift met along the trajectories
+    #: L, the largest Lipschitz constant of the drift along the trajectories
     lipschitz: Number
-    #: the one-sided constant, likewise
+    #: largest one-sided constant of the drift along the trajectories
     one_sided: Number
-    #: what the multiplicative noise adds to the exponent where the drift mixes all entries, by theory
+    #: part of the multiplicative noise in the exponent by theory, if the drift mixes all entries
     predicted_noise: Number
     agreement: Agreement
 
@@ -77,25 +77,25 @@ class StabilityCondition:
 
     @property
     def bound(self) -> float:
-        """The theorem's upper bound of the exponent, L - sigma^2 / 2; NaN where it does not apply."""
+        """Upper bound of the exponent by the theorem, L - sigma^2 / 2; NaN if the theorem does not apply."""
         return self.lipschitz - self.variance / 2 if self.applies else math.nan
 
 
 @dataclass(frozen=True)
 class Course:
-    """A perturbation on its way through the flow."""
+    """Size of a perturbation along the flow."""
 
     perturbation: str
     norm: str
     eps: Number
     severity: Number
-    #: how many images it changed at all; the others have no place in the means
+    #: number of images that it changed at all; the others do not enter the means
     changed: int
-    #: |h(x + e) - h(x)| / |h(x)| at each of `StabilityReport.times`
+    #: relative change |h(x + e) - h(x)| / |h(x)| at each of `StabilityReport.times`
     relative: tuple[Estimate, ...]
-    #: log(|h(x + e) - h(x)| at T over that at 0) / T: the exponent of a perturbation of this size
+    #: exponent of a perturbation of this size: log(|h(x + e) - h(x)| at T over that at 0) / T
     rate: Estimate
-    #: of the decision rule on its images, with its interval over images
+    #: accuracy of the decision rule on the perturbed images, with its interval over images
     accuracy: Number
     accuracy_low: Number
     accuracy_high: Number
@@ -103,20 +103,20 @@ class Course:
 
 @dataclass(frozen=True)
 class StabilityReport:
-    """All that was measured on a checkpoint."""
+    """Measurements of the stability of a checkpoint."""
 
     checkpoint: str
-    #: of the checkpoint's bytes; empty for a model that is no file
+    #: hash of the checkpoint's bytes; empty for a model that is not a file
     sha256: str
-    #: hash of all that decides the numbers; empty for a report that nobody will look for again
+    #: hash of all that decides the numbers; empty for a report that is not stored
     key: str
     dataset: str
     images: int
-    #: Brownian paths for each image
+    #: number of Brownian paths for each image
     paths: int
     seed: int
     noise: str
-    #: of each noise term: independent, channel or scalar; joined by +
+    #: shape of each noise term: independent, channel or scalar; joined by +
     noise_shape: str
     sigma: Number
     solver: str
@@ -125,14 +125,14 @@ class StabilityReport:
     times: tuple[float, ...]
     #: finite-time top Lyapunov exponent over [0, T]
     exponent: Estimate
-    #: what the drift and the noise give to it, in the limit of small steps
+    #: parts of the drift and the noise in the exponent, in the limit of small steps
     drift_part: Estimate
     noise_part: Estimate
     #: the exponent of the direction that grows most, chosen for each path
     largest: Estimate
     #: log growth of a tangent vector since 0, at each of `times`
     growth: tuple[Estimate, ...]
-    #: of the drift, the mean along trajectories
+    #: Lipschitz constants of the drift, mean along trajectories
     lipschitz: Estimate
     one_sided: Estimate
     condition: StabilityCondition
@@ -144,15 +144,15 @@ class StabilityReport:
     seconds: float
 
     def to_json(self) -> str:
-        """Indented JSON that `from_json` reads."""
+        """Return indented JSON that `from_json` reads."""
         return _REPORT.dump_json(self, indent=2).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "StabilityReport":
-        """What `to_json` has written.
+        """Read a report that `to_json` has written.
 
         Raises:
-            BenchError: it is something else.
+            BenchError: the text is something else.
         """
         return parse_json(_REPORT, text, "stability report")
 
@@ -162,15 +162,15 @@ _REPORTS = TypeAdapter(list[StabilityReport])
 
 
 def to_json(reports: Sequence[StabilityReport]) -> str:
-    """Several reports as an indented JSON list."""
+    """Return several reports as an indented JSON list."""
     return _REPORTS.dump_json(list(reports), indent=2).decode()
 
 
 def write_stability(folder: Path, report: StabilityReport) -> Path:
-    """Write `<folder>/stability/<checkpoint>.json` atomically; an earlier one is replaced.
+    """Write `<folder>/stability/<checkpoint>.json` atomically, and replace an earlier report.
 
     Raises:
-        BenchError: it cannot be written.
+        BenchError: the file cannot be written.
     """
     path = _path(folder, report.checkpoint)
     with atomic_write(path) as temporary:
@@ -179,7 +179,7 @@ def write_stability(folder: Path, report: StabilityReport) -> Path:
 
 
 def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
-    """What `write_stability` has written about a checkpoint; None where there is nothing.
+    """Read the report that `write_stability` has written about a checkpoint; None if there is none.
 
     Raises:
         BenchError: the file is damaged.

@@ -1,7 +1,7 @@
-"""Statistics of the same images under two models. Pure functions of numbers: no I/O, no randomness.
+"""Statistics of the same images under two models: pure functions of numbers, no I/O, no randomness.
 
-A *drop* is what the run has lost against the baseline: above 0 is worse. Images are independent, everything
-within an image is not: an image is the unit of every test.
+A *drop* is the accuracy that the run has lost against the baseline: above 0 is worse. Images are independent,
+draws of one image are not: an image is the unit of every test.
 """
 
 import functools
@@ -16,12 +16,12 @@ from scipy.stats import binom, norm
 
 from robustbench_sde.evaluation.statistics import Interval
 
-#: The probability with which a detectable drop is found.
+#: Probability with which a detectable drop is found.
 POWER = 0.8
-#: Nobody is told to take more images than that.
+#: Largest number of images that is recommended.
 MOST_IMAGES = 10_000_000
 
-#: Longest sum whose distribution is computed exactly; beyond it there are so many images that it is normal.
+#: Longest sum whose distribution is computed exactly; a longer one is close enough to normal.
 _LONGEST_SUM = 2**22
 #: numbers of discordant images whose critical values are computed and kept together
 _BLOCK = 256
@@ -31,14 +31,14 @@ Floats = npt.NDArray[np.float64]
 
 
 def sign_flip_test(differences: Ints) -> float:
-    """Exact two-sided p-value of "each image's difference is as likely as its negative".
+    """Return the exact two-sided p-value of "each image's difference is as likely as its negative".
 
     This is the permutation test that swaps the two models in any subset of the images, over all 2^n subsets:
     the characteristic function of the sum of +-d_i is a product, and one Fourier transform of it gives every
     probability. With differences -1, 0, 1 it is the exact McNemar test (McNemar 1947), the binomial one.
 
     Args:
-        differences: (images,) whole numbers, like draws that are right before less draws right after.
+        differences: (images,) whole numbers, like right draws of the one model less those of the other.
     """
     sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
     if not len(sizes):
@@ -60,9 +60,9 @@ def sign_flip_test(differences: Ints) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values (Holm 1979).
+    """Return adjusted p-values (Holm 1979).
 
-    Whoever rejects those up to alpha makes a false rejection, or several, with a chance of at most alpha.
+    Rejecting those up to alpha makes one or more false rejections with a probability of at most alpha.
     """
     adjusted = [0.0] * len(p_values)
     running = 0.0
@@ -73,16 +73,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def drop_of_decisions(lost: int, won: int, images: int, alpha: float) -> Interval:
-    """The drop (lost - won) / images of paired decisions with its 1 - alpha score interval.
+    """Return the drop (lost - won) / images of paired decisions with its 1 - alpha score interval.
 
     Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
-    design", Statistics in Medicine 17 (1998): holds its level where few images, or none, have changed.
+    design", Statistics in Medicine 17 (1998): it keeps its level even if few images, or none, have changed.
 
     Args:
-        lost: images right in the baseline and wrong in the run.
-        won: the reverse.
-        images: all, changed or not (at least 1).
-        alpha: chance that the drop is outside.
+        lost: number of images right in the baseline and wrong in the run.
+        won: number of images wrong in the baseline and right in the run.
+        images: number of all images, changed or not (at least 1).
+        alpha: probability that the true drop is outside.
     """
     z = float(ndtri(1 - alpha / 2))
     return Interval(
@@ -91,7 +91,7 @@ def drop_of_decisions(lost: int, won: int, images: int, alpha: float) -> Interva
 
 
 def _tango_upper(lost: int, won: int, images: int, z: float) -> float:
-    """The largest drop d that the score test of "the drop is d" does not reject."""
+    """Return the largest drop d that the score test of "the drop is d" does not reject."""
 
     def excess(d: float) -> float:
         # q: the share won under the hypothesis, by maximum likelihood (Tango's equation 12)
@@ -104,10 +104,10 @@ def _tango_upper(lost: int, won: int, images: int, z: float) -> float:
 
 
 def drop_of_shares(drops: Floats, alpha: float) -> Interval:
-    """The mean of per-image drops in [-1, 1] with its 1 - alpha interval, by the central limit theorem.
+    """Return the mean of per-image drops in [-1, 1] with its 1 - alpha interval (central limit theorem).
 
-    It cannot see that a few images, of which there is none here, lose everything. Their decisions are lost
-    then, too, and `drop_of_decisions` allows for it.
+    It cannot know of rare images, none of them in the sample, that lose everything. Such images lose their
+    decision, too, and `drop_of_decisions` allows for them.
     """
     mean = float(drops.mean())
     if len(drops) < 2:
@@ -117,12 +117,12 @@ def drop_of_shares(drops: Floats, alpha: float) -> Interval:
 
 
 def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> float:
-    """Probability that the exact two-sided McNemar test finds a true drop, and its direction.
+    """Return the probability that the exact two-sided McNemar test finds a true drop, and its direction.
 
     Args:
-        images: how many are paired.
+        images: number of paired images.
         changed: expected share of images whose decision changes, at least `drop`.
-        drop: the true drop, above 0.
+        drop: true drop, above 0.
         alpha: level of the test.
     """
     low, high = binom.ppf([1e-9, 1 - 1e-9], images, changed)
@@ -133,7 +133,7 @@ def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> flo
 
 
 def _critical(discordant: Ints, alpha: float) -> Floats:
-    """The exact test rejects where more than that many of the discordant, consecutive numbers, are lost."""
+    """Return, for consecutive numbers of discordant images, how many may be lost without rejection."""
     first, last = int(discordant[0]), int(discordant[-1])
     blocks = [_critical_block(block, alpha) for block in range(first // _BLOCK, last // _BLOCK + 1)]
     start = first % _BLOCK
@@ -142,15 +142,18 @@ def _critical(discordant: Ints, alpha: float) -> Floats:
 
 @functools.lru_cache(maxsize=1024)
 def _critical_block(block: int, alpha: float) -> Floats:
-    """Slow to compute, and asked for again and again: all cells of a comparison have one level."""
+    """Return a block of critical values; cached, as all cells of a comparison have one level."""
     return np.asarray(binom.isf(alpha / 2, np.arange(block * _BLOCK, (block + 1) * _BLOCK), 0.5))
 
 
 @functools.lru_cache(maxsize=4096)  # of so many images few shares are possible
 def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
-    """The smallest true drop that is found with a probability of `POWER`; 1 if none is.
+    """Return the smallest true drop that is found with a probability of `POWER`; 1 if none is.
 
-    `changed` is the share that was observed; a drop above it changes as many images as it says.
+    Args:
+        images: number of paired images.
+        changed: observed share of images whose decision changes; a larger drop changes as many as it says.
+        alpha: level of the test.
     """
 
     def lacking(drop: float) -> float:
@@ -161,12 +164,9 @@ def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def images_for_decisions(changed: float, drop: float, alpha: float) -> int | None:
-    """How many images find a true drop with a probability of `POWER`; None beyond `MOST_IMAGES`."""
+    """Return how many images find a true drop with a probability of `POWER`; None beyond `MOST_IMAGES`."""
     changed = max(changed, drop)
-    low, high = (
-        0,
-        images_for_shares(math.sqrt(changed), drop, alpha),
-    )  # of decisions: variance at most `changed`
+    low, high = 0, images_for_shares(math.sqrt(changed), drop, alpha)  # their variance is at most `changed`
     if high is None:
         return None
     while mcnemar_power(high, changed, drop, alpha) < POWER:
@@ -181,12 +181,12 @@ def images_for_decisions(changed: float, drop: float, alpha: float) -> int | Non
 
 
 def detectable_by_shares(images: int, deviation: float, alpha: float) -> float:
-    """As `detectable_by_decisions`, for per-image drops of this standard deviation (normal approximation)."""
+    """Return the smallest mean of per-image drops found with `POWER` (normal approximation)."""
     return min(1.0, _both_quantiles(alpha) * deviation / math.sqrt(images))
 
 
 def images_for_shares(deviation: float, drop: float, alpha: float) -> int | None:
-    """As `images_for_decisions`, for per-image drops of this standard deviation (normal approximation)."""
+    """Return how many images of this deviation find a mean drop with `POWER`; None beyond `MOST_IMAGES`."""
     needed = math.ceil((_both_quantiles(alpha) * deviation / drop) ** 2)
     return max(1, needed) if needed <= MOST_IMAGES else None
 

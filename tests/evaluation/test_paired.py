@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from robustbench_sde.regression import paired
+from robustbench_sde.evaluation import paired
 
 
 @given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
@@ -36,7 +36,7 @@ def test_mcnemar_by_hand():
 
 
 def test_a_sum_too_long_for_the_exact_test_is_normal(monkeypatch):
-    """With thousands of images the approximation and the exact p-value agree to a hundredth of themselves."""
+    """Thousands of images: the approximation and the exact p-value agree to a hundredth of themselves."""
     differences = np.random.default_rng(0).integers(-32, 33, 4000)
     differences += differences.sum() > 0
     exact = paired.sign_flip_test(differences)
@@ -121,7 +121,7 @@ def test_power_is_the_share_of_simulated_comparisons_that_find_the_drop(images, 
 @pytest.mark.parametrize("changed", [0.0, 0.05, 0.2])
 @pytest.mark.parametrize("drop", [0.02, 0.05])
 def test_as_many_images_as_are_asked_for_find_the_drop(changed, drop):
-    """In 80 % of simulated comparisons, no less and not many more; and the detectable drop says the same."""
+    """So many images find the drop in 80 % of simulations, not many more; the detectable drop agrees."""
     alpha = 0.05 / 4
     images = paired.images_for_decisions(changed, drop, alpha)
     counts, ways = np.unique(simulate(images, max(changed, drop), drop), axis=0, return_counts=True)
@@ -132,7 +132,7 @@ def test_as_many_images_as_are_asked_for_find_the_drop(changed, drop):
 
 @pytest.mark.parametrize("changed", [0.05, 0.2])
 def test_as_many_images_as_are_asked_for_pass_what_is_unchanged(changed):
-    """In 80 % of simulated comparisons or more the interval excludes the tolerated drop."""
+    """At least 80 % of simulated comparisons pass: the interval excludes the tolerated drop."""
     images = paired.images_for_decisions(changed, 0.02, 0.05)
     counts, ways = np.unique(simulate(images, changed, 0.0), axis=0, return_counts=True)
     highs = np.array([paired.drop_of_decisions(*pair, images, 0.05).high for pair in counts.tolist()])
@@ -163,7 +163,7 @@ def test_the_interval_of_shares_covers(loss):
 
 
 def test_as_many_images_as_are_asked_for_find_a_drop_of_shares():
-    """In 80 % of 1,000 simulated comparisons by the exact test."""
+    """So many images find a drop of shares in 80 % of 1,000 simulated comparisons by the exact test."""
     rng = np.random.default_rng(8)
     deviation = float((shares(rng, 100_000, 0.05) / 16).std())
     images = paired.images_for_shares(deviation, 0.05 * 0.5 / 0.8, 0.05)
