@@ -123,8 +123,8 @@ def _new(out: str | Path | None, name: str, overwrite: bool) -> Path:
     """Where a checkpoint is to be written. Raises BenchError if it must not."""
     path = Path("checkpoints") / f"{name}.safetensors" if out is None else Path(out)
     if path.suffix != ".safetensors":
-        raise BenchError(f"--out {path} must end in .safetensors")
+        raise BenchError(f"`out` is {path}; it must end in .safetensors")
     if path.exists() and not overwrite:
-        resumed = "--resume to go on, " * loop.state_of(path).exists()
-        raise BenchError(f"{path} exists; give --force to overwrite it, {resumed}or another --out")
+        resumed = "`resume` to go on, " * loop.state_of(path).exists()
+        raise BenchError(f"{path} exists; give `force` to overwrite it, {resumed}or another `out`")
     return path

@@ -118,5 +118,5 @@ def folder_name(name: str) -> str:
         BenchError: it does not.
     """
     if not _NAME.fullmatch(name):
-        raise BenchError(f"--name {name!r}: letters, digits, '.', '_' and '-' only, no path")
+        raise BenchError(f"`name` is {name!r}; letters, digits, '.', '_' and '-' only, no path")
     return name

@@ -116,7 +116,7 @@ def _corruptions(
     if official is None:
         return make_corruptions(names, severities, family=family, frost_dir=frost_dir)
     if family or frost_dir:
-        raise BenchError("--family and --frost-dir are for making corruptions; --official reads them")
+        raise BenchError("`family` and `frost_dir` are for making corruptions; `official` reads them")
     return stored_corruptions(open_official(official), data, names, severities)
 
 

@@ -15,6 +15,7 @@ from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.import_ import import_command
 from robustbench_sde.cli.interrupt import how_to_go_on, interruptible
 from robustbench_sde.cli.list_ import list_command
+from robustbench_sde.cli.messages import with_options
 from robustbench_sde.cli.preview import preview_command
 from robustbench_sde.cli.report import report_command
 from robustbench_sde.cli.run import run_command
@@ -105,11 +106,15 @@ _show_foreign = warnings.showwarning
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print our warnings as one line, and others as Python does."""
     if issubclass(category, BenchWarning):
-        print(f"sde-bench: {message}", file=sys.stderr)
+        print(f"sde-bench: {_in_words_of_the_command_line(str(message))}", file=sys.stderr)
     else:
         _show_foreign(message, category, *where, **more)
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    print(f"sde-bench: {printable(message)}", file=sys.stderr)
+    print(f"sde-bench: {printable(_in_words_of_the_command_line(message))}", file=sys.stderr)
     raise SystemExit(int(code))
+
+
+def _in_words_of_the_command_line(message: str) -> str:
+    return with_options(message, typer.main.get_command(app), sys.argv[1:])

@@ -60,7 +60,7 @@ class Decoder:
         try:
             self._pixels = allocate(count, 3, *self._size)
         except BenchError as error:
-            raise BenchError(f"{error}; give a smaller --image-size") from None
+            raise BenchError(f"{error}; give a smaller `image_size`") from None
 
     def add(self, files: Sequence[Path | Encoded]) -> None:
         """Decode the next images, by parallel threads.
@@ -88,7 +88,7 @@ class Decoder:
                 if not self._resize and image.size != (width, height):
                     raise BenchError(
                         f"{files[index]} is {image.height}x{image.width}, but {self._first} is "
-                        f"{height}x{width} (height x width); give --image-size to resize all"
+                        f"{height}x{width} (height x width); give `image_size` to resize all"
                     )
                 all_grey &= image.mode in _GREY_MODES
                 out[index] = _rgb(image, self._size).transpose(2, 0, 1)

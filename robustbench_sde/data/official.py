@@ -83,7 +83,7 @@ class OfficialSet(ABC):
             first = wrong[0]
             raise BenchError(
                 f"{place}: image {ids[first]} has label {labels[ids[first]]}, in {data.name} it has "
-                f"{int(data.labels[first])}; give the clean split of these images as --dataset"
+                f"{int(data.labels[first])}; give the clean split of these images as `data`"
             )
         shape = tuple(self.images(corruption, severity, data.ids[:1]).shape[1:])
         if shape != data.image_shape:
@@ -179,7 +179,7 @@ _READERS: Mapping[str, type[OfficialSet]] = {
 }
 _CLASSES = {"cifar10-c": 10, "cifar100-c": 100, "mnist-c": 10}
 
-#: published sets by name, with the data set that they corrupt ("" where --dataset has to say it)
+#: published sets by name, with the data set that they corrupt ("" if the user has to name it)
 OFFICIAL: Mapping[str, str] = {
     "cifar10-c": "cifar10",
     "cifar100-c": "cifar100",

@@ -70,16 +70,16 @@ DATASETS: Mapping[str, DatasetEntry] = {
     ),
     **{
         name: DatasetEntry(
-            f"{entry.reader} of torchvision; --download fetches it", partial(_from_torchvision, name)
+            f"{entry.reader} of torchvision; can be downloaded", partial(_from_torchvision, name)
         )
         for name, entry in TORCHVISION_SETS.items()
     },
     IMAGE_FOLDER: DatasetEntry(
-        "image-folder:PATH with train/<class>/* and test/<class>/*; --image-size resizes",
+        "image-folder:PATH with train/<class>/* and test/<class>/*; can be resized",
         lambda request: load_image_folder(_path(request), request.split, request.image_size),
     ),
     HUGGINGFACE: DatasetEntry(
-        "huggingface:PATH as datasets.save_to_disk writes it, or with Parquet files; --image-size resizes",
+        "huggingface:PATH as datasets.save_to_disk writes it, or with Parquet files; can be resized",
         lambda request: load_huggingface(_path(request), request.split, request.image_size),
     ),
     NPZ: DatasetEntry(
@@ -138,7 +138,7 @@ def load_dataset(
     download: bool = False,
     image_size: int | tuple[int, int] | None = None,
 ) -> ImageDataset:
-    """A data set by name, as `sde-bench --dataset` takes it.
+    """A data set by name, as every command takes it.
 
     Args:
         name: a key of `DATASETS`, or a plug-in's; your own as ``image-folder:PATH``, ``npz:FILE`` or
@@ -157,7 +157,7 @@ def load_dataset(
     """
     kind, colon, path = name.partition(":")
     if kind in OFFICIAL:
-        raise BenchError(f"dataset {kind!r} holds corrupted images; use sde-bench corrupt --official {name}")
+        raise BenchError(f"dataset {kind!r} holds corrupted images; score it with `official`, {name}")
     plugin = None if kind in DATASETS else DATASET_PLUGINS.find(kind)
     entry = DATASETS.get(kind) or plugin
     if entry is None or (colon and kind in DATASETS and kind not in _BY_PATH):
@@ -169,7 +169,7 @@ def load_dataset(
     if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
     if kind not in _RESIZABLE and plugin is None and image_size is not None:
-        raise BenchError(f"--image-size resizes image folders only; dataset {name!r} has one size")
+        raise BenchError(f"`image_size` resizes image folders only; dataset {name!r} has one size")
     request = Request(
         split=split,
         data_dir=_data_dir(data_dir),

@@ -2,7 +2,7 @@
 
 Its ``val`` images are the test split; those of ``test`` have no labels. Labels are the places of the sorted
 wnids, and test ids count the images by wnid and file name: the order of Tiny-ImageNet-C, which is how
-`--official tiny-imagenet-c:DIR` pairs corrupted images with these.
+`score(..., official="tiny-imagenet-c:DIR")` pairs corrupted images with these.
 """
 
 from pathlib import Path

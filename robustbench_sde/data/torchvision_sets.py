@@ -94,8 +94,8 @@ def _file_error(name: str, data_dir: Path, home: Path, download: bool, error: Ex
     if home.exists():
         return BenchError(
             f"the files of dataset {name!r} in {home} are damaged or incomplete; "
-            "delete them and add --download to fetch them again"
+            "delete them and give `download` to fetch them again"
         )
     return BenchError(
-        f"dataset {name!r} is not in {data_dir}; add --download to fetch it, or point --data-dir at it"
+        f"dataset {name!r} is not in {data_dir}; give `download` to fetch it, or its folder as `data_dir`"
     )

@@ -63,7 +63,7 @@ def parse_bytes(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT])(i?)B\s*", text)
     if found is None:
-        raise BenchError(f"--memory-limit is {text!r}; write 2GB, 1.5GiB or 800MB")
+        raise BenchError(f"`memory_limit` is {text!r}; write 2GB, 1.5GiB or 800MB")
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** ("MGT".index(unit) + 2))
 
@@ -94,5 +94,5 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return next(device for device in ("cuda", "mps", "cpu") if present[device])
     if not present[name.partition(":")[0]]:
-        raise BenchError(f"device {name!r} is not available here; use --device auto or cpu")
+        raise BenchError(f"device {name!r} is not available here; give auto or cpu as `device`")
     return name

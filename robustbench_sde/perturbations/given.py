@@ -123,7 +123,7 @@ def images_of(found: PerturbedImages, whole: ImageDataset) -> ImageDataset:
     """The originals of perturbed images, in their order.
 
     By their ids; without any, the images must be the whole split, the first n of it, or the n that
-    `--images n` takes (`ImageDataset.subset`): whichever is nearest to them.
+    `load_dataset(..., images=n)` takes (`ImageDataset.subset`): whichever is nearest to them.
 
     Raises:
         BenchError: there are no such images, or their labels are others.

@@ -25,7 +25,7 @@ def locked_file(path: Path) -> contextlib.AbstractContextManager[None]:
     """The same for one file, whether it exists or not."""
     return _held(
         path.with_name(f".{path.name}.lock"),
-        f"another process is writing {path}; wait until it has finished, or give another --out",
+        f"another process is writing {path}; wait until it has finished, or give another `out`",
     )
 
 

@@ -129,7 +129,7 @@ FILES = (
     ),
     ("suite.yaml", "the suite, as it was run (`run`, `study`)"),
     ("examples/CELL.safetensors", "up to eight images of a cell, before and after, for the report"),
-    ("images/*-CELL.npz", "all perturbed images of a cell, or `.safetensors` (`--save-images`)"),
+    ("images/*-CELL.npz", "all perturbed images of a cell, or `.safetensors` (`save_images`)"),
     ("corruptions.csv", "the table of corruptions"),
     ("distances.csv", "the curves of minimal-norm attacks"),
     ("study.csv", "the numbers of a study; `study.md` is its table"),

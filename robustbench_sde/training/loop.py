@@ -196,7 +196,7 @@ def _epoch(
         if not math.isfinite(mean):
             raise BenchError(
                 f"the loss is {mean} in epoch {state.epoch + 1}, batch {index + 1}: "
-                f"lower --lr (now {config.lr}) or --sigma (now {config.sigma})"
+                f"lower `lr` (now {config.lr}) or `sigma` (now {config.sigma})"
             )
         optimiser.zero_grad()
         (loss * weight).backward()
@@ -261,7 +261,7 @@ def _read_state(path: Path, identity: _Identity) -> _State:
     if not identity.is_that_of(metadata.get("identity", "")):
         raise BenchError(
             f"{path} is of another training (options or data differ); "
-            "give the same ones, or start anew without --resume"
+            "give the same ones, or start anew without `resume`"
         )
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
     for name, tensor in tensors.items():

@@ -170,7 +170,7 @@ def test_an_empty_folder_says_its_layout(tmp_path):
 
 def test_a_corrupted_set_is_not_a_data_set(tmp_path):
     """As --dataset it is refused, with the command that takes it."""
-    with pytest.raises(BenchError, match="sde-bench corrupt --official"):
+    with pytest.raises(BenchError, match="score it with `official`"):
         load_dataset(f"cifar10-c:{tmp_path}")
 
 

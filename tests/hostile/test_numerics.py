@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_ends_a_training(tmp_path):
     """One line that names epoch, batch and what to lower; the state of the last epoch is kept."""
     wild = TrainConfig(preset="digits", noise="multiplicative", sigma=1000.0, steps=30, epochs=1)
     data = rb.load_dataset("digits", split="train", images=8)
-    with pytest.raises(BenchError, match=r"the loss is nan in epoch 1, batch 1: lower --lr .* or --sigma"):
+    with pytest.raises(BenchError, match=r"the loss is nan in epoch 1, batch 1: lower `lr` .* or `sigma`"):
         train(wild, data, tmp_path / "m.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["m.state.safetensors"]
 

@@ -222,10 +222,10 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cpus_per_task": 0}, "--cpus-per-task is 0"),
-        ({"shard_images": 0}, "--shard-images is 0"),
-        ({"gpus_per_task": 1.5}, "--gpus-per-task is 1.5; it must be a share of one GPU, or whole"),
-        ({"gpus_per_task": -1}, "--gpus-per-task is -1"),
+        ({"cpus_per_task": 0}, "`cpus_per_task` is 0"),
+        ({"shard_images": 0}, "`shard_images` is 0"),
+        ({"gpus_per_task": 1.5}, "`gpus_per_task` is 1.5; it must be a share of one GPU, or whole"),
+        ({"gpus_per_task": -1}, "`gpus_per_task` is -1"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(options, message):

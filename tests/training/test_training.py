@@ -95,7 +95,7 @@ def test_a_state_of_an_older_version_lacks_options_and_resumes(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(tmp_path):
     """A huge learning rate ends in one line, not in a checkpoint of NaN."""
     path = tmp_path / "m.safetensors"
-    with pytest.raises(BenchError, match=r"loss is .* lower --lr"):
+    with pytest.raises(BenchError, match=r"loss is .* lower `lr`"):
         train(CONFIG.model_copy(update={"lr": 1e30}), DATA, path)
     assert not path.exists()
 

@@ -23,7 +23,7 @@ from robustbench_sde.models.modules.forked import forked
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.plugins import Plugins
 
-#: Seeds of the generators while a module is made, so that one without --weights is the same every time.
+#: Seeds of the generators while a module is made, so that one without weights is the same every time.
 _SEEDS = (0, 0)
 _OURS = __name__.partition(".")[0]
 
@@ -49,12 +49,12 @@ class Factory:
         if not (colon and place and function.isidentifier()):
             names = "".join(f", {name}" for name in MODEL_PLUGINS.names())
             raise BenchError(
-                f"--model {text!r}: write pkg.module:function, FILE.py:function or a plug-in{names}"
+                f"`module` is {text!r}; write pkg.module:function, FILE.py:function or a plug-in{names}"
             )
         if place.endswith(".py"):
             file = Path(place).expanduser().resolve()
             if not file.is_file():
-                raise BenchError(f"--model: {place} does not exist")
+                raise BenchError(f"`module` is in {place}, which does not exist")
             text = f"{file}:{function}"
         return cls(text, None if weights is None else weights.resolve())
 
@@ -103,12 +103,12 @@ class Factory:
         except (Exception, SystemExit) as error:  # somebody else's code may raise anything
             at = traceback.extract_tb(error.__traceback__)[-1]
             raise BenchError(
-                f"--model {self.text} fails: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
+                f"`module` {self.text} fails: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
                 f"({Path(at.filename).name}, line {at.lineno})"
             ) from error
         if not isinstance(made, nn.Module):
             raise BenchError(
-                f"--model {self.text} returns a {type(made).__name__}; it must return an nn.Module"
+                f"`module` {self.text} returns a {type(made).__name__}; it must return an nn.Module"
             )
         return source, made
 
@@ -130,7 +130,7 @@ def _from_file(path: Path) -> ModuleType:
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise BenchError(f"--model: {path} is no Python file")
+            raise BenchError(f"`module` is in {path}, which is no Python file")
         sys.modules[name] = importlib.util.module_from_spec(spec)  # as an import does: before it runs
         try:
             spec.loader.exec_module(sys.modules[name])

@@ -155,11 +155,11 @@ def _noise_term(path: Path, foreign: dict[str, Tensor], noise: str, sigma: float
     stored = values["sigma"]
     if noise == "none" and stored:
         raise BenchError(
-            f"{path} was trained with sigma {stored:g}: say which --noise, additive or multiplicative"
+            f"{path} was trained with sigma {stored:g}: say which `noise`, additive or multiplicative"
         )
     if sigma is not None and stored != sigma:
         raise BenchError(
-            f"{path} was trained with sigma {stored:g}, not {sigma:g}; leave --sigma out, "
+            f"{path} was trained with sigma {stored:g}, not {sigma:g}; leave `sigma` out, "
             "and give another one when you evaluate"
         )
     try:

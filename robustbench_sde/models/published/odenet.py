@@ -116,7 +116,7 @@ def from_odenet(path: Path, foreign: dict[str, Tensor], noise: str, sigma: float
         BenchError: it is not such a state dict, or a noise was named.
     """
     if noise != "none" or sigma:
-        raise BenchError(f"{path}: an odenet is an ODE: leave --noise and --sigma out")
+        raise BenchError(f"{path}: an odenet is an ODE: leave `noise` and `sigma` out")
     residual = any(name.startswith("1.conv1.") for name in foreign)
     flow = 3 if residual else 7
     places = dict(_RESIDUAL if residual else _CONV)

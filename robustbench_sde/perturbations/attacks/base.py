@@ -66,7 +66,7 @@ class Attack(Perturbation):
         if self.eps is not None and not 0 <= self.eps <= largest:
             raise BenchError(f"eps is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
         if self.eps is None and not self.minimal:
-            raise BenchError(f"{self.name} needs a budget: give eps (--eps)")
+            raise BenchError(f"{self.name} needs a budget: give `eps`")
         check_limits(self)
 
     @classmethod

@@ -159,13 +159,13 @@ def plan_attacks(
     if norm is not None:
         get_norm(norm)
     if not names:
-        raise BenchError("--attack names no attack; see `sde-bench list attacks`")
+        raise BenchError("`attack` names no attack; see `sde-bench list attacks`")
     kinds = [attack_kind(name) for name in names]
     for option in ("target", "source"):
         able = [kind.name for kind in kinds if option in kind.parameters()]
         if shared.get(option) is not None and (not able or (option == "target" and len(able) < len(kinds))):
             unable = next(kind.name for kind in kinds if option not in kind.parameters())
-            raise BenchError(f"{unable} takes no --{option}")
+            raise BenchError(f"{unable} takes no `{option}`")
     attacks = []
     for name, kind in zip(names, kinds, strict=True):
         known = kind.parameters()

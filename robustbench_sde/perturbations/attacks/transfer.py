@@ -44,7 +44,7 @@ class Transfer(APGDCrossEntropy):
             noise_off = getattr(model, "with_noise", None)
             if noise_off is None:
                 raise BenchError(
-                    f"the noise of {model.name} cannot be switched off: give transfer a --source"
+                    f"the noise of {model.name} cannot be switched off: give transfer a `source`"
                 )
             silent: RandomClassifier = noise_off(enabled=False)
             return silent

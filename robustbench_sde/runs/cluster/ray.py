@@ -75,11 +75,11 @@ class RayEngine:
             BenchError: Ray is not installed, or a number makes no sense.
         """
         _ray()
-        for name, value in (("cpus-per-task", cpus_per_task), ("shard-images", shard_images)):
+        for name, value in (("cpus_per_task", cpus_per_task), ("shard_images", shard_images)):
             if value < 1:
-                raise BenchError(f"--{name} is {value}; it must be at least 1")
+                raise BenchError(f"`{name}` is {value}; it must be at least 1")
         if gpus_per_task is not None and not (0 <= gpus_per_task <= 1 or gpus_per_task in range(2, 65)):
-            raise BenchError(f"--gpus-per-task is {gpus_per_task}; it must be a share of one GPU, or whole")
+            raise BenchError(f"`gpus_per_task` is {gpus_per_task}; it must be a share of one GPU, or whole")
         self.address, self.device, self.shard_images = address, device.partition(":")[0], shard_images
         self.cpus_per_task, self.gpus_per_task = cpus_per_task, gpus_per_task
         self.halved: dict[Phase, int] = {}
@@ -289,7 +289,7 @@ def _start(ray: Any, address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, ValueError) as error:
-            raise BenchError(f"nobody answers at --address {address}: {error}") from error
+            raise BenchError(f"nobody answers at `address` {address}: {error}") from error
     own = {"include_dashboard": False} if address is None else {}
     for last in (False, True):
         try:
@@ -307,4 +307,4 @@ def _ray() -> Any:
     try:
         return import_module("ray")
     except ImportError as error:
-        raise BenchError("--engine ray needs Ray: pip install 'robustbench-sde[distributed]'") from error
+        raise BenchError("the engine ray needs Ray: pip install 'robustbench-sde[distributed]'") from error

@@ -327,9 +327,9 @@ def test_plans_give_each_attack_what_it_takes():
     ]  # fmt: skip
     assert [attack.steps for attack in plan[:3]] == [7, 7, 9]
     assert plan[3].restarts == 10
-    with pytest.raises(BenchError, match="cw takes no --target"):
+    with pytest.raises(BenchError, match="cw takes no `target`"):
         plan_attacks(["pgd", "cw"], "l2", [0.1], shared | {"target": "random"}, {})
-    with pytest.raises(BenchError, match="pgd takes no --source"):
+    with pytest.raises(BenchError, match="pgd takes no `source`"):
         plan_attacks(["pgd"], "l2", [0.1], shared | {"source": "x"}, {})
     assert math.isnan(plan_attacks(["fmn"], "linf", [None], {}, {})[0].describe()["eps"])
 
