@@ -36,11 +36,11 @@ def test_a_parameter_becomes_the_option_of_the_running_command(message, argument
     assert with_options(message, PROGRAM, arguments) == expected
 
 
-def test_one_mistake_is_said_in_the_words_of_whoever_made_it(sde_bench, digits):
+def test_one_mistake_is_said_in_the_words_of_whoever_made_it(program, digits):
     """Python reads the parameter, the command line the option."""
     with pytest.raises(BenchError, match=r"^`out` is x.pt; it must end in .safetensors$"):
         rb.train(digits, "x.pt")
-    code, _, stderr = sde_bench("train", "--out", "x.pt")
+    code, _, stderr = program("train", "--out", "x.pt")
     assert (code, stderr) == (2, "sde-bench: --out is x.pt; it must end in .safetensors\n")
 
 

@@ -142,10 +142,10 @@ def colour_16_bit(width: int, height: int, value: int) -> bytes:
 
 
 def test_different_size_names_the_file(root: Path):
-    """Without --image-size, the first file of another size is named."""
+    """Without `image_size`, the first file of another size is named."""
     odd = picture(root / "test" / "b" / "2.png", size=(6, 4))
     assert f"{odd} is 4x6" in message(root)
-    assert "--image-size" in message(root)
+    assert "`image_size`" in message(root)
 
 
 @pytest.mark.parametrize("cut", [0, 20, -30])
@@ -171,13 +171,13 @@ def test_decompression_bomb_is_refused(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_too_much_for_memory(root: Path, monkeypatch: pytest.MonkeyPatch):
-    """Images that memory cannot hold give a sentence about --image-size."""
+    """Images that memory cannot hold give a sentence about `image_size`."""
 
     def no_memory(*_, **__):
         raise RuntimeError("can't allocate memory")
 
     monkeypatch.setattr(dataset.torch, "empty", no_memory)
-    assert "smaller --image-size" in message(root)
+    assert "smaller `image_size`" in message(root)
 
 
 def test_missing_split(root: Path):

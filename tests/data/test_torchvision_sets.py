@@ -112,7 +112,7 @@ def test_missing_files_say_how_to_get_them(tmp_path: Path, name: str):
     with pytest.raises(BenchError) as caught:
         load_dataset(name, data_dir=tmp_path)
     assert str(caught.value) == (
-        f"dataset {name!r} is not in {tmp_path}; add --download to fetch it, or point --data-dir at it"
+        f"dataset {name!r} is not in {tmp_path}; give `download` to fetch it, or its folder as `data_dir`"
     )
 
 

@@ -54,7 +54,7 @@ class Factory:
         if place.endswith(".py"):
             file = Path(place).expanduser().resolve()
             if not file.is_file():
-                raise BenchError(f"`module` is in {place}, which does not exist")
+                raise BenchError(f"`module`: {place} does not exist")
             text = f"{file}:{function}"
         return cls(text, None if weights is None else weights.resolve())
 
@@ -130,7 +130,7 @@ def _from_file(path: Path) -> ModuleType:
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise BenchError(f"`module` is in {path}, which is no Python file")
+            raise BenchError(f"`module`: {path} is no Python file")
         sys.modules[name] = importlib.util.module_from_spec(spec)  # as an import does: before it runs
         try:
             spec.loader.exec_module(sys.modules[name])
