@@ -55,6 +55,12 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
+def one_line(error: BaseException, *, most: int = 300) -> str:
+    """Return the type and the message of a foreign error as one line of at most about `most` characters."""
+    text = printable(str(error))[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def counted(number: int | str, thing: str) -> str:
     """Return ``1 image`` or ``2 images``."""
     return f"{number} {thing}{'s' * (str(number) != '1')}"

@@ -19,7 +19,7 @@ SAYS = {
         "noise: keyed   pgd",
         "every record of the second run equals that of the first",
     ],
-    "torchdiffeq_model.py": ["rk4     noise: none  pgd", "dopri5  noise: none  pgd"],
+    "torchdiffeq_model.py": ["rk4     noise: none  pgd", "dopri5  noise: none, batch-dependent pgd"],
     "torchvision_resnet18.py": ["resnet18 noise: none pgd"],
 }
 

@@ -265,5 +265,8 @@ def about_modules(sources: Sequence[Source]) -> dict[str, Any]:
 
 
 def _sha256(digest: str, interface: Interface) -> str:
-    facts = f"{digest} {interface.normalisation} {interface.noise} {interface.draws_per_pass}"
+    facts = (
+        f"{digest} {interface.normalisation} {interface.noise} {interface.draws_per_pass} {interface.alone} "
+        f"{interface.fingerprint}"
+    )
     return f"sha256:{hashlib.sha256(facts.encode()).hexdigest()}"

@@ -95,8 +95,12 @@ class Interface:
     classes: int
     noise: NoiseSource
     normalisation: Normalisation = field(default_factory=Normalisation)
-    #: of an opaque module: rows of a pass, all draws of one image; 1 where the rows of a pass share noise
+    #: rows of a pass of an opaque module, all draws of one image; 1 if the rows of a pass share noise
     draws_per_pass: int = DRAWS_PER_PASS
+    #: True if the images of a pass act on each other (a little), so that each gets a pass of its own
+    alone: bool = False
+    #: digest of the rounded logits of a few images: finds weights that no state dict holds
+    fingerprint: str = ""
     precision: Precision = "fp32"
 
     def around(self, module: nn.Module, *, noise: bool = True) -> "ModuleClassifier":
@@ -125,7 +129,9 @@ class ModuleClassifier(Pluggable, ABC):
 
     def __init__(self, module: nn.Module, interface: Interface) -> None:
         self.module, self.interface = module, interface
-        self.name, self.noise = interface.name, interface.noise
+        self.name = interface.name
+        #: source of the noise; tables show as well that the images of a batch act on each other
+        self.noise = interface.noise + (", batch-dependent" if interface.alone else "")
         self.image_shape, self.classes = interface.image_shape, interface.classes
         self.precision = interface.precision
         #: what makes it again (`runs.sources`); None: it is here only
@@ -155,7 +161,9 @@ class Deterministic(ModuleClassifier):
     stochastic, sigma = False, 0.0
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        return logits_of(self.module(images)).expand(len(draws), -1, -1)
+        size = 1 if self.interface.alone else max(1, len(images))
+        logits = [logits_of(self.module(piece)) for piece in images.split(size)]
+        return torch.cat(logits).expand(len(draws), -1, -1)
 
 
 class Keyed(ModuleClassifier):
@@ -177,7 +185,13 @@ class Keyed(ModuleClassifier):
         rows = images.repeat(len(draws), 1, 1, 1)
         noise = numbers.flatten(0, 1)
         noise = torch.zeros_like(noise) if self._noise_off else noise
-        logits = logits_of(self.module.forward_with_noise(rows, noise))
+        size = 1 if self.interface.alone else max(1, len(rows))
+        logits = torch.cat(
+            [
+                logits_of(self.module.forward_with_noise(*piece))
+                for piece in zip(rows.split(size), noise.split(size), strict=True)
+            ]
+        )
         return logits.view(len(draws), len(images), -1)
 
 

@@ -1,0 +1,75 @@
+"""Run somebody's module on a few images, to find out what it does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.data import ImageDataset, to_float
+from robustbench_sde.errors import BenchError, one_line
+from robustbench_sde.models.modules.adapter import KeyedNoise, Normalisation, device_of, logits_of
+from robustbench_sde.models.modules.forked import forked
+from robustbench_sde.sde.draws import KeyedRandom, Stream
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A module and images to try it on."""
+
+    #: an `nn.Module`, or an object that is called like one
+    module: torch.nn.Module
+    data: ImageDataset
+    #: name in messages
+    name: str
+    normalisation: Normalisation
+
+    def images(self, count: int) -> Tensor:
+        """Return the first images: (n, C, H, W) floats in [0, 1], n <= count, where the module is."""
+        return to_float(self.data.images[:count]).to(device_of(self.module))
+
+    def run(
+        self,
+        images: Tensor,
+        ids: Sequence[int] | Tensor | None = None,
+        seed: int = 0,
+        *,
+        gradient: bool = False,
+    ) -> Tensor:
+        """Return the outputs of one pass whose global generators start from `seed`.
+
+        Args:
+            images: (B, C, H, W) floats in [0, 1].
+            ids: of the images, which decide the noise that a keyed module is handed; None: 0 to B - 1.
+            seed: of the generators of torch, numpy and Python.
+            gradient: whether the outputs shall have a graph.
+
+        Raises:
+            BenchError: the module raises, or returns no tensor.
+        """
+        try:
+            with forked((seed, seed), device_of(self.module)), torch.set_grad_enabled(gradient):
+                return logits_of(self._forward(self.normalisation(images), ids))
+        except BenchError as error:
+            raise BenchError(f"{self.name}: {error}") from error
+        except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+            shape = "x".join(map(str, images.shape))
+            raise BenchError(f"{self.name} fails on images of {shape}: {one_line(error)}") from error
+
+    def _forward(self, images: Tensor, ids: Sequence[int] | Tensor | None) -> object:
+        if not isinstance(self.module, KeyedNoise):
+            return self.module(images)
+        shape = tuple(self.module.noise_shape(self.data.image_shape))
+        ids = range(len(images)) if ids is None else ids
+        noise = KeyedRandom(0, Stream.AUDIT, "examine").normals(ids, shape)
+        return self.module.forward_with_noise(images, noise.to(images.device))
+
+
+def distance(one: Tensor, other: Tensor, scale: Tensor | None = None) -> float:
+    """Return the largest difference relative to the largest number of `scale`, or of `one`.
+
+    Where both are NaN there is no difference; where one is, it is infinite.
+    """
+    largest = (one if scale is None else scale).nan_to_num(0, 0, 0).abs().max().clamp_min(1e-12)
+    difference = (one - other).abs().masked_fill((one.isnan() & other.isnan()) | (one == other), 0)
+    return float(difference.nan_to_num(torch.inf).max() / largest)

@@ -1,0 +1,239 @@
+"""Modules whose logits depend on more than the image: found wherever in the batch the difference lies."""
+
+import pandas as pd
+import pytest
+import torch
+from builders import make_data
+from models.modules import Apply, KeyedNet, Net, noisy
+from torch import nn
+from torch.nn import functional as F
+from torchdiffeq import odeint, odeint_adjoint
+
+from robustbench_sde.data import to_float
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.cell import evaluate
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.modules.examine import examine
+from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.sde.draws import Draws, Stream
+
+
+def behind(function):
+    """Return a network with a function of its logits (B, 4)."""
+    return lambda: Net(after=Apply(function)).eval()
+
+
+def before(function):
+    """Return a network with a function of its images (B, 1, 12, 12)."""
+    return lambda: Net(before=Apply(function)).eval()
+
+
+def own_generator(x):
+    return x + torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+def frozen_dropout(x):
+    torch.manual_seed(0)
+    return F.dropout(x, 0.5)
+
+
+def last_differs(z):
+    return torch.cat([z[:-1], z[-1:].roll(1, 1)])
+
+
+def earlier(z):
+    return z + 0.5 * (z.cumsum(0) - z)
+
+
+def later(z):
+    return earlier(z.flip(0)).flip(0)
+
+
+def place_of_row(row):
+    """Return a function that changes the logits of one row of a batch, and no other."""
+
+    def change(z):
+        return torch.cat([z[:row], z[row : row + 1].roll(1, 1), z[row + 1 :]])
+
+    return change
+
+
+class AttentionOverTheBatch(nn.Module):
+    """Attention whose sequence is the batch: batch_first was forgotten."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner = nn.MultiheadAttention(16, 2)
+        self.first, self.last = nn.Linear(144, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        h = self.first(x.flatten(1))[:, None]
+        return self.last(self.inner(h, h, h)[0][:, 0])
+
+
+class KeyedButMixed(KeyedNet):
+    """A keyed network whose noise reaches the next image."""
+
+    def forward_with_noise(self, images, noise):
+        return super().forward_with_noise(images, noise + noise.roll(1, 0))
+
+
+DEPENDENT = {
+    "generator made anew in forward": (before(own_generator), "place in the batch"),
+    "seed set in forward": (before(frozen_dropout), "place in the batch"),
+    "sum over earlier images": (behind(earlier), "images before it"),
+    "sum over later images": (behind(later), "images after it"),
+    "mean over the batch": (behind(lambda z: z - z.mean(0)), "images beside it"),
+    "last image": (behind(last_differs), "place in the batch"),
+    "row 0": (behind(place_of_row(0)), "place in the batch"),
+    "row 37": (behind(place_of_row(37)), "place in the batch"),
+    "row 200, which attacks alone have": (behind(place_of_row(200)), "size of the batch"),
+    "size": (behind(lambda z: z * len(z)), "size of the batch"),
+    "size above 100": (behind(lambda z: z.roll(int(len(z) > 100), 1)), "size of the batch"),
+    "attention": (lambda: AttentionOverTheBatch().eval(), "images beside it"),
+    "batch statistics by function": (
+        before(lambda x: F.batch_norm(x, None, None, training=True)),
+        "images beside it",
+    ),
+    "keyed noise of a neighbour": (lambda: KeyedButMixed().eval(), "images beside it|place in the batch"),
+}
+
+
+@pytest.mark.parametrize("name", DEPENDENT)
+def test_a_module_that_is_no_function_of_the_image_is_refused(name):
+    """The error names what the logits depend on, whichever row of whichever batch shows it."""
+    make, cause = DEPENDENT[name]
+    with pytest.raises(BenchError, match=f"depend on .*({cause})") as caught:
+        examine(make(), make_data(80), name="net")
+    assert "\n" not in str(caught.value)
+
+
+class Estimators(nn.Module):
+    """Eight random estimators of every image, averaged over the right axis or over images."""
+
+    def __init__(self, right):
+        super().__init__()
+        self.net, self.right = Net(), right
+
+    def forward(self, x):
+        draws = F.dropout(self.net(x.repeat(8, 1, 1, 1)), 0.2)  # estimator-major: (8 B, classes)
+        return draws.view(8, -1, 4).mean(0) if self.right else draws.view(-1, 8, 4).mean(1)
+
+
+def frozen_and_free(x):
+    return noisy(x) + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_noisy_modules_get_the_same_tests_under_equal_seeds():
+    """An average over the wrong axis and noise frozen to rows are refused; right averages are not."""
+    data = make_data(40)
+    with pytest.raises(BenchError, match=r"under equal seeds .* images beside it .*wrong axis"):
+        examine(Estimators(right=False).eval(), data, name="net")
+    with pytest.raises(BenchError, match="belongs to the place in the batch and is the same in every pass"):
+        examine(Net(before=Apply(frozen_and_free)).eval(), data, name="net")
+    for fine in (Estimators(right=True), Net(before=Apply(noisy))):
+        interface = examine(fine.eval(), data, name="net").interface
+        assert (interface.noise, interface.alone) == ("opaque", False)
+
+
+class Solved(nn.Module):
+    """A small neural ODE by torchdiffeq."""
+
+    def __init__(self, solve, **how):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.solve, self.how = solve, how
+        self.field, self.net = nn.Linear(144, 144), Net()
+        with torch.no_grad():
+            self.field.weight.copy_(torch.randn(144, 144, generator=generator) / 4)
+
+    def forward(self, x):
+        def f(t, h):
+            return torch.tanh(self.field(h))
+
+        options = {"adjoint_params": tuple(self.field.parameters())} if self.solve is odeint_adjoint else {}
+        h = self.solve(f, x.flatten(1), torch.tensor([0.0, 1.0]), **self.how, **options)[-1]
+        return self.net(h.view_as(x))
+
+
+ADAPTIVE = {"method": "dopri5", "rtol": 1e-2, "atol": 1e-2}
+
+
+def test_an_adaptive_solver_is_solved_one_image_a_pass():
+    """It is batch-dependent: no batch size moves a record or an attacked image, gradients stay apart."""
+    data = make_data(12)
+    interface, notes = examine(Solved(odeint, **ADAPTIVE).eval(), data, name="net")
+    assert interface.alone
+    assert any("batch-dependent" in note for note in notes)
+    model = interface.around(Solved(odeint, **ADAPTIVE).eval())
+    assert model.noise == "none, batch-dependent"
+    attack = make_attack("pgd", eps=0.05, steps=2)
+    one, many = (evaluate(model, data, attack, ScoreSettings(rows=rows)) for rows in (1, 64))
+    assert torch.equal(one.images, many.images)
+    pd.testing.assert_frame_equal(one.records, many.records)
+    images = to_float(data.images).requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        model.logits(images, data.ids, Draws(0, Stream.SCORE))[0, 0].sum(), images
+    )
+    assert gradient[0].any()
+    assert not gradient[1:].any()
+
+
+@pytest.mark.parametrize(
+    ("solve", "how", "alone"),
+    [
+        (odeint, {"method": "dopri5", "rtol": 1e-6, "atol": 1e-6}, True),
+        (odeint, {"method": "rk4", "options": {"step_size": 0.25}}, False),
+    ],
+)
+def test_a_gradient_that_reaches_other_images_is_found(solve, how, alone):
+    """At a tight tolerance logits agree and gradients do not: d logit(image 0) / d image 1 is not 0."""
+    assert examine(Solved(solve, **how).eval(), make_data(12), name="net").interface.alone is alone
+
+
+def test_extra_probes_may_raise():
+    """A network that checks its range, and an ODE that explodes outside of it, are accepted as they are."""
+
+    def strict(x):
+        if x.min() < 0 or x.max() > 1:
+            raise ValueError(f"input must be in [0, 1], is in [{x.min():.2f}, {x.max():.2f}]")
+        return x
+
+    def explosive(x):
+        if x.max() > 1.5:
+            raise AssertionError("underflow in dt")
+        return x
+
+    for check in (strict, explosive):
+        assert examine(Net(before=Apply(check)).eval(), make_data(30), name="net").interface.noise == "none"
+
+
+def test_images_of_the_data_set_still_refuse():
+    """A module that raises on the user's own images fails, in one line, also if it ends the program."""
+
+    def leaves(x):
+        raise SystemExit(0)
+
+    with pytest.raises(BenchError, match="net fails on images of 4x1x12x12: SystemExit: 0"):
+        examine(Net(before=Apply(leaves)).eval(), make_data(4), name="net")
+
+
+def test_a_module_for_batches_only_is_refused():
+    """Logits that lose their first axis for a single image are named."""
+    with pytest.raises(BenchError, match=r"returns \(4,\) for 1 image"):
+        examine(Net(after=Apply(torch.squeeze)).eval(), make_data(20), name="net")
+
+
+def test_a_difference_of_rounding_is_none():
+    """Float noise of 1e-6 relative to the largest logit changes nothing: batches stay."""
+    net = Net(after=Apply(lambda z: z * (1 + 1e-6 * (len(z) % 3)))).eval()
+    assert not examine(net, make_data(40), name="net").interface.alone
+
+
+def test_modules_under_no_grad_are_examined():
+    """A caller's no_grad changes no finding."""
+    with torch.no_grad():
+        assert examine(Net().eval(), make_data(12), name="net") == examine(
+            Net().eval(), make_data(12), name="net"
+        )
