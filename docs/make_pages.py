@@ -1,10 +1,12 @@
-"""Write the pages that are made from the code: `docs/attacks.md` and `docs/tables.md` (`make tables`)."""
+"""Write what is made from the code (`make tables`): `docs/attacks.md`, `docs/tables.md`, `cli/catalogue.json`."""
 
 import ast
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.registry import ATTACKS
 from robustbench_sde.storage import schema
@@ -71,3 +73,5 @@ if __name__ == "__main__":
     here = Path(__file__).parent
     (here / "attacks.md").write_text(attacks_page())
     (here / "tables.md").write_text(schema.documentation())
+    listed = json.dumps(catalogue(), indent=2, ensure_ascii=False)
+    (here.parent / "robustbench_sde" / "cli" / "catalogue.json").write_text(listed + "\n")

@@ -16,7 +16,7 @@ import typer
 from documents import DOCUMENTS, ROOT, command_lines, commands, python_blocks, words
 
 import robustbench_sde
-from robustbench_sde.cli import options
+from robustbench_sde.cli import texts
 from robustbench_sde.cli.app import app
 from robustbench_sde.perturbations.attacks.registry import attack_kind
 from robustbench_sde.perturbations.corruptions import select
@@ -24,11 +24,10 @@ from robustbench_sde.perturbations.corruptions import select
 PROGRAM: Any = typer.main.get_command(app)
 #: options whose values can be wrong although they parse
 VALUES = {
-    "attack": lambda text: [attack_kind(name) for name in options.names(text)],
+    "attack": lambda text: [attack_kind(name) for name in texts.parts(text)],
     "corruptions": select,
-    "corruption": select,
-    "eps": lambda text: text == "none" or options.parse_eps(text),
-    "severity": options.parse_severities,
+    "eps": lambda text: text == "none" or texts.parse_eps(text),
+    "severity": texts.parse_severities,
 }
 #: commands with a plug-in's names, which only exist where it is installed
 PLUGIN = ("fgsm", "stripes", "noisy-linear")
@@ -81,8 +80,9 @@ def check(arguments: list[str]) -> None:
         context = command.make_context(name, rest, parent=context)
     for option, look_up in VALUES.items():
         value = context.params.get(option)
-        if isinstance(value, str) and not set(PLUGIN) & set(value.split(",")):
-            look_up(value)
+        names = texts.parts(value or ())
+        if names and not set(PLUGIN) & set(names):
+            look_up(",".join(names))
 
 
 def helps(command: Any) -> Iterator[str]:

@@ -6,7 +6,8 @@ import torch
 
 from benchmarks.gpu.networks import DRAWS, network
 from benchmarks.gpu.timing import seconds
-from robustbench_sde.sde.draws import BrownianPaths, Draws, NoiseBackend, Stream
+from robustbench_sde.choices import NoiseBackend
+from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 
 #: backends by the names of the tables; `kernel` is what `device` means on CUDA
 BACKENDS = {"host": "host", "torch": "torch", "kernel": "device"}

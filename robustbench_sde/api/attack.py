@@ -6,8 +6,9 @@ from typing import Any, Literal
 from robustbench_sde.api.evaluation import Out, evaluate_work
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
 from robustbench_sde.progress import Bars

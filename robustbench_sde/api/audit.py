@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Literal
 
 from robustbench_sde.api.models import Model, compute_of, sources_of
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit import audit as rules
 from robustbench_sde.evaluation.audit.lab import AuditSettings
 from robustbench_sde.evaluation.audit.report import AuditReport
-from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
 from robustbench_sde.progress import Bars

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -30,7 +31,7 @@ def run(
     checkpoints: str | Path | Sequence[str | Path] | None = None,
     data: ImageDataset | str | None = None,
     *,
-    images: int | None = None,
+    images: int | Literal["all"] | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
@@ -53,7 +54,7 @@ def run(
             siblings are the studies of the paper.
         checkpoints: files, or names in checkpoints/; None: those of the suite.
         data: a data set, or its name; None: that of the suite.
-        images: how many test images of a data set by name; None: as the suite says.
+        images: number of test images of a data set by name, or `"all"`; None: as the suite says.
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
         image_size: as in `load_dataset`.
@@ -82,7 +83,7 @@ def run(
             data = load_dataset(
                 data or spec.dataset,
                 split="test",
-                images=spec.images if images is None else images,
+                images=spec.images if images is None else None if images == "all" else images,
                 data_dir=data_dir or spec.data_dir,
                 download=download,
                 image_size=spec.image_size if image_size is None else image_size,

@@ -9,10 +9,11 @@ from torch import Tensor
 from robustbench_sde.api.evaluation import Out, evaluate_work, with_corruptions
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions

@@ -7,8 +7,9 @@ from typing import Literal
 
 from robustbench_sde.api.evaluation import Out, work_folder
 from robustbench_sde.api.models import Models, compute_of, sources_of
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.scoring import DecisionRule, ScoreSettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
 from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute

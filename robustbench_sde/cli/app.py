@@ -10,6 +10,7 @@ import typer
 
 from robustbench_sde.cli.attack import attack_command
 from robustbench_sde.cli.audit import audit_command
+from robustbench_sde.cli.command import OnceCommand
 from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.import_ import import_command
@@ -37,6 +38,7 @@ app = typer.Typer(
     epilog="Example: sde-bench attack --eps 0.03   (attacks the shipped checkpoints on the embedded digits)",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
 app.command("train")(train_command)
 app.command("attack")(attack_command)
@@ -57,6 +59,7 @@ for _registered in (*app.registered_commands, *baseline_app.registered_commands)
     # a paragraph on one line: Typer keeps the line ends of a docstring, and a terminal adds its own
     _paragraphs = inspect.getdoc(_registered.callback) or ""
     _registered.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs.split("\n\n"))
+    _registered.cls = OnceCommand
 
 
 @app.callback(invoke_without_command=True)
@@ -90,7 +93,8 @@ def main() -> None:
             _fail(str(error), error.exit_code)
         elif isinstance(error, _UsageError):
             command = error.ctx.command_path if error.ctx else "sde-bench"
-            _fail(f"{error.format_message().rstrip('.')}; see `{command} --help`", ExitCode.INPUT_ERROR)
+            message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
+            _fail(f"{message}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
             traceback.print_exc()
             _fail("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)

@@ -6,34 +6,42 @@ from typing import Annotated, Any
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
-_ATTACK = "Attack"
-
 
 def attack_command(
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
-    ] = None,
+    context: typer.Context,
+    checkpoints: o.Checkpoints = None,
     attack: Annotated[
-        str, typer.Option(help="Attacks by name, with commas.", rich_help_panel=_ATTACK)
-    ] = "pgd",
-    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
-    eps: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255; none: the smallest change.",
-            rich_help_panel=_ATTACK,
+            metavar="NAMES",
+            help="Attacks by name, with commas or repeated.",
+            show_default="pgd",
+            rich_help_panel=o.ATTACK,
+            autocompletion=complete.attacks,
         ),
-    ] = "0.03",
+    ] = None,
+    norm: o.Norm = "linf",
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BUDGETS",
+            help="Budgets for images in [0, 1], with commas or repeated: 0.03 or 8/255; none: the smallest "
+            "change.",
+            show_default="0.03",
+            rich_help_panel=o.ATTACK,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             help="Steps or queries at a fixed budget; default: the attack's own. "
             "Minimal-norm attacks: --set cw.steps=200.",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     eot_draws: Annotated[
@@ -41,51 +49,49 @@ def attack_command(
         typer.Option(
             help="Fresh draws averaged in every gradient; auto: as many as each image needs. Default: the "
             "attack's own, 8 or 1 (liu2020).",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
             help="Independent runs; the worst counts. Default: the attack's own, 1 or 10 (noise).",
-            rich_help_panel=_ATTACK,
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
-            help="At most so many gradient passes per image, each draw counted: steps are cut to fit.",
-            rich_help_panel=_ATTACK,
+            help="Largest number of gradient passes per image, each draw counted; steps are cut to fit.",
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
-            help="Go for a class: its index, random or least-likely (pgd, apgd-ce, apgd-dlr).",
-            rich_help_panel=_ATTACK,
+            help="Class to aim for: its index, random or least-likely (pgd, apgd-ce, apgd-dlr).",
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint that transfer works on; default: the target, noise off.", rich_help_panel=_ATTACK
+            help="Checkpoint from which transfer takes its gradients; default: the target without noise.",
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A parameter of one attack: ATTACK.NAME=VALUE.", rich_help_panel=_ATTACK),
+        typer.Option(
+            "--set",
+            metavar="A.NAME=VALUE",
+            help="A parameter of one attack: ATTACK.NAME=VALUE.",
+            rich_help_panel=o.ATTACK,
+        ),
     ] = None,
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
-    save_images: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="Write the attacked images to images/ in the run folder: npz or safetensors.",
-            rich_help_panel="Output",
-        ),
-    ] = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -95,16 +101,24 @@ def attack_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "auto",
-    memory_limit: o.MemoryLimit = None,
-    compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = 256,
+    save_images: Annotated[
+        choices.ImageFormat | None,
+        typer.Option(
+            help="Write the attacked images to images/ in the run folder, in this format.",
+            case_sensitive=False,
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Attack checkpoints through their noise, score them on fresh draws, print the table, write a run folder.
 
@@ -113,19 +127,16 @@ def attack_command(
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """
-    from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
 
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
-    attacks = _with_parameters(o.names(attack), set_ or [])
-    budgets = [None] if eps.strip() == "none" else o.parse_eps(eps)
-    data = o.test_data(dataset, data_dir, download, image_size, images)
-    models = o.find_models(
-        checkpoints, model, weights, normalize, data, sigma=sigma, noise=noise, compute=compute
-    )
+    options = o.shared(context)
+    attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
+    budgets = [None] if texts.parts(eps or []) == ["none"] else texts.parse_eps(eps or ["0.03"], norm)
+    data = o.load_images(context)
+    models = o.find_models(context, checkpoints, data, options["device"])
     with progress_bars(quiet=quiet) as bars:
         result = rb.attack(
             models,
@@ -133,20 +144,13 @@ def attack_command(
             attacks,
             norm=norm,
             eps=budgets,
-            eot_draws=None if eot_draws is None else _draws(eot_draws),
+            eot_draws=None if eot_draws is None else texts.parse_draws(eot_draws),
             restarts=restarts,
             steps=steps,
             passes=budget,
             target=target,
             source=None if source is None else str(source),
-            sigma=sigma,
-            noise=noise,
-            precision=precision,
-            score_draws=score_draws,
-            rule=rule,  # type: ignore[arg-type]
-            seed=seed,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             out=out or "auto",
             save_images=save_images,
             bars=bars,
@@ -160,12 +164,6 @@ def attack_command(
         print_summary(result.summary, folder=str(folder.path), reused=result.reused)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
-
-
-def _draws(text: str) -> int | str:
-    if text != "auto" and not text.isdecimal():
-        raise BenchError(f"--eot-draws is {text!r}; it must be a whole number or auto")
-    return text if text == "auto" else int(text)
 
 
 def _with_parameters(names: list[str], texts: list[str]) -> dict[str, dict[str, Any]]:

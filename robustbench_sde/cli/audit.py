@@ -6,27 +6,31 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
-_ATTACK = "Attack"
-
 
 def audit_command(
+    context: typer.Context,
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="A file, or the name of one in checkpoints/; or give --model.")
+        Path | None,
+        typer.Argument(
+            help="A checkpoint: a file, or a name in checkpoints/; or give --model.",
+            autocompletion=complete.checkpoints,
+        ),
     ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    norm: o.Norm = "linf",
     eps: Annotated[
         str | None,
         typer.Option(
-            help="The budget whose number is audited: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
-            rich_help_panel=_ATTACK,
+            help="Budget of the number that is audited: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of that number's pgd.", rich_help_panel=_ATTACK)] = 20,
+    steps: Annotated[int, typer.Option(help="Number of steps of pgd.", rich_help_panel=o.ATTACK)] = 20,
     eot_draws: Annotated[
-        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=_ATTACK)
+        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=o.ATTACK)
     ] = 8,
     model: o.Model = None,
     weights: o.Weights = None,
@@ -40,16 +44,16 @@ def audit_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "auto",
-    memory_limit: o.MemoryLimit = None,
-    compile_: o.Compile = False,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = 256,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Can the robustness number of a checkpoint be trusted? Looks for masked gradients and broken controls.
 
@@ -59,18 +63,16 @@ def audit_command(
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
     from robustbench_sde.evaluation.audit.report import AuditVerdict
-    from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
 
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit is of one classifier: name a checkpoint or give --model")
-    compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit, compile=compile_)
-    budget = None if eps is None else parse_budget(eps)
-    data = o.test_data(dataset, data_dir, download, image_size, images)
+    options = o.shared(context)
+    budget = texts.parse_one_eps(eps, norm)
+    data = o.load_images(context)
     named = None if checkpoint is None else [checkpoint]
-    models = o.find_models(named, model, weights, normalize, data, sigma=sigma, noise=noise, compute=compute)
+    models = o.find_models(context, named, data, options["device"])
     assert models is not None  # one of the two was given
     with progress_bars(quiet=quiet) as bars:
         report = rb.audit(
@@ -80,14 +82,7 @@ def audit_command(
             eps=budget,
             steps=steps,
             eot_draws=eot_draws,
-            sigma=sigma,
-            noise=noise,
-            precision=precision,
-            score_draws=score_draws,
-            rule=rule,  # type: ignore[arg-type]
-            seed=seed,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             bars=bars,
         )
     written = report.write(out or Path("reports") / f"audit-{report.checkpoint}")

@@ -6,14 +6,22 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, counted
 
 _GATE = "Gate"
 _OUTPUT = "Output"
 
-Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
-Side = Annotated[Path, typer.Argument(help="The folder of a run, or a baseline file.")]
+Run = Annotated[
+    Path, typer.Argument(help="A run: its folder, or its name in reports/.", autocompletion=complete.runs)
+]
+Side = Annotated[
+    Path,
+    typer.Argument(
+        help="A run (its folder, or its name in reports/), or a baseline file.", autocompletion=complete.runs
+    ),
+]
 
 
 def compare_command(
@@ -60,10 +68,11 @@ def compare_command(
     [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
     """
     from robustbench_sde.reporting import comparison as show
+    from robustbench_sde.storage.runs_here import resolve
 
     if json and markdown:
         raise BenchError("--json and --markdown both write to stdout; give one")
-    comparison = rb.compare(baseline, run, policy=policy, max_drop=max_drop, alpha=alpha)
+    comparison = rb.compare(resolve(baseline), resolve(run), policy=policy, max_drop=max_drop, alpha=alpha)
     if junit_xml is not None:
         show.write_junit(comparison, junit_xml)
     page = show.github_step_summary() if markdown else None
@@ -97,6 +106,7 @@ def save_command(
     [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline.json
     """
     from robustbench_sde.api.result import Result
+    from robustbench_sde.storage.runs_here import resolve
 
-    cells = Result.read(run).save_baseline(file)
+    cells = Result.read(resolve(run)).save_baseline(file)
     print(f"{file}: {counted(cells, 'cell')}, {file.stat().st_size / 1000:.0f} kB")

@@ -11,6 +11,7 @@ from robustbench_sde.errors import BenchError
 
 
 def import_command(
+    context: typer.Context,
     file: Annotated[Path, typer.Argument(help="Weights saved by other code: .pth, .pt or .safetensors.")],
     preset: Annotated[
         str, typer.Option(help="Family of the network: liu2020, or odenet (torchdiffeq's MNIST example).")
@@ -34,7 +35,7 @@ def import_command(
     """
     if not file.exists():  # before the data set is fetched or asked for
         raise BenchError(f"{file} does not exist")
-    data = o.test_data(dataset, data_dir, download, image_size, None)
+    data = o.load_images(context, whole=True)
     made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
     model = made.header.model
     term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in model.noise) or "no noise"

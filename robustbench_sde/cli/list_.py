@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Callable, Collection
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.plugins import Plugins, provider
@@ -17,16 +18,30 @@ _T = TypeVar("_T")
 _COME_FROM = {
     "checkpoints": ": `sde-bench train` writes into checkpoints/",
     "models": ": plug-ins add them (docs/your-data.md)",
+    "runs": ": `sde-bench attack` and `sde-bench run` write into reports/",
 }
+_KINDS = (
+    "attacks",
+    "checkpoints",
+    "configs",
+    "corruptions",
+    "datasets",
+    "models",
+    "presets",
+    "rules",
+    "runs",
+    "studies",
+    "suites",
+)
+
+
+def _complete(incomplete: str) -> list[str]:
+    return [kind for kind in _KINDS if kind.startswith(incomplete)]
 
 
 def list_command(
     kind: Annotated[
-        str,
-        typer.Argument(
-            help="checkpoints, configs, datasets, attacks, corruptions, models, suites, studies, presets or "
-            "rules."
-        ),
+        str, typer.Argument(help=f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", autocompletion=_complete)
     ],
     json: o.Json = False,
 ) -> None:
@@ -34,38 +49,81 @@ def list_command(
 
     [bold]Example:[/bold] sde-bench list attacks
     """
-    from robustbench_sde.reporting.terminal import print_entries
+    from robustbench_sde.reporting.terminal import print_entries, print_runs
 
-    listings = {
+    listings: dict[str, Callable[[], dict[str, str]]] = {
         "attacks": _attacks,
         "checkpoints": _checkpoints,
         "configs": _configs,
         "corruptions": _corruptions,
         "datasets": _datasets,
         "models": _models,
-        "presets": _presets,
+        "presets": lambda: complete.catalogue()["presets"],
         "rules": _rules,
-        "studies": _studies,
-        "suites": _suites,
+        "studies": lambda: _described(complete.shipped(_STUDIES), _STUDIES),
+        "suites": lambda: _described(complete.shipped(_SUITES), _SUITES),
     }
-    if kind not in listings:
-        raise unknown_name("kind", kind, listings)
-    entries = listings[kind]()
-    print_entries(entries, as_json=json)
-    if not entries:
+    kind = texts.spelled(kind, _KINDS)
+    if kind not in _KINDS:
+        raise unknown_name("kind", kind, _KINDS)
+    if kind == "runs":
+        from robustbench_sde.storage.runs_here import runs_here
+
+        runs = runs_here()
+        print_runs(runs, as_json=json)
+        found = bool(runs)
+    else:
+        entries = listings[kind]()
+        print_entries(entries, as_json=json)
+        found = bool(entries)
+    if not found:
         print(f"sde-bench: there are no {kind} here{_COME_FROM.get(kind, '')}", file=sys.stderr)
 
 
+_SUITES, _STUDIES = "runs/suite/shipped", "runs/suite/shipped/study"
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Return one line about each built-in attack, corruption, data set and preset, from the registries.
+
+    `make tables` writes it into catalogue.json, which `complete.catalogue` reads.
+    """
+    from robustbench_sde.data.registry import DATASETS
+    from robustbench_sde.models.presets import PRESETS
+    from robustbench_sde.perturbations.attacks.registry import ATTACKS
+    from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, PLAIN
+
+    plain = {
+        f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
+        for name, perturbation in PLAIN.items()
+    }
+    return {
+        "attacks": {name: _attack_line(attack) for name, attack in ATTACKS.items()},
+        "corruptions": {name: _corruption_line(each) for name, each in CORRUPTIONS.items()} | plain,
+        "datasets": {name: entry.summary for name, entry in DATASETS.items()},
+        "presets": {
+            name: ", ".join(f"{key} {value}" for key, value in preset.items())
+            for name, preset in PRESETS.items()
+        },
+    }
+
+
+def _attack_line(attack: Any) -> str:
+    return f"{_first_line(attack)} ({', '.join(attack.norms)})"
+
+
+def _corruption_line(each: Any) -> str:
+    return f"{each.group}{', extra' * (not each.benchmark)}: {_first_line(each.recipe)}"
+
+
 def _attacks() -> dict[str, str]:
-    from robustbench_sde.perturbations.attacks.base import Attack
-    from robustbench_sde.perturbations.attacks.registry import ATTACK_PLUGINS, ATTACKS
+    ours = complete.catalogue()["attacks"]
+    found = ours | {"foolbox:NAME": "An attack of foolbox by its class name, LinfPGD say, scored by us."}
+    if not complete.plugged("attacks"):
+        return found
+    from robustbench_sde.perturbations.attacks.registry import ATTACK_PLUGINS
 
-    def line(attack: type[Attack]) -> str:
-        return f"{_first_line(attack)} ({', '.join(attack.norms)})"
-
-    ours = {name: line(attack) for name, attack in ATTACKS.items()}
-    foolbox = {"foolbox:NAME": "An attack of foolbox by its class name, LinfPGD say, scored by us."}
-    return ours | foolbox | _plugins(ATTACK_PLUGINS, ATTACKS, line)
+    return found | _plugins(ATTACK_PLUGINS, ours, _attack_line)
 
 
 def _checkpoints() -> dict[str, str]:
@@ -75,54 +133,41 @@ def _checkpoints() -> dict[str, str]:
     entries = {}
     for path in checkpoints_here():
         header = read_header(path)
-        accuracy = header.training.get("test_accuracy", [float("nan")])[0]
+        accuracy = header.training.get("test_accuracy", [None])[0]
+        state = header.unfinished or ("" if accuracy is None else f"clean {accuracy:.1%}")
         noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
-        entries[str(path)] = f"{header.dataset.name}, {noise}, clean {accuracy:.1%}"
+        entries[str(path)] = ", ".join(filter(None, (header.dataset.name, noise, state)))
     return entries
 
 
 def _configs() -> dict[str, str]:
-    from robustbench_sde.training.named import read_config, shipped_configs
-
-    return {name: str(read_config(name)["description"]) for name in shipped_configs()}
+    return _described(complete.shipped("training/configs"), "training/configs")
 
 
 def _corruptions() -> dict[str, str]:
-    from robustbench_sde.perturbations.corruptions.registry import (
-        CORRUPTION_PLUGINS,
-        CORRUPTIONS,
-        PLAIN,
-        Corruption,
-    )
+    ours = complete.catalogue()["corruptions"]
+    if not complete.plugged("corruptions"):
+        return ours
+    from robustbench_sde.perturbations.corruptions.registry import CORRUPTION_PLUGINS
 
-    def line(corruption: Corruption) -> str:
-        return f"{corruption.group}{', extra' * (not corruption.benchmark)}: {_first_line(corruption.recipe)}"
-
-    graded = {name: line(corruption) for name, corruption in CORRUPTIONS.items()}
-    plain = {
-        f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
-        for name, perturbation in PLAIN.items()
-    }
-    return graded | plain | _plugins(CORRUPTION_PLUGINS, CORRUPTIONS, line)
+    return ours | _plugins(CORRUPTION_PLUGINS, ours, _corruption_line)
 
 
 def _datasets() -> dict[str, str]:
-    from robustbench_sde.data.registry import DATASET_PLUGINS, DATASETS
+    ours = complete.catalogue()["datasets"]
+    if not complete.plugged("datasets"):
+        return ours
+    from robustbench_sde.data.registry import DATASET_PLUGINS
 
-    ours = {name: entry.summary for name, entry in DATASETS.items()}
-    return ours | _plugins(DATASET_PLUGINS, DATASETS, lambda entry: entry.summary)
+    return ours | _plugins(DATASET_PLUGINS, ours, lambda entry: entry.summary)
 
 
 def _models() -> dict[str, str]:
+    if not complete.plugged("models"):
+        return {}
     from robustbench_sde.models.modules.factory import MODEL_PLUGINS
 
     return _plugins(MODEL_PLUGINS, (), _first_line)
-
-
-def _presets() -> dict[str, str]:
-    from robustbench_sde.models.presets import PRESETS
-
-    return {name: ", ".join(f"{k} {v}" for k, v in preset.items()) for name, preset in PRESETS.items()}
 
 
 def _rules() -> dict[str, str]:
@@ -133,19 +178,14 @@ def _rules() -> dict[str, str]:
     }
 
 
-def _studies() -> dict[str, str]:
-    from robustbench_sde.runs.suite.suite import Suite, study_suites
+def _described(names: list[str], folder: str) -> dict[str, str]:
+    """Return the `description` in each shipped YAML file."""
+    from robustbench_sde.storage.files import read_yaml
 
-    described = {name: Suite.read(suite).spec.description for name, suite in study_suites().items()}
-    return described | {
-        "stability": "How fast neighbouring states part, beside the theorem: sde-bench stability"
+    return {
+        name: str(read_yaml(complete.PACKAGE / folder / f"{name}.yaml").get("description", ""))
+        for name in names
     }
-
-
-def _suites() -> dict[str, str]:
-    from robustbench_sde.runs.suite.suite import Suite, shipped_suites
-
-    return {name: Suite.read(name).spec.description for name in shipped_suites()}
 
 
 def _plugins(plugins: Plugins[_T], built_in: Collection[str], line: Callable[[_T], str]) -> dict[str, str]:

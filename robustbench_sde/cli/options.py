@@ -1,4 +1,4 @@
-"""Define the options that several commands share, and parse their texts."""
+"""Define the options that several commands share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
+from robustbench_sde.cli import complete
+from robustbench_sde.cli.texts import parse_images, parse_score_draws
 from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
@@ -16,52 +19,80 @@ if TYPE_CHECKING:
     from robustbench_sde.models.compute import Compute
     from robustbench_sde.storage.run_folder import RunFolder
 
-_SEVERITIES = ("1", "2", "3", "4", "5")
-
-_DATA = "Data"
-_MODEL = "Model"
-_SCORING = "Scoring"
-_OUTPUT = "Output"
+DATA = "Data"
+MODEL = "Model"
+SCORING = "Scoring"
+OUTPUT = "Output"
 CORRUPTION = "Corruption"
+ATTACK = "Attack"
+#: panel of options that change speed and memory only; commands name it last
+RARE = "Speed and memory"
 
+#: options that functions of the API take under the same name
+_SHARED = ("sigma", "noise", "precision", "score_draws", "rule", "seed", "batch_size")
+
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Checkpoints; default: all in checkpoints/ trained on the data set.",
+        autocompletion=complete.checkpoints,
+    ),
+]
 Dataset = Annotated[
     str,
     typer.Option(
-        help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.", rich_help_panel=_DATA
+        help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.",
+        rich_help_panel=DATA,
+        autocompletion=complete.datasets,
     ),
 ]
 DataDir = Annotated[
-    Path | None, typer.Option(help="Folder with the files of the data sets.", rich_help_panel=_DATA)
+    Path | None, typer.Option(help="Folder with the files of the data sets.", rich_help_panel=DATA)
 ]
-Download = Annotated[bool, typer.Option("--download", help="Download missing files.", rich_help_panel=_DATA)]
+Download = Annotated[bool, typer.Option("--download", help="Download missing files.", rich_help_panel=DATA)]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="Resize images to this side in pixels (image folders).", rich_help_panel=_DATA),
+    typer.Option(help="Resize images to this side in pixels (image folders).", rich_help_panel=DATA),
 ]
 Images = Annotated[
-    int | None,
-    typer.Option(help="Number of test images: the first of a fixed random order.", rich_help_panel=_DATA),
+    Any,
+    typer.Option(
+        parser=parse_images,
+        metavar="N|all",
+        help="Number of test images: the first of a fixed random order.",
+        rich_help_panel=DATA,
+    ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", rich_help_panel=_SCORING)]
-Device = Annotated[str, typer.Option(help="Device that computes.", rich_help_panel=_MODEL)]
-Precision = Annotated[
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.", rich_help_panel=SCORING)]
+Device = Annotated[
     str,
     typer.Option(
-        help="Number format; tf32 and bf16 are faster on GPUs and give other results.", rich_help_panel=_MODEL
+        help="Device that computes: auto, cpu, cuda, cuda:1 or mps.",
+        rich_help_panel=MODEL,
+        autocompletion=complete.devices,
+    ),
+]
+Precision = Annotated[
+    choices.Precision,
+    typer.Option(
+        help="Number format; tf32 and bf16 are faster on GPUs and give other results.",
+        case_sensitive=False,
+        rich_help_panel=MODEL,
     ),
 ]
 NoiseBackend = Annotated[
-    str,
+    choices.NoiseBackend,
     typer.Option(
-        help="What generates the noise: auto, host, device or torch; the same random bits.",
-        rich_help_panel=_MODEL,
+        help="What generates the noise; all give the same random bits.",
+        case_sensitive=False,
+        rich_help_panel=RARE,
     ),
 ]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
         help="Memory that the process may use, like 2GB; default: all that is free. Batches shrink to fit.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=RARE,
     ),
 ]
 Compile = Annotated[
@@ -69,23 +100,23 @@ Compile = Annotated[
     typer.Option(
         "--compile",
         help="Compile drifts (needs a C++ compiler); on a CPU this is slower.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=RARE,
     ),
 ]
 BatchSize = Annotated[
     int,
     typer.Option(
         help="Largest number of rows (images x draws) in a pass, fewer if memory is short; results stay.",
-        rich_help_panel=_SCORING,
+        rich_help_panel=RARE,
     ),
 ]
 Sigma = Annotated[
     float | None,
-    typer.Option(help="Noise scale at test time; default: as trained.", rich_help_panel=_MODEL),
+    typer.Option(help="Noise scale at test time; default: as trained.", rich_help_panel=MODEL),
 ]
 Noise = Annotated[
     bool,
-    typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=_MODEL),
+    typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=MODEL),
 ]
 Model = Annotated[
     str | None,
@@ -93,7 +124,7 @@ Model = Annotated[
         metavar="PKG.MODULE:FUNCTION",
         help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, or a plug-in's name. "
         "This imports and runs the code; checkpoints never run code.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL,
     ),
 ]
 Weights = Annotated[
@@ -101,7 +132,7 @@ Weights = Annotated[
     typer.Option(
         help="Weights for --model: .safetensors, a state dict (.pt, .pth), or a Hugging Face folder; only "
         "tensors are read.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL,
     ),
 ]
 Normalize = Annotated[
@@ -109,64 +140,65 @@ Normalize = Annotated[
     typer.Option(
         metavar="MEAN,STD",
         help="Normalisation that --model expects: 0.5,0.5, or all means, then all deviations; default: none.",
-        rich_help_panel=_MODEL,
+        rich_help_panel=MODEL,
     ),
 ]
-
-
-def parse_score_draws(text: str | int) -> int | str:
-    """Parse a whole number or ``auto``, for `ScoreDraws`."""
-    if str(text) == "auto":
-        return "auto"
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number, nor auto.") from None
-
-
 ScoreDraws = Annotated[
     Any,
     typer.Option(
         parser=parse_score_draws,
         metavar="N|auto",
         help="Draws averaged to decide an image's class; auto: up to 256, as few as decide the same.",
-        rich_help_panel=_SCORING,
+        rich_help_panel=SCORING,
     ),
 ]
 RuleOption = Annotated[
-    str, typer.Option("--rule", help="mean-prob, vote or single.", rich_help_panel=_SCORING)
+    choices.DecisionRule,
+    typer.Option("--rule", help="How draws become a class.", case_sensitive=False, rich_help_panel=SCORING),
+]
+Norm = Annotated[
+    choices.NormName,
+    typer.Option(help="Norm of the perturbation.", case_sensitive=False, rich_help_panel=ATTACK),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
         help="Folder to write; default: one in reports/ with a name derived from the settings.",
-        rich_help_panel=_OUTPUT,
+        rich_help_panel=OUTPUT,
     ),
 ]
 OutCheckpoint = Annotated[
     Path | None,
     typer.Option(
-        help="The .safetensors file to write; default: one in checkpoints/.", rich_help_panel=_OUTPUT
+        help="The .safetensors file to write; default: one in checkpoints/.", rich_help_panel=OUTPUT
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=_OUTPUT)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
 
 Corruptions = Annotated[
-    str,
+    list[str] | None,
     typer.Option(
+        metavar="NAMES",
         help="all, benchmark, noise, blur, weather, digital, names or gaussian:SIGMA, uniform:EPS, "
-        "rotation:DEGREES, translation:PIXELS, with commas.",
+        "rotation:DEGREES, translation:PIXELS, with commas or repeated.",
         rich_help_panel=CORRUPTION,
+        autocompletion=complete.corruptions,
     ),
 ]
 Severity = Annotated[
-    str, typer.Option(help="1 to 5: a range 1-5, or several with commas.", rich_help_panel=CORRUPTION)
+    list[str] | None,
+    typer.Option(
+        metavar="LEVELS",
+        help="Severity from 1 to 5: a range 1-5, or several with commas or repeated.",
+        rich_help_panel=CORRUPTION,
+    ),
 ]
 Family = Annotated[
-    str | None,
+    choices.FamilyName | None,
     typer.Option(
-        help="Parameters of the severities: cifar, tiny-imagenet or imagenet; default: by image size.",
+        help="Parameters of the severities; default: by image size.",
+        case_sensitive=False,
         rich_help_panel=CORRUPTION,
     ),
 ]
@@ -176,57 +208,56 @@ FrostDir = Annotated[
 ]
 
 
-def parse_severities(text: str) -> list[int]:
-    """Parse ``3``, ``1-5`` or several with commas; returns them in order, each once.
+def shared(context: typer.Context, *, device: str | None = None) -> dict[str, Any]:
+    """Return the options of this command that functions of the API take under the same name.
+
+    `device` is a `Compute`, with the options on noise backend, memory and compilation.
+
+    Args:
+        context: context of the command.
+        device: device in place of `--device`.
 
     Raises:
-        BenchError: something is not a whole number from 1 to 5, or a range goes down.
+        BenchError: there is no such device, or the memory limit is not a size.
     """
-    severities: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        low, high = first.strip(), last.strip() if dash else first.strip()
-        if not (low in _SEVERITIES and high in _SEVERITIES and low <= high):
-            raise BenchError(f"severity {part.strip()!r} is not in 1 to 5; write 3, 1-5 or 1,3,5")
-        severities |= set(range(int(low), int(high) + 1))
-    return sorted(severities)
+    from robustbench_sde.models.compute import Compute
+
+    options = context.params
+    return {name: options[name] for name in _SHARED if name in options} | {
+        "device": Compute.of(
+            device or options["device"],
+            noise_backend=options.get("noise_backend", "auto"),
+            memory_limit=options.get("memory_limit"),
+            compile=options.get("compile_", False),
+        )
+    }
 
 
-def parse_eps(text: str) -> list[float]:
-    """Parse ``0.03``, ``8/255`` or several with commas.
+def load_images(context: typer.Context, name: str | None = None, *, whole: bool = False) -> "ImageDataset":
+    """Load the test images of a command.
+
+    Args:
+        context: context of the command, with the options on data.
+        name: data set, if it is not that of `--dataset`.
+        whole: whether to load the whole split.
 
     Raises:
-        BenchError: something is not a number.
+        BenchError: there are no such data.
     """
-    from robustbench_sde.perturbations.norms import parse_budget
-
-    return [parse_budget(part) for part in text.split(",")]
-
-
-def names(text: str) -> list[str]:
-    """Parse comma-separated names."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def test_data(
-    dataset: str, data_dir: Path | None, download: bool, image_size: int | None, images: int | None
-) -> "ImageDataset":
-    """Load the test images of a command."""
+    options = context.params
+    images = None if whole else options.get("images")
     return rb.load_dataset(
-        dataset, split="test", images=images, data_dir=data_dir, download=download, image_size=image_size
+        complete.dataset_name(name or options["dataset"]),
+        split="test",
+        images=None if images == "all" else images,
+        data_dir=options["data_dir"],
+        download=options["download"],
+        image_size=options["image_size"],
     )
 
 
 def find_models(
-    checkpoints: list[Path] | None,
-    model: str | None,
-    weights: Path | None,
-    normalize: str | None,
-    data: "ImageDataset",
-    *,
-    sigma: float | None,
-    noise: bool,
-    compute: "Compute",
+    context: typer.Context, named: list[Path] | None, data: "ImageDataset", compute: "Compute"
 ) -> "list[AnyModel] | None":
     """Return the named checkpoints and the module of --model; None (neither is given) means all.
 
@@ -235,18 +266,37 @@ def find_models(
     Raises:
         BenchError: the module cannot be evaluated on `data`, or options do not go together.
     """
+    options = context.params
+    model, weights, normalize = options["model"], options["weights"], options["normalize"]
     if model is None:
         if weights is not None or normalize is not None:
             raise BenchError("--weights and --normalize belong to --model")
-        return [*checkpoints] if checkpoints else None
+        return [*_ours(named)] if named else None
     from robustbench_sde.models.modules.adapter import Normalisation
 
-    if sigma is not None:
+    if options["sigma"] is not None:
         raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")
     expected = Normalisation() if normalize is None else Normalisation.parse(normalize)
-    mean, std = expected.mean, expected.std
-    made = rb.as_classifier(model, data, weights=weights, mean=mean, std=std, noise=noise, device=compute)
-    return [*(checkpoints or []), made]
+    made = rb.as_classifier(
+        model,
+        data,
+        weights=weights,
+        mean=expected.mean,
+        std=expected.std,
+        noise=options["noise"],
+        device=compute,
+    )
+    return [*_ours(named or []), made]
+
+
+def _ours(named: list[Path]) -> list[Path]:
+    for path in named:
+        if path.suffix in (".pt", ".pth", ".bin", ".ckpt") and path.exists():
+            raise BenchError(
+                f"{path} is not a checkpoint of sde-bench: give --model FILE.py:FUNCTION --weights {path}, "
+                f"or convert it with `sde-bench import {path}`"
+            )
+    return named
 
 
 def folder_of(result: "Result | Stability") -> "RunFolder":

@@ -8,36 +8,58 @@ from typing import Annotated, Any
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
-_ATTACK = "Attack"
-
 
 def preview_command(
+    context: typer.Context,
     dataset: Annotated[
-        str, typer.Argument(help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.")
+        str,
+        typer.Argument(
+            help="Data set by name, image-folder:PATH, npz:FILE or huggingface:PATH.",
+            autocompletion=complete.datasets,
+        ),
     ] = "digits",
-    corruption: Annotated[
-        str | None,
+    corruptions: Annotated[
+        list[str] | None,
         typer.Option(
-            help="all, benchmark, noise, blur, weather, digital, or names, with commas.",
+            "--corruptions",
+            "--corruption",
+            metavar="NAMES",
+            help="all, benchmark, noise, blur, weather, digital, or names, with commas or repeated.",
             rich_help_panel=o.CORRUPTION,
+            autocompletion=complete.corruptions,
         ),
     ] = None,
-    severity: o.Severity = "1-5",
+    severity: o.Severity = None,
     family: o.Family = None,
     frost_dir: o.FrostDir = None,
     attack: Annotated[
-        str | None, typer.Option(help="An attack by name, instead of --corruption.", rich_help_panel=_ATTACK)
+        str | None,
+        typer.Option(
+            help="An attack by name, instead of --corruptions.",
+            rich_help_panel=o.ATTACK,
+            autocompletion=complete.attacks,
+        ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="The checkpoint to attack.", rich_help_panel=_ATTACK)
+        Path | None,
+        typer.Option(
+            help="The checkpoint to attack.", rich_help_panel=o.ATTACK, autocompletion=complete.checkpoints
+        ),
     ] = None,
-    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    norm: o.Norm = "linf",
     eps: Annotated[
-        str, typer.Option(help="Budgets for images in [0, 1], with commas.", rich_help_panel=_ATTACK)
-    ] = "0.03",
+        list[str] | None,
+        typer.Option(
+            metavar="BUDGETS",
+            help="Budgets for images in [0, 1], with commas or repeated.",
+            show_default="0.03",
+            rich_help_panel=o.ATTACK,
+        ),
+    ] = None,
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
@@ -64,13 +86,18 @@ def preview_command(
 
     if out.suffix != ".png":
         raise BenchError(f"--out {out} must end in .png")
-    if corruption and attack:
-        raise BenchError("--corruption and --attack exclude each other; give one")
-    budgets, severities = o.parse_eps(eps), o.parse_severities(severity)
-    data = o.test_data(dataset, data_dir, download, image_size, images)
+    if corruptions and attack:
+        raise BenchError("--corruptions and --attack exclude each other; give one")
+    budgets, severities = texts.parse_eps(eps or "0.03", norm), texts.parse_severities(severity or "1-5")
+    data = o.load_images(context)
     if attack is None:
         sheet = corrupted(
-            data, corruption or "all", severities, family=family, frost_dir=frost_dir, seed=seed
+            data,
+            ",".join(texts.parts(corruptions or "all")),
+            severities,
+            family=family,
+            frost_dir=frost_dir,
+            seed=seed,
         )
     elif checkpoint is None:
         raise BenchError("--attack needs --checkpoint: the model that is attacked")
@@ -79,12 +106,10 @@ def preview_command(
             result = rb.attack(
                 checkpoint,
                 data,
-                {attack: {}},
+                {texts.spelled(attack, complete.known("attacks")): {}},
                 norm=norm,
                 eps=budgets,
-                score_draws=score_draws,
-                seed=seed,
-                device=device,
+                **o.shared(context),
                 bars=bars,
             )
         rows = result.summary.to_dict("records")

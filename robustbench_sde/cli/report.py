@@ -5,20 +5,24 @@ from typing import Annotated
 
 import typer
 
+from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError
 
 
 def report_command(
     run: Annotated[
-        Path | None, typer.Argument(help="The folder of a run; default: the newest in reports/.")
+        Path | None,
+        typer.Argument(
+            help="A run: its folder, or its name in reports/; default: the newest there.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: that of the run.", rich_help_panel="Output")
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Write index.html about a run: one file that opens from disk; also summary.md, summary.tex and figures.
+    """Write index.html about a run, one file that opens from disk; also summary.md, summary.tex and figures.
 
     [bold]Example:[/bold] sde-bench report reports/digits
     """
@@ -26,18 +30,12 @@ def report_command(
 
     from robustbench_sde.reporting.html.page import write_report
     from robustbench_sde.storage.run_folder import RunFolder
+    from robustbench_sde.storage.runs_here import find_run, newest_run
 
-    folder = RunFolder(run or _newest())
+    folder = RunFolder(find_run(run) if run else newest_run())
     files = write_report(folder, folder if out is None else RunFolder(out))
     if json:
         print(json_module.dumps([str(path) for path in files], indent=2))
     else:
         for path in files:
             print(path)
-
-
-def _newest() -> Path:
-    summaries = sorted(Path("reports").glob("*/summary.parquet"), key=lambda path: path.stat().st_mtime)
-    if not summaries:
-        raise BenchError("reports/ holds no run; name the folder of one, or make one with `sde-bench attack`")
-    return summaries[-1].parent

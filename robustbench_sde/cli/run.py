@@ -1,13 +1,15 @@
 """Define `sde-bench run`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import ExitCode, unknown_name
+from robustbench_sde.errors import ExitCode
 
 if TYPE_CHECKING:
     from robustbench_sde.runs.engine import Engine
@@ -16,9 +18,14 @@ _RAY = "Ray"
 
 
 def run_command(
-    suite: Annotated[str, typer.Argument(help="A suite file, or the name of a shipped suite.")],
+    context: typer.Context,
+    suite: Annotated[
+        str,
+        typer.Argument(help="A suite file, or the name of a shipped suite.", autocompletion=complete.suites),
+    ],
     checkpoints: Annotated[
-        list[Path] | None, typer.Argument(help="Checkpoints; default: those of the suite.")
+        list[Path] | None,
+        typer.Argument(help="Checkpoints; default: those of the suite.", autocompletion=complete.checkpoints),
     ] = None,
     name: Annotated[
         str | None,
@@ -35,17 +42,23 @@ def run_command(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     images: Annotated[
-        int | None, typer.Option(help="How many test images; default: the suite's.", rich_help_panel="Data")
+        Any,
+        typer.Option(
+            parser=texts.parse_images,
+            metavar="N|all",
+            help="Number of test images; default: the suite's.",
+            rich_help_panel=o.DATA,
+        ),
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "auto",
-    memory_limit: o.MemoryLimit = None,
-    compile_: o.Compile = False,
-    batch_size: o.BatchSize = 256,
     engine: Annotated[
-        str,
-        typer.Option(help="Where the cells are computed: local (this process) or ray.", rich_help_panel=_RAY),
+        choices.EngineName,
+        typer.Option(
+            help="Where the cells are computed: in this process, or by Ray.",
+            case_sensitive=False,
+            rich_help_panel=_RAY,
+        ),
     ] = "local",
     address: Annotated[
         str | None,
@@ -71,6 +84,10 @@ def run_command(
     ] = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Run a suite: every checkpoint under every perturbation of a YAML file.
 
@@ -82,7 +99,6 @@ def run_command(
     import pandas as pd
 
     from robustbench_sde.api.run import folder_name
-    from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
@@ -90,22 +106,15 @@ def run_command(
     from robustbench_sde.reporting.terminal import print_json, print_summary
 
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
-    compute = Compute.of(
-        "auto" if engine == "ray" else device,
-        noise_backend=noise_backend,
-        memory_limit=memory_limit,
-        compile=compile_,
-    )
+    options = o.shared(context, device="auto" if engine == "ray" else None)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
-            suite,
+            texts.spelled(suite, complete.shipped("runs/suite/shipped")),
             checkpoints or None,
             images=images,
             data_dir=data_dir,
             download=download,
-            precision=precision,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             engine=worker,
             cache=cache,
             out="auto" if name is None else Path("reports") / folder_name(name),
@@ -135,7 +144,7 @@ def run_command(
 
 
 def make_engine(
-    name: str,
+    name: choices.EngineName,
     address: str | None,
     device: str,
     gpus_per_task: float | None,
@@ -145,13 +154,10 @@ def make_engine(
     """Return the engine that does the work of a run; None: this process.
 
     Raises:
-        BenchError: there is none of that name, Ray is not installed, or a number makes no sense.
+        BenchError: Ray is not installed, or a number makes no sense.
     """
     if name == "local":
         return None
-    if name != "ray":
-        raise unknown_name("engine", name, ("local", "ray"))
-
     from robustbench_sde.runs.cluster.ray import RayEngine
 
     return RayEngine(

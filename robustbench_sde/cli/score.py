@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
 from robustbench_sde.cli import options as o
+from robustbench_sde.cli import texts
 from robustbench_sde.errors import BenchError, ExitCode
 
 
 def score_command(
+    context: typer.Context,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -25,7 +28,10 @@ def score_command(
         ),
     ] = None,
     norm: Annotated[
-        str | None, typer.Option(help="Norm of the budget; default: from the file.", rich_help_panel="Budget")
+        choices.NormName | None,
+        typer.Option(
+            help="Norm of the budget; default: from the file.", case_sensitive=False, rich_help_panel="Budget"
+        ),
     ] = None,
     eps: Annotated[
         str | None,
@@ -50,14 +56,14 @@ def score_command(
     noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "auto",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = 256,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Score perturbed images from any source: verify them, score them on fresh draws, and print the table.
 
@@ -66,17 +72,13 @@ def score_command(
 
     [bold]Example:[/bold] sde-bench score adversarial.npz --checkpoint digits-ode --norm linf --eps 8/255
     """
-    from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
 
-    compute = Compute.of(device, noise_backend=noise_backend)
-    claimed = None if eps is None else parse_budget(eps)
-    whole = o.test_data(dataset or _dataset(images), data_dir, download, image_size, None)
-    models = o.find_models(
-        checkpoint, model, weights, normalize, whole, sigma=sigma, noise=noise, compute=compute
-    )
+    options = o.shared(context)
+    claimed = texts.parse_one_eps(eps, norm or "")
+    whole = o.load_images(context, dataset or _dataset(images), whole=True)
+    models = o.find_models(context, checkpoint, whole, options["device"])
     with progress_bars(quiet=quiet) as bars:
         result = rb.score(
             models,
@@ -84,14 +86,7 @@ def score_command(
             images,
             norm=norm,
             eps=claimed,
-            sigma=sigma,
-            noise=noise,
-            precision=precision,
-            score_draws=score_draws,
-            rule=rule,  # type: ignore[arg-type]
-            seed=seed,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             out=out or "auto",
             bars=bars,
         )

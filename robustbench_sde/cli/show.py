@@ -5,15 +5,21 @@ from typing import Annotated
 
 import typer
 
+from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
+from robustbench_sde.cli.texts import spelled
 from robustbench_sde.errors import BenchError, nearest, printable
+
+_SUITES = "runs/suite/shipped"
 
 
 def show_command(
     path: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint (also by its name in checkpoints/), the folder of a run, or a suite.",
+            help="A checkpoint or a run (a path, or a name in checkpoints/ or reports/), a baseline file "
+            "or a suite.",
+            autocompletion=complete.shown,
         ),
     ],
     json: o.Json = False,
@@ -21,42 +27,85 @@ def show_command(
         bool, typer.Option("--robustbench", help="Print a run as entries of RobustBench's model_info (JSON).")
     ] = False,
 ) -> None:
-    """Show what is in a checkpoint, a run or a suite.
+    """Show what is in a checkpoint, a run, a baseline or a suite; a run also while it runs.
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """
+    from robustbench_sde.storage.runs_here import resolve
+
+    suites = complete.shipped(_SUITES)
+    suite = spelled(path, suites)
+    checkpoint = Path("checkpoints") / f"{path}.safetensors"
+    place = resolve(path)
+    if place.is_dir() and suite not in suites and not (place != Path(path) and checkpoint.exists()):
+        _show_run(place, json=json, robustbench=robustbench)
+    elif robustbench:
+        raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
+    elif Path(path).suffix in (".yaml", ".yml") or (suite in suites and not place.exists()):
+        _show_suite(suite, json=json)
+    elif Path(path).is_file() and Path(path).suffix == ".json":
+        _show_baseline(Path(path), json=json)
+    elif Path(path).exists() or checkpoint.exists():
+        _show_checkpoint(Path(path) if Path(path).exists() else checkpoint, json=json)
+    else:
+        near = nearest(path, [*suites, *complete.checkpoints(""), *complete.runs("")])
+        hint = f"did you mean {near!r}?" if near else "give a checkpoint, a run, a baseline file or a suite"
+        raise BenchError(f"{path} does not exist; {hint}")
+
+
+def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
     import json as json_module
 
-    from robustbench_sde.api.models import checkpoints_here
-    from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.robustbench import robustbench_entries
-    from robustbench_sde.reporting.terminal import print_entries, print_json, print_summary
-    from robustbench_sde.runs.suite.suite import Suite, shipped_suites
+    from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.storage.run_folder import RunFolder
+    from robustbench_sde.storage.runs_here import is_running
 
-    if path == "study/stability":
-        raise BenchError("study/stability is no suite but a command; see sde-bench stability --help")
-    place = Path(path)
-    if robustbench and not place.is_dir():
-        raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
-    if place.is_dir():
-        folder = RunFolder(place)
-        summary, manifest = folder.read_summary(), folder.read_manifest()
-        if robustbench:
-            print(json_module.dumps(robustbench_entries(summary), indent=2))
-            return
-        if json:
-            print_json(summary)
-            return
-        print_summary(summary, folder=path)
-        whole = "complete" if manifest["complete"] else "stopped before its end"
-        print(f"run: {whole}, by {printable(manifest['command'])}")
-    elif place.suffix in (".yaml", ".yml") or (path in shipped_suites() and not place.exists()):
-        suite = Suite.read(path)
-        print_entries(suite.spec.model_dump(mode="json"), as_json=json)
-    elif place.exists() or (place := Path("checkpoints") / f"{path}.safetensors").exists():
-        print_entries(read_header(place).model_dump(mode="json"), as_json=json)
-    else:
-        near = nearest(path, [*shipped_suites(), *(found.stem for found in checkpoints_here())])
-        hint = f"did you mean {near!r}?" if near else "give a checkpoint, the folder of a run, or a suite"
-        raise BenchError(f"{path} does not exist; {hint}")
+    folder, running = RunFolder(place), is_running(place)
+    summary = folder.read_summary_so_far() if running else folder.read_summary()
+    if robustbench:
+        print(json_module.dumps(robustbench_entries(summary), indent=2))
+        return
+    if json:
+        print_json(summary)
+        return
+    print_summary(summary, folder=str(place))
+    if running:
+        print(f"run: a process is running in {place}; these are the cells stored so far")
+        return
+    manifest = folder.read_manifest()
+    whole = "complete" if manifest["complete"] else "stopped before its end"
+    print(f"run: {whole}, by {printable(manifest['command'])}")
+
+
+def _show_suite(name: str, *, json: bool) -> None:
+    from robustbench_sde.reporting.terminal import print_entries
+    from robustbench_sde.runs.suite.suite import Suite
+
+    print_entries(Suite.read(name).spec.model_dump(mode="json"), as_json=json)
+
+
+def _show_baseline(path: Path, *, json: bool) -> None:
+    from robustbench_sde.regression.baseline import read_baseline
+    from robustbench_sde.reporting.terminal import print_entries
+
+    side = read_baseline(path)
+    images = {len(cell.ids) for cell in side.cells}
+    print_entries(
+        {
+            **side.made,
+            "images": ", ".join(map(str, sorted(images))),
+            "accuracy": {cell.facts.label: f"{100 * cell.correct.mean():.1f}" for cell in side.cells},
+        },
+        as_json=json,
+    )
+
+
+def _show_checkpoint(path: Path, *, json: bool) -> None:
+    from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.reporting.terminal import print_entries
+
+    header = read_header(path)
+    print_entries(header.model_dump(mode="json"), as_json=json)
+    if header.unfinished and not json:
+        print(f"training: {header.unfinished}")

@@ -1,28 +1,29 @@
 """Define `sde-bench stability`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
 from robustbench_sde.cli import options as o
+from robustbench_sde.cli import texts
 
 _PERTURBATION = "Perturbations"
 
 
 def stability_command(
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
-    ] = None,
+    context: typer.Context,
+    checkpoints: o.Checkpoints = None,
     paths: Annotated[
         int, typer.Option(help="Number of Brownian paths for each image.", rich_help_panel="Scoring")
     ] = 8,
     norm: Annotated[
-        str,
+        choices.NormName,
         typer.Option(
-            help="Norm of the random and of the attacked perturbations.", rich_help_panel=_PERTURBATION
+            help="Norm of the random and of the attacked perturbations.",
+            case_sensitive=False,
+            rich_help_panel=_PERTURBATION,
         ),
     ] = "linf",
     eps: Annotated[
@@ -37,8 +38,8 @@ def stability_command(
         int,
         typer.Option(help="Fresh draws averaged in every gradient of pgd.", rich_help_panel=_PERTURBATION),
     ] = 8,
-    corruptions: o.Corruptions = "gaussian_blur",
-    severity: o.Severity = "3",
+    corruptions: o.Corruptions = None,
+    severity: o.Severity = None,
     family: o.Family = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
@@ -48,14 +49,14 @@ def stability_command(
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
-    noise_backend: o.NoiseBackend = "auto",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = 256,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Measure how fast neighbouring states of a flow separate, beside what the theory of noise predicts.
 
@@ -67,14 +68,12 @@ def stability_command(
     [bold]Example:[/bold] sde-bench stability digits-ode digits-multiplicative --images 50
     """
     from robustbench_sde.evaluation.stability.report import to_json
-    from robustbench_sde.models.compute import Compute
-    from robustbench_sde.perturbations.norms import parse_budget
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.stability import print_stability, stability_figure
 
-    severities, budget = o.parse_severities(severity), None if eps is None else parse_budget(eps)
-    compute = Compute.of(device, noise_backend=noise_backend)
-    data = o.test_data(dataset, data_dir, download, image_size, images)
+    severities, budget = texts.parse_severities(severity or "3"), texts.parse_one_eps(eps, norm)
+    options = o.shared(context)
+    data = o.load_images(context)
     with progress_bars(quiet=quiet) as bars:
         found = rb.stability(
             checkpoints or None,
@@ -84,16 +83,10 @@ def stability_command(
             eps=budget,
             steps=steps,
             eot_draws=eot_draws,
-            corruptions=corruptions,
+            corruptions=",".join(texts.parts(corruptions or "gaussian_blur")),
             severities=severities,
             family=family,
-            sigma=sigma,
-            noise=noise,
-            score_draws=score_draws,
-            rule=rule,  # type: ignore[arg-type]
-            seed=seed,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             out=out or "auto",
             bars=bars,
         )

@@ -1,44 +1,52 @@
 """Define `sde-bench study`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.errors import BenchError, ExitCode, unknown_name
-
-#: the study that is a command of its own
-STABILITY = "stability"
 
 
 def study_command(
-    name: Annotated[str, typer.Argument(help="Name of a study: see sde-bench list studies.")],
-    checkpoints: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Checkpoints; default: all in checkpoints/ trained on the data set."),
-    ] = None,
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of a study: see sde-bench list studies.", autocompletion=complete.studies),
+    ],
+    checkpoints: o.Checkpoints = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be run and how long it may take.")
     ] = False,
     dataset: Annotated[
         str | None,
-        typer.Option(help="Data set by name; default: the embedded digits.", rich_help_panel="Data"),
+        typer.Option(
+            help="Data set by name; default: the embedded digits.",
+            rich_help_panel=o.DATA,
+            autocompletion=complete.datasets,
+        ),
     ] = None,
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
     images: Annotated[
-        int | None, typer.Option(help="How many test images; default: the study's.", rich_help_panel="Data")
+        Any,
+        typer.Option(
+            parser=texts.parse_images,
+            metavar="N|all",
+            help="Number of test images; default: the study's.",
+            rich_help_panel=o.DATA,
+        ),
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "auto",
-    batch_size: o.BatchSize = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Repeat a study of Liu et al. (CVPR 2020) on your checkpoints, with attacks through the noise.
 
@@ -47,27 +55,6 @@ def study_command(
 
     [bold]Example:[/bold] sde-bench study clean --images 100
     """
-    if name == STABILITY:
-        if dry_run or precision != "fp32":
-            raise BenchError(
-                "study stability is `sde-bench stability`, which has no --dry-run and no --precision"
-            )
-        stability_command(
-            checkpoints,
-            dataset=dataset or "digits",
-            data_dir=data_dir,
-            download=download,
-            image_size=image_size,
-            images=20 if images is None else images,
-            device=device,
-            noise_backend=noise_backend,
-            batch_size=batch_size,
-            out=Path("reports") / "study-stability",
-            json=json,
-            quiet=quiet,
-        )
-        return
-    from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
@@ -76,21 +63,22 @@ def study_command(
     from robustbench_sde.runs.words import summary_title
 
     studies = study_suites()
+    name = texts.spelled(name, studies)
+    if name == "stability":
+        raise BenchError("stability is a command of its own: `sde-bench stability`")
     if name not in studies:
-        raise unknown_name("study", name, [*studies, STABILITY])
-    compute = Compute.of(device, noise_backend=noise_backend)
+        raise unknown_name("study", name, studies)
+    options = o.shared(context)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
             studies[name],
             checkpoints or None,
-            dataset,
+            None if dataset is None else complete.dataset_name(dataset),
             images=images,
             data_dir=data_dir,
             download=download,
             image_size=image_size,
-            precision=precision,
-            batch_size=batch_size,
-            device=compute,
+            **options,
             out=Path("reports") / f"study-{name}",
             dry_run=dry_run,
             planned=None if quiet or dry_run else lambda plan: typer.echo(str(plan), err=True),

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde import choices
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import InterruptedWorkError, counted
 
@@ -39,8 +40,9 @@ def train_command(
         typer.Option(help="Share p kept by dropout; sets sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
     ] = None,
     noise_shape: Annotated[
-        str,
+        choices.NoiseShape,
         typer.Option(
+            case_sensitive=False,
             help="One Brownian motion for each entry (independent), each channel, or each image (scalar).",
             rich_help_panel=_MODEL,
         ),
@@ -87,9 +89,11 @@ def train_command(
         float, typer.Option(help="Weight decay of SGD.", rich_help_panel=_TRAINING)
     ] = 5e-4,
     schedule: Annotated[
-        str,
+        choices.Schedule,
         typer.Option(
-            help="Learning rate over time: one-cycle, or step (the paper's).", rich_help_panel=_TRAINING
+            help="Learning rate over time; step is the paper's.",
+            case_sensitive=False,
+            rich_help_panel=_TRAINING,
         ),
     ] = "one-cycle",
     crop_padding: Annotated[
@@ -111,9 +115,10 @@ def train_command(
         ),
     ] = 0.0,
     adversarial: Annotated[
-        str,
+        choices.Adversarial,
         typer.Option(
-            help="Robust training: none, pgd (Madry et al.) or trades (Zhang et al.).",
+            case_sensitive=False,
+            help="Robust training: pgd (Madry et al.) or trades (Zhang et al.).",
             rich_help_panel=_BASELINES,
         ),
     ] = "none",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, unknown_name
 from robustbench_sde.evaluation import sequential
@@ -27,7 +28,6 @@ from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: mean-prob: argmax of the mean softmax; vote: most frequent argmax; single: argmax of the first draw
-DecisionRule = Literal["mean-prob", "vote", "single"]
 RULES: tuple[str, ...] = get_args(DecisionRule)
 #: images that an error names, at most
 _NAMED = 10

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd import Variable
 
-#: fp32: single precision throughout. tf32: convolutions and linear maps with 10 bits of mantissa on NVIDIA
-#: GPUs, fp32 elsewhere. bf16: the same in bfloat16 (autocast), 7 bits; states stay in single precision
-Precision = Literal["fp32", "tf32", "bf16"]
+from robustbench_sde.choices import Precision
 
 
 @contextmanager

@@ -49,6 +49,14 @@ class CheckpointHeader(Spec):
     training: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=versions)
 
+    @property
+    def unfinished(self) -> str:
+        """Sentence about a training that was interrupted or still runs; empty if it is finished."""
+        done, epochs = self.training.get("epochs_done"), self.training.get("epochs")
+        if not (isinstance(done, int) and isinstance(epochs, int) and done < epochs):
+            return ""
+        return f"{done} of {epochs} epochs, training not finished"
+
 
 def save_checkpoint(path: Path, model: Classifier, header: CheckpointHeader) -> None:
     """Write weights and header atomically.

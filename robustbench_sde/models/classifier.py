@@ -11,15 +11,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from robustbench_sde.choices import NoiseShape, Precision
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.arithmetic import Precision, arithmetic, carry_over
+from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import GraphedPasses
 from robustbench_sde.models.layers import ConvDrift, Head, Stem
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.published.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
 from robustbench_sde.models.published.odenet import ConcatDrift, ConvStem, ResidualStem
-from robustbench_sde.models.spec import ModelSpec, NoiseShape, first_problem
+from robustbench_sde.models.spec import ModelSpec, first_problem
 from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
 from robustbench_sde.sde.draws import (
     BrownianPaths,

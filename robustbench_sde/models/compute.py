@@ -6,9 +6,8 @@ from typing import Any, get_args
 
 import torch
 
+from robustbench_sde.choices import NoiseBackend, Precision
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.arithmetic import Precision
-from robustbench_sde.sde.draws import NoiseBackend
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from pydantic import (
     model_validator,
 )
 
+from robustbench_sde.choices import NoiseShape
 from robustbench_sde.errors import BenchError, printable, unknown_name
 from robustbench_sde.models.layers import stem_widths
 from robustbench_sde.sde.solvers import check_solver
 
 NoiseKind = Literal["none", "additive", "multiplicative", "dropout", "jump"]
-NoiseShape = Literal["independent", "channel", "scalar"]
 #: plain: flows one after the other. liu2020: the networks that were released, flows side by side on scales.
 #: odenet, odenet-residual: torchdiffeq's MNIST example with either downsampling
 Architecture = Literal["plain", "liu2020", "odenet", "odenet-residual"]

@@ -1,7 +1,9 @@
 """Print tables in the terminal."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -11,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.table import CellText, TableColumn, fitted
 from robustbench_sde.runs.words import summary_columns, summary_title
-from robustbench_sde.sde.solvers import SOLVERS
+from robustbench_sde.storage.runs_here import RunHere
 
-#: Width of a pipe, which has none: wide enough for every column.
+#: width of a pipe, enough for every column
 _PIPE_WIDTH = 160
 
 
@@ -34,9 +36,8 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
     for row in summary[summary["status"] != "ok"].to_dict("records"):
         text = f"{row['checkpoint']} {row['perturbation']}: {row['status']}"
         console.print(text, style="bold red")
-    for solver in summary["solver"].unique():
-        if solver in SOLVERS and SOLVERS[solver].warning:
-            console.print(f"{solver}: {SOLVERS[solver].warning}", style="yellow")
+    for warning in _solver_warnings(summary["solver"].unique()):
+        console.print(warning, style="yellow")
     for kind in ("invalid", "failed"):
         count = int(summary["status"].str.startswith(f"{kind}:").sum())
         if count:
@@ -44,11 +45,27 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
     console.print(f"tables: {folder}", style="dim", soft_wrap=True)
 
 
+def _solver_warnings(solvers: Iterable[str]) -> Iterator[str]:
+    """Yield what to know about solvers; `euler` has no warning, and stored tables are shown without torch."""
+    others = [solver for solver in solvers if solver not in ("", "euler")]
+    if not others:
+        return
+    from robustbench_sde.sde.solvers import SOLVERS
+
+    for solver in others:
+        if solver in SOLVERS and SOLVERS[solver].warning:
+            yield f"{solver}: {SOLVERS[solver].warning}"
+
+
 def make_console() -> Console:
-    """A console on stdout that does not squeeze tables in a pipe, and takes all text for text."""
+    """Return a console on stdout that prints texts as they are.
+
+    In a pipe it is as wide as the environment variable COLUMNS says, or wide enough for every column.
+    """
     literal = partial(Console, highlight=False, markup=False, emoji=False)
     console = literal()
-    return console if console.is_terminal else literal(width=_PIPE_WIDTH)
+    asked = os.environ.get("COLUMNS", "").isdecimal()
+    return console if console.is_terminal or asked else literal(width=_PIPE_WIDTH)
 
 
 def summary_table(summary: pd.DataFrame, console: Console) -> Table:
@@ -69,6 +86,35 @@ def summary_table(summary: pd.DataFrame, console: Console) -> Table:
 def print_json(frame: pd.DataFrame) -> None:
     """Print rows as a JSON list; NaN and infinity become null."""
     print(json.dumps(json.loads(frame.to_json(orient="records")), indent=2))
+
+
+def print_runs(runs: Sequence[RunHere], *, as_json: bool) -> None:
+    """Print one line for each run: state, cells, lowest accuracy, date and command."""
+    if as_json:
+        print(json.dumps([asdict(run) for run in runs], indent=2))
+        return
+    columns = [
+        TableColumn("run", numeric=False),
+        TableColumn("state", numeric=False),
+        TableColumn("cells"),
+        TableColumn("lowest accuracy"),
+        TableColumn("changed", spare=1),
+        TableColumn("command", numeric=False, spare=2),
+    ]
+    lines: list[list[CellText]] = [
+        [
+            run.name,
+            run.state,
+            str(run.cells),
+            "" if run.lowest is None else f"{100 * run.lowest:.1f}",
+            run.changed,
+            run.command,
+        ]
+        for run in runs
+    ]
+    if lines:
+        console = make_console()
+        console.print(fitted(console, "runs in reports/, the last one first", columns, [lines]))
 
 
 def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_sde.choices import ImageFormat
 from robustbench_sde.evaluation.cell import CellResult, check_control
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
@@ -19,7 +20,6 @@ from robustbench_sde.runs.store import StoredCells, has_images, write_images
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.work import Work
 from robustbench_sde.runs.worker import Worker
-from robustbench_sde.storage.images import ImageFormat
 from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.provenance import command_line, git_revision, versions
 from robustbench_sde.storage.run_folder import RunFolder

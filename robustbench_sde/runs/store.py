@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from robustbench_sde.choices import ImageFormat
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.work import Work
-from robustbench_sde.storage.images import ImageFormat, PerturbedImages
+from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder, StoredCell, safe_name
 
 

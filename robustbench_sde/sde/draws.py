@@ -9,17 +9,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from robustbench_sde.choices import NoiseBackend
 from robustbench_sde.sde import philox, philox_device
 from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels
-
-#: what generates words, which are the same. host: numpy. device, where the state is: a Triton kernel on CUDA,
-#: torch operations elsewhere. torch: the latter everywhere. auto: the kernel where there is one, or the host
-NoiseBackend = Literal["auto", "host", "device", "torch"]
 
 #: Numbers that `BrownianPaths` makes at once, where a step has fewer (4 MiB of float32): enough to outweigh
 #: what a call costs, and few enough that the allocator hands out the same memory again.

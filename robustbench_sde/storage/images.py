@@ -6,18 +6,18 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 from safetensors import SafetensorError, safe_open
 
+from robustbench_sde.choices import ImageFormat
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.storage.files import atomic_write
 
 #: endings of the files
-ImageFormat = Literal["npz", "safetensors"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
 
 _ABOUT = "sde-bench"

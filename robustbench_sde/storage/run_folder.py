@@ -152,6 +152,19 @@ class RunFolder:
         texts = [column.name for column in SUMMARY if column.dtype == "str"]
         return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
+    def read_summary_so_far(self) -> pd.DataFrame:
+        """Return the summary of the stored cells of a run that has not finished, in order of their files.
+
+        Raises:
+            BenchError: no cell is stored, or one is damaged.
+        """
+        rows = [row for cell in sorted(self.stored()) if (row := self.read_cell(cell)) is not None]
+        if not rows:
+            raise BenchError(f"{self.path} has no stored cell yet")
+        order = {"clean": 0, "control": 1}
+        rows.sort(key=lambda row: (row["checkpoint"], order.get(row["perturbation"], 2)))
+        return table(rows, SUMMARY)
+
     def write_summary(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Write `summary.parquet` and `summary.csv`, and return the table."""
         summary = table(rows, SUMMARY)

@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from robustbench_sde.choices import Adversarial, NoiseShape, NormName, Schedule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import (
     ModelSpec,
-    NoiseShape,
     NoiseSpec,
     Seed,
     Spec,
@@ -19,10 +19,6 @@ from robustbench_sde.models.spec import (
     parse_noise,
 )
 from robustbench_sde.perturbations.norms import parse_budget
-
-Schedule = Literal["one-cycle", "step"]
-#: kinds of robust training: `pgd` (Madry et al. 2018) and `trades` (Zhang et al. 2019)
-Adversarial = Literal["none", "pgd", "trades"]
 
 
 def _budget(value: object) -> object:
@@ -79,7 +75,7 @@ class TrainConfig(Spec):
     #: standard deviation of Gaussian noise on the images, which may leave [0, 1] (Cohen et al. 2019)
     augment_noise: float = Field(default=0.0, ge=0, le=10)
     adversarial: Adversarial = "none"
-    adversarial_norm: Literal["linf", "l2"] = "linf"
+    adversarial_norm: NormName = "linf"
     #: budget, in units of images in [0, 1]
     adversarial_eps: Budget = 8 / 255
     adversarial_steps: int = Field(default=10, ge=1, le=1000)

@@ -12,6 +12,8 @@ import pytest
 from builders import make_model
 from forked import finished as sde_bench
 
+from robustbench_sde.cli import complete
+from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
@@ -80,6 +82,94 @@ def test_attack_writes_a_table_and_a_run_folder(place, tmp_path):
     records = pd.read_parquet(next((tmp_path / "run" / "records").glob("*pgd*.parquet")))
     assert list(records.columns) == [column.name for column in RECORDS]
     assert len(records) == 20
+
+
+def test_repeated_options_add_up_and_case_does_not_matter(place, tmp_path):
+    """--eps and --attack may be repeated or have commas; names ignore case."""
+    finished = sde_bench(
+        *ATTACK, "tiny-none", "--dataset", "DIGITS", "--norm", "Linf", "--attack", "PGD", "--attack",
+        "noise,fmn", "--eps", "0.01", "--eps", "4/255,0.03", "--json", "--out", tmp_path / "run", cwd=place,
+    )  # fmt: skip
+    assert finished.code == 0, finished.stderr
+    made = [(row["perturbation"], round(row["eps"], 4)) for row in json.loads(finished.stdout)[2:]]
+    assert made == [(name, eps) for name in ("pgd", "noise", "fmn") for eps in (0.01, 0.0157, 0.03)]
+
+
+def test_images_all_is_the_whole_split(place, tmp_path):
+    """--images all takes every image of the split."""
+    command = ("corrupt", "tiny-none", "--corruptions", "contrast", "--severity", "1", "--score-draws", 1)
+    finished = sde_bench(*command, "--images", "all", "--quiet", "--out", tmp_path / "run", cwd=place)
+    assert finished.code == 0, finished.stderr
+    assert set(pd.read_parquet(tmp_path / "run" / "summary.parquet")["images"]) == {360}
+
+
+def test_a_run_is_found_by_its_name(place):
+    """`list runs` names the runs in reports/; show and report take such a name."""
+    assert sde_bench(*ATTACK, "tiny-none", "--out", "reports/mine", cwd=place).code == 0
+    (run,) = json.loads(sde_bench("list", "runs", "--json", cwd=place).stdout)
+    assert (run["name"], run["state"], run["cells"]) == ("mine", "complete", 3)
+    summary = pd.read_parquet(place / "reports" / "mine" / "summary.parquet")
+    assert run["lowest"] == summary["accuracy"].min()
+    assert run["command"].startswith("sde-bench attack")
+    assert "run: complete" in sde_bench("show", "mine", cwd=place).stdout
+    assert sde_bench("report", "mine", cwd=place).code == 0
+    assert (place / "reports" / "mine" / "index.html").exists()
+
+
+def test_stored_things_are_listed_and_shown_without_torch(place, tmp_path):
+    """`show RUN`, `list runs` and lists of names do not wait for torch."""
+    assert sde_bench(*ATTACK, "tiny-none", "--out", tmp_path / "run", cwd=place).code == 0
+    code = (
+        "import sys\nfrom robustbench_sde.cli.app import main\n"
+        "sys.argv = ['sde-bench', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for arguments in (
+        ["show", str(tmp_path / "run")],
+        ["list", "runs"],
+        ["list", "attacks"],
+        ["list", "suites"],
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=place
+        )
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_a_pipe_is_as_wide_as_columns_says(place, tmp_path, monkeypatch):
+    """COLUMNS is honoured where there is no terminal."""
+    assert sde_bench(*ATTACK, "tiny-none", "--out", tmp_path / "run", cwd=place).code == 0
+    widths = []
+    for columns in ("80", ""):
+        monkeypatch.setenv("COLUMNS", columns)
+        command = [sys.executable, "-m", "robustbench_sde", "show", str(tmp_path / "run")]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        table = shown.partition("tables:")[0]  # paths are never broken
+        widths.append(max(len(line.rstrip()) for line in table.splitlines()))
+    assert widths[0] <= 80 < widths[1]
+
+
+def test_the_catalogue_is_that_of_the_registries():
+    """`list` and completion read a file that `make tables` writes from the registries."""
+    assert complete.catalogue() == catalogue()
+
+
+@pytest.mark.parametrize(
+    ("completer", "typed", "found"),
+    [
+        (complete.attacks, "pgd,AP", ["pgd,apgd-ce", "pgd,apgd-dlr", "pgd,apgd-targeted"]),
+        (complete.corruptions, "fo", ["fog"]),
+        (complete.datasets, "dig", ["digits"]),
+        (complete.suites, "smo", ["smoke"]),
+        (complete.studies, "bu", ["budget"]),
+        (complete.checkpoints, "tiny", ["tiny-additive", "tiny-none"]),
+    ],
+)
+def test_values_are_completed(place, monkeypatch, completer, typed, found):
+    """Names of registries, suites and checkpoints are completed, the last of several, in any case."""
+    monkeypatch.chdir(place)
+    assert completer(typed) == found
 
 
 def test_json_is_json(place, tmp_path):
@@ -160,7 +250,17 @@ WRONG = [
     (("attack", "--sigma", "nan"), "sigma"),
     (("attack", "--sigma", "-1"), "sigma"),
     (("attack", "--norm", "l3"), "norm"),
-    (("attack", "--rule", "votes"), "did you mean 'vote'"),
+    (("attack", "--rule", "votes"), "'votes' is not one of 'mean-prob', 'vote', 'single'"),
+    (("attack", "--seed", "1", "--seed", "2"), "'--seed': it is given 2 times and takes one value"),
+    (("audit", "tiny-none", "--eps", "0.01,0.02"), "this command takes one budget"),
+    (("attack", "--checkpoint", "tiny-none"), "sde-bench attack NAME"),
+    (("attack", "--eps", "8"), "did you mean 8/255?"),
+    (("attack", "--eps", "0,03"), "did you mean 0.03?"),
+    (("attack", "--eps", ","), "eps '' is not a number"),
+    (("attack", "weights.pt"), "--model FILE.py:FUNCTION --weights weights.pt"),
+    (("corrupt", "--severity", ","), "write 3, 1-5 or 1,3,5"),
+    (("study", "stability"), "`sde-bench stability`"),
+    (("report", "nowhere"), "sde-bench list runs"),
     (("attack", "--device", "gpu"), "device"),
     (("attack", "--set", "pgd.stpes=3"), "did you mean 'steps'"),
     (("attack", "--set", "cw.steps=3"), "not in --attack"),
@@ -182,7 +282,6 @@ WRONG = [
     (("list", "attack"), "did you mean 'attacks'"),
     (("show", "nowhere"), "does not exist"),
     (("show", "smoek"), "did you mean 'smoke'"),
-    (("show", "study/stability"), "see sde-bench stability"),
     (("import", "nowhere.pth"), "nowhere.pth does not exist"),
     (("show", "checkpoints"), "not the folder of a run"),
     (("attack", "--seed", "99999999999999999999"), "seed is 99999999999999999999"),
@@ -190,7 +289,6 @@ WRONG = [
     (("run", "smoke", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
     (("study", "clean", "tiny-none", "--image-size", "0", "--quiet"), "--image-size"),
     (("study", "clean", "tiny-none", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
-    (("study", "stability", "tiny-none", "--images", "0", "--quiet"), "images must be at least 1, not 0"),
 ]  # fmt: skip
 
 
@@ -202,6 +300,7 @@ def test_wrong_input_is_one_line_and_exit_2(place, arguments, message):
     whole = (place / "checkpoints" / "tiny-none.safetensors").read_bytes()
     (place / "truncated.safetensors").write_bytes(whole[:-50])
     (place / "text.safetensors").write_text("hello")
+    (place / "weights.pt").write_text("hello")
     (place / "wrong.yaml").write_text("epoch: 3\n")
     finished = sde_bench(
         *arguments, *(("--quiet",) if arguments[0] in ("attack", "train") else ()), cwd=place

@@ -33,7 +33,7 @@ def test_no_run_is_one_line(sde_bench):
     """Nothing in reports/, a folder that is none, or one without a run."""
     for arguments, message in (
         ((), "reports/ holds no run"),
-        (("nowhere",), "nowhere is not the folder of a run"),
+        (("nowhere",), "nowhere does not exist"),
         (("checkpoints",), "checkpoints is not the folder of a run"),
     ):
         code, stdout, stderr = sde_bench("report", *arguments)

@@ -86,12 +86,14 @@ def test_mistakes_are_one_line(place):
 
 def test_a_run_in_the_words_of_robustbench(place):
     """Percent as text, eps as a fraction, the lowest accuracy of the attacks, and what authors fill in."""
-    code, out, err = run(place, *ATTACK, "--attack", "pgd,noise", "--eps", "8/255,0.2", "--out", "both")
+    code, out, err = run(
+        place, *ATTACK, "--attack", "pgd,noise", "--eps", "8/255", "--out", "both"
+    )  # and 0.2
     assert code == 0, err
     rows = json.loads(out)
     code, out, err = run(place, "show", "both", "--robustbench")
     assert code == 0, err
-    small, large = json.loads(out)
+    large, small = json.loads(out)
     assert (small["eps"], large["eps"], large["threat_model"]) == ("8/255", "51/255", "Linf")
     assert large["clean_acc"] == f"{100 * rows[0]['accuracy']:.2f}"
     lowest = min(row["accuracy"] for row in rows if row["eps"] == 0.2)

@@ -123,26 +123,11 @@ def test_solver_pairs_every_attack_with_every_solver_that_takes_the_noise(sde_be
     assert "dopri5: " in sde_bench("study", "solver", "--images", 6, "--quiet")[1]
 
 
-def test_stability_is_the_command_of_that_name(sde_bench, place):
-    """`study stability` writes its own files in the folder of the study."""
-    code, stdout, stderr = sde_bench("study", "stability", "tiny-none", "--images", 2, "--quiet")
-    assert code == 0, stderr
-    assert "tiny-none" in stdout
-    assert (place / "reports" / "study-stability" / "stability" / "tiny-none.json").exists()
-
-
-def test_what_stability_cannot_do_is_refused(sde_bench):
-    """Rather than passed over: nothing is run."""
-    code, stdout, stderr = sde_bench("study", "stability", "--dry-run")
-    assert (code, stdout) == (2, "")
-    assert "no --dry-run" in stderr
-
-
 def test_studies_are_listed_and_unknown_ones_name_the_nearest(sde_bench):
     """Each with its description."""
     code, stdout, _ = sde_bench("list", "studies", "--json")
     assert code == 0
-    assert set(json.loads(stdout)) == {*VIEWS, "corruption", "stability"}
+    assert set(json.loads(stdout)) == {*VIEWS, "corruption"}
     assert all(json.loads(stdout).values())
     code, _, stderr = sde_bench("study", "budgt")
     assert (code, stderr) == (2, "sde-bench: unknown study 'budgt'; did you mean 'budget'?\n")

@@ -9,9 +9,10 @@ is at most (L - sigma^2 / 2) dt + sigma dB. With a motion for each entry the Ito
 import math
 from dataclasses import replace
 
+from robustbench_sde.choices import NoiseShape
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityCondition
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.spec import NoiseShape, NoiseSpec
+from robustbench_sde.models.spec import NoiseSpec
 
 _OTHER_NOISE = {
     "additive": "additive noise is the same for two solutions and cancels in their difference",

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Literal, Protocol, Self, final, runtime_checka
 import torch
 from torch import Tensor, nn
 
+from robustbench_sde.choices import Precision
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.arithmetic import Precision, arithmetic, carry_over
+from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.modules.forked import forked, seeds
 from robustbench_sde.sde.draws import BrownianPaths, Draws

@@ -1,0 +1,36 @@
+"""Parse command lines as every command does: an option with one value is given once."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+
+class OnceCommand(TyperCommand):
+    """Command that refuses a repeated option, unless the option collects its values."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        """Parse the arguments of the command.
+
+        Raises:
+            typer.BadParameter: an option with one value is given twice, which would drop the first value; or
+                `--checkpoint` is given to a command whose checkpoints are arguments.
+        """
+        names = {name for parameter in self.params for name in parameter.opts}
+        if "--checkpoint" in arguments and "--checkpoint" not in names:
+            raise typer.BadParameter(
+                f"checkpoints are named without it: {context.command_path} NAME",
+                ctx=context,
+                param_hint="'--checkpoint'",
+            )
+        _, _, order = self.make_parser(context).parse_args(args=list(arguments))
+        for parameter in {id(each): each for each in order}.values():
+            flag = getattr(parameter, "is_flag", False) or parameter.param_type_name == "argument"
+            several = flag or getattr(parameter, "multiple", False)
+            if order.count(parameter) > 1 and not several:
+                raise typer.BadParameter(
+                    f"it is given {order.count(parameter)} times and takes one value",
+                    ctx=context,
+                    param_hint=f"'{parameter.opts[0]}'",
+                )
+        return super().parse_args(context, arguments)

@@ -1,0 +1,125 @@
+"""Find the runs in `reports/` by name, and say how far each has come."""
+
+import datetime
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from robustbench_sde.errors import BenchError, nearest, printable
+
+#: folder in which commands write runs
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True)
+class RunHere:
+    """A run in `reports/`, finished or not."""
+
+    name: str
+    #: `complete`, `running` or `stopped`
+    state: str
+    #: number of cells stored
+    cells: int
+    #: time of its last change, local, like ``2026-11-27 18:30``
+    changed: str
+    #: lowest accuracy in its summary, in [0, 1]; None without one
+    lowest: float | None
+    #: command that made it; empty if it was stopped before it could write that
+    command: str
+
+
+def resolve(named: Path | str) -> Path:
+    """Return the run of this name in `reports/`, if no file or folder is called so, or else the path."""
+    path = Path(named)
+    here = REPORTS / path
+    return here if len(path.parts) == 1 and not path.exists() and here.is_dir() else path
+
+
+def find_run(named: Path | str) -> Path:
+    """Return the folder or file that is named, or the run of that name in `reports/`.
+
+    Raises:
+        BenchError: there is neither; names the most similar run.
+    """
+    path = resolve(named)
+    if path.exists():
+        return path
+    near = nearest(str(named), _names())
+    hint = f"did you mean {near!r}?" if near else "`sde-bench list runs` names the runs in reports/"
+    raise BenchError(f"{named} does not exist; {hint}")
+
+
+def newest_run() -> Path:
+    """Return the folder in `reports/` whose tables were written last.
+
+    Raises:
+        BenchError: there is none.
+    """
+    tables = sorted(REPORTS.glob("*/summary.parquet"), key=lambda path: path.stat().st_mtime)
+    if not tables:
+        raise BenchError("reports/ holds no run; name the folder of one, or make one with `sde-bench attack`")
+    return tables[-1].parent
+
+
+def runs_here() -> list[RunHere]:
+    """Return the runs in `reports/`, the one that changed last first."""
+    found = [_look_at(REPORTS / name) for name in _names()]
+    return sorted(found, key=lambda run: run.changed, reverse=True)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of a run's folder; the lock is not taken."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _names() -> list[str]:
+    return sorted({path.parent.name for path in REPORTS.glob("*/records")})
+
+
+def _look_at(folder: Path) -> RunHere:
+    records = list((folder / "records").glob("*-*.parquet"))
+    latest = max([folder, *records], key=lambda path: path.stat().st_mtime).stat().st_mtime
+    manifest = _head(folder / "manifest.yaml")
+    running = is_running(folder)
+    state = "running" if running else "complete" if manifest.get("complete") else "stopped"
+    return RunHere(
+        name=folder.name,
+        state=state,
+        cells=len(records),
+        changed=datetime.datetime.fromtimestamp(latest).strftime("%Y-%m-%d %H:%M"),
+        lowest=_lowest(folder / "summary.parquet"),
+        command=printable(str(manifest.get("command", ""))),
+    )
+
+
+def _head(path: Path) -> dict[str, object]:
+    """Return the short entries of a manifest, without its list of cells; nothing if it cannot be read."""
+    try:
+        head = yaml.safe_load(path.read_text("utf-8").partition("\ncells:")[0])
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return head if isinstance(head, dict) else {}
+
+
+def _lowest(path: Path) -> float | None:
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_table(path, columns=["accuracy", "status"], use_threads=False).to_pydict()
+    except Exception:  # the reader raises nearly anything on damaged files, and a listing goes on
+        return None
+    sound = [
+        value
+        for value, status in zip(columns["accuracy"], columns["status"], strict=True)
+        if status == "ok" and value is not None
+    ]
+    return min(sound, default=None)
