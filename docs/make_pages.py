@@ -1,4 +1,4 @@
-"""Write what is made from the code (`make tables`): `docs/attacks.md`, `docs/tables.md`, `cli/catalogue.json`."""
+"""Write what is made from the code (`make tables`): two pages, and the catalogue that `list` reads."""
 
 import ast
 import inspect

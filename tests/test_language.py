@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HELD = (
     "robustbench_sde/*.py",
     "robustbench_sde/cli/**/*.py",
+    "robustbench_sde/perturbations/**/*.py",
     "robustbench_sde/reporting/**/*.py",
     "robustbench_sde/training/**/*.py",
     "tests/cli/*.py",

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import CellText, TableColumn, fitted
-from robustbench_sde.runs.words import summary_columns, summary_title
+from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.runs.words import TableColumn, summary_columns, summary_title
 from robustbench_sde.storage.runs_here import RunHere
 
 #: width of a pipe, enough for every column

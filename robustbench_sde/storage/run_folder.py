@@ -153,12 +153,13 @@ class RunFolder:
         return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
     def read_summary_so_far(self) -> pd.DataFrame:
-        """Return the summary of the stored cells of a run that has not finished, in order of their files.
+        """Return the summary of the stored cells of a run that has not finished, by checkpoint.
 
         Raises:
             BenchError: no cell is stored, or one is damaged.
         """
-        rows = [row for cell in sorted(self.stored()) if (row := self.read_cell(cell)) is not None]
+        found = [self.read_cell(cell) for cell in sorted(self.stored())]
+        rows = [cell.row for cell in found if cell is not None]
         if not rows:
             raise BenchError(f"{self.path} has no stored cell yet")
         order = {"clean": 0, "control": 1}

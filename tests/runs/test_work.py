@@ -155,7 +155,7 @@ def test_classifiers_in_memory_of_one_name_are_numbered():
 
 
 def test_two_checkpoints_of_one_name_have_rows_of_their_own(place):
-    """In every command tables and manifest tell them apart, and either order of them compares as equal."""
+    """Tables and manifest tell two checkpoints of one name apart, and either order compares as equal."""
     for folder, kind in (("a", "additive"), ("b", "none")):
         save_digits_model(place / folder / "m.safetensors", kind)
     data = rb.load_dataset("digits", images=6)
