@@ -36,6 +36,9 @@ def train(
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    class_order: str | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
     **options: Any,
@@ -56,6 +59,9 @@ def train(
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
         image_size: as in `load_dataset`.
+        resize: as in `load_dataset`.
+        crop: as in `load_dataset`.
+        class_order: as in `load_dataset`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: told of every batch.
         **options: fields of `TrainConfig`: preset, noise, sigma, solver, epochs, lr, adversarial, seed and
@@ -73,6 +79,7 @@ def train(
     written.pop("description", None)
     parsed = parse_config(written | options)
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
+    load |= {"resize": resize, "crop": crop, "class_order": class_order}
     with joined(resolve_device(device)) as team:
         if not isinstance(data, ImageDataset):
             name = str(known) if data is None else data

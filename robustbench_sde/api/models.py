@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.data.official import TRAINED_ON
+from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, BenchWarning, unknown_name
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.models.classifier import Classifier
@@ -149,7 +149,8 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
             if not path.exists() and str(path) not in known:
                 raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
         return distinct_paths(path if path.exists() else known[str(path)] for path in named)
-    trained_on = TRAINED_ON.get(dataset, dataset)
+    entry = entry_of(dataset)
+    trained_on = (entry and entry.trained_on) or dataset
     matching = [path for path in present if read_header(path).dataset.name == trained_on]
     if not matching:
         raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")

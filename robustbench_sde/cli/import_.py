@@ -26,6 +26,9 @@ def import_command(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    class_order: o.ClassOrder = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
     out: o.OutCheckpoint = None,
 ) -> None:

@@ -52,7 +52,35 @@ DataDir = Annotated[
 Download = Annotated[bool, typer.Option("--download", help="Download missing files.", rich_help_panel=DATA)]
 ImageSize = Annotated[
     int | None,
-    typer.Option(help="Resize images to this side in pixels (image folders).", rich_help_panel=DATA),
+    typer.Option(
+        help="Squeeze images to this side in pixels, proportions not kept (image folders).",
+        rich_help_panel=DATA,
+    ),
+]
+Resize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SHORT",
+        help="Resize the shorter side to this many pixels, proportions kept (image folders).",
+        rich_help_panel=DATA,
+    ),
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Cut a square of this side from the centre, after --resize (image folders).",
+        rich_help_panel=DATA,
+    ),
+]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="numeric|text|FILE",
+        help="Order of class folders as labels; FILE has a class in each line. Default: numeric if all are "
+        "numbers, else text.",
+        rich_help_panel=DATA,
+    ),
 ]
 Images = Annotated[
     Any,
@@ -253,6 +281,9 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
         data_dir=options["data_dir"],
         download=options["download"],
         image_size=options["image_size"],
+        resize=options.get("resize"),
+        crop=options.get("crop"),
+        class_order=options.get("class_order"),
     )
 
 

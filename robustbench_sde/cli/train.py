@@ -22,6 +22,9 @@ def train_command(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    class_order: o.ClassOrder = None,
     preset: Annotated[
         str, typer.Option(help="Architecture: see sde-bench list presets.", rich_help_panel=_MODEL)
     ] = "digits",
@@ -175,6 +178,9 @@ def train_command(
                 data_dir=data_dir,
                 download=download,
                 image_size=image_size,
+                resize=resize,
+                crop=crop,
+                class_order=class_order,
                 device=device,
                 progress=progress,
                 **{name: value for name, value in typed.items() if name in TrainConfig.model_fields},

@@ -148,7 +148,7 @@ def fingerprint_of(images: Tensor, labels: Tensor) -> str:
 
 
 def _problem(data: ImageDataset) -> str | None:
-    """What is wrong with the tensors, or None."""
+    """Return the fault of the tensors, or None."""
     count = len(data.images)
     if data.images.dtype != torch.uint8 or data.images.ndim != 4:
         return f"images must be uint8 (n, C, H, W), not {data.images.dtype} {tuple(data.images.shape)}"

@@ -1,9 +1,6 @@
 """Folders of the Hugging Face `datasets` library on this disk, read by pyarrow, without that library."""
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,124 +9,66 @@ import numpy.typing as npt
 import torch
 
 from robustbench_sde.data.dataset import ImageDataset
-from robustbench_sde.data.decode import Decoder, Encoded
+from robustbench_sde.data.decode import Decoder, Encoded, Reading
+from robustbench_sde.data.framing import AS_IS, Framing
+from robustbench_sde.data.huggingface_files import Columns, reading, split_files
 from robustbench_sde.errors import BenchError
 
 #: rows of a Parquet file that are read at a time
 _ROWS = 1024
 
 
-def load_huggingface(root: Path, split: str, image_size: tuple[int, int] | None = None) -> ImageDataset:
-    """One split of what ``save_to_disk`` wrote, or of a repository's Parquet files; ids count its rows.
+def load_huggingface(root: Path, split: str, framing: Framing = AS_IS) -> ImageDataset:
+    """Load one split of what ``save_to_disk`` wrote, or of a repository's Parquet files; ids count its rows.
 
-    Images are the one column with the bytes of image files; labels are ``label``, else the one class label.
+    Images are the one column with the bytes of image files, turned and converted as `datasets` does when it
+    decodes them (EXIF orientation, the mode of its `Image` feature); labels are the one class label, else
+    whole numbers in ``label``.
 
     Args:
         root: the folder of all splits, or of one that was saved alone (the test split, if it does not say).
-        image_size: as in `Decoder`.
+        framing: how images get one size.
 
     Raises:
-        BenchError: the split or a column is missing or ambiguous, a file is damaged, or as `Decoder`.
+        BenchError: the split, a file of it or a column is missing or ambiguous, a file is damaged, or as
+            `Decoder`.
     """
-    files = _files(root, split)
-    columns = _Columns.of(files[0])
+    files = split_files(root, split)
+    columns = Columns.of(files[0])
+    as_decoded = Reading(framing, turned=True, mode=columns.mode)
     count = sum(_rows(file) for file in files)
     labels: list[npt.NDArray[np.int64]] = []
     decoder = None
     for file in files:
         for images, own in _batches(file, columns):
-            decoder = decoder or Decoder(count, images[0], image_size)
+            decoder = decoder or Decoder(count, images[0], as_decoded)
             decoder.add(images)
             labels.append(own)
     if decoder is None:
         raise BenchError(f"the {split} split of {root} has no rows")
     y = np.concatenate(labels)
-    names = columns.class_names or tuple(map(str, range(int(y.max()) + 1)))
+    names = columns.class_names or _numbered(root, split, columns, y)
     name = f"huggingface:{root.resolve().name}"
     return ImageDataset.whole(name, split, decoder.images(), torch.from_numpy(y), names)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a table are used."""
-
-    image: str
-    label: str
-    #: empty where labels are plain numbers
-    class_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, file: Path) -> "_Columns":
-        """By types and by the description that `datasets` keeps in the schema. Raises BenchError."""
-        import pyarrow as pa
-
-        schema = _schema(file)
-        with _reading(file):
-            present = schema.names
-            described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-            features = described.get("info", {}).get("features", {})
-            names = {
-                name: tuple(f["names"]) for name, f in features.items() if f.get("_type") == "ClassLabel"
-            }
-            images = [
-                field.name
-                for field in schema
-                if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-            ]
-        labels = ["label"] if "label" in present else list(names)
-        for what, found in (("images", images), ("class labels", labels)):
-            if len(found) != 1:
-                held = f"several columns of {what}: {', '.join(found)}" if found else f"no column of {what}"
-                raise BenchError(f"{file} has {held}; its columns are {', '.join(present)}")
-        return cls(images[0], labels[0], names.get(labels[0], ()))
-
-
-def _files(root: Path, split: str) -> list[Path]:
-    """The files of a split, in order; at least one."""
-    if not root.is_dir():
-        raise BenchError(f"no folder {root}; huggingface:PATH is a folder of the datasets library")
-    for folder in (root / split, root):
-        state = folder / "state.json"
-        if state.is_file():
-            with _reading(state):
-                content = json.loads(state.read_text())
-                files = [folder / Path(entry["filename"]).name for entry in content["_data_files"]]
-                own = split if folder != root else content.get("_split") or "test"
-            if own == split and files:
-                return files
-    parquet = sorted(path for path in root.rglob("*.parquet") if _split_of(path) == split)
-    folders = sorted({str(path.parent) for path in parquet})
-    if len(folders) > 1:
-        raise BenchError(f"{root} has {split} files in {' and '.join(folders)}; name one of these folders")
-    if not parquet:
-        saved = {path.parent.name for path in root.glob("*/state.json")}
-        held = sorted(saved | {_split_of(path) for path in root.rglob("*.parquet")})
-        raise BenchError(f"{root} has no {split} split; it holds {', '.join(held) or 'no data set'}")
-    return parquet
-
-
-def _split_of(path: Path) -> str:
-    """``test`` of ``test-00000-of-00001.parquet``, ``test.parquet`` and ``test/0000.parquet``."""
-    first = path.stem.partition("-")[0]
-    return path.parent.name if first.isdecimal() else first
-
-
-def _schema(file: Path) -> Any:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with _reading(file):
-        if file.suffix == ".parquet":
-            return parquet.ParquetFile(file).schema_arrow
-        with pa.memory_map(str(file)) as source:
-            return pa.ipc.open_stream(source).schema
+def _numbered(root: Path, split: str, columns: Columns, y: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """Return names of classes that are numbers: as many as the largest label of all splits says."""
+    most = int(y.max())
+    try:
+        others = split_files(root, "train" if split == "test" else "test")
+        for file in others:
+            most = max([most, *(int(own.max()) for own in _labels(file, columns))])
+    except BenchError:  # no other split, or one that is damaged and not asked for
+        pass
+    return tuple(map(str, range(most + 1)))
 
 
 def _rows(file: Path) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
-    with _reading(file):
+    with reading(file):
         if file.suffix == ".parquet":
             return int(parquet.ParquetFile(file).metadata.num_rows)
         with pa.memory_map(str(file)) as source:  # of which only the descriptions of batches are looked at
@@ -137,11 +76,11 @@ def _rows(file: Path) -> int:
 
 
 def _tables(file: Path, columns: list[str]) -> Iterator[Any]:
-    """Record batches of some columns, validated: a damaged Arrow file may point outside of its memory."""
+    """Yield validated record batches: a damaged Arrow file may point outside of its memory."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    with _reading(file):
+    with reading(file):
         if file.suffix == ".parquet":
             yield from parquet.ParquetFile(file).iter_batches(_ROWS, columns=columns)
             return
@@ -152,33 +91,50 @@ def _tables(file: Path, columns: list[str]) -> Iterator[Any]:
                 yield chosen
 
 
-def _batches(file: Path, columns: _Columns) -> Iterator[tuple[list[Encoded], npt.NDArray[np.int64]]]:
-    """Images and labels of a file, some rows at a time and never none."""
+def _labels(file: Path, columns: Columns) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield the labels of a file, some rows at a time and never none."""
+    for table in _tables(file, [columns.label]):
+        if table.num_rows:
+            yield _whole_numbers(table.column(columns.label), columns.label, file, 0)
+
+
+def _batches(file: Path, columns: Columns) -> Iterator[tuple[list[Encoded], npt.NDArray[np.int64]]]:
+    """Yield images and labels of a file, some rows at a time and never none."""
     start = 0
     for table in _tables(file, [columns.image, columns.label]):
         for rows in (table.slice(first, _ROWS) for first in range(0, table.num_rows, _ROWS)):
-            with _reading(file):
-                labels = rows.column(columns.label)
-                if labels.null_count:
-                    raise BenchError(f"{file} has rows without a label")
-                y = labels.to_numpy(zero_copy_only=False).astype(np.int64, casting="safe")
-                data = rows.column(columns.image).field("bytes").to_pylist()
-            images = [
-                Encoded(f"{file}, row {start + row}", bytes_) for row, bytes_ in enumerate(data) if bytes_
-            ]
-            if len(images) < len(data):
-                raise BenchError(f"{file} has only the paths of some images; save it with their bytes")
-            start += len(images)
-            yield images, y
+            y = _whole_numbers(rows.column(columns.label), columns.label, file, start)
+            with reading(file):
+                column = rows.column(columns.image)
+                absent = np.asarray(column.is_null())
+                data = column.field("bytes").to_pylist()
+            place = f"{file}, column {columns.image!r}, row"
+            if absent.any():
+                raise BenchError(f"{place} {start + int(absent.argmax())}: there is no image; drop such rows")
+            for row, bytes_ in enumerate(data):
+                if not bytes_:
+                    raise BenchError(
+                        f"{place} {start + row}: there are no bytes of an image, at most its path; "
+                        "save_to_disk writes them into the files"
+                    )
+            yield [Encoded(f"{file}, row {start + row}", own) for row, own in enumerate(data)], y
+            start += len(data)
 
 
-@contextmanager
-def _reading(file: Path) -> Iterator[None]:
-    """Whatever fails meanwhile is an error of the file."""
+def _whole_numbers(labels: Any, name: str, file: Path, start: int) -> npt.NDArray[np.int64]:
+    """Return a column of labels as int64. Raises BenchError that names the column and the row."""
     import pyarrow as pa
 
-    try:
-        yield
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise BenchError(f"cannot read {file}: {reason}") from error
+    place = f"{file}, column {name!r}"
+    if not pa.types.is_integer(labels.type) and len(labels):
+        kind, first = str(labels.type), labels[0].as_py()
+        if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
+            cure = "a classifier needs one class for each image"
+        else:
+            cure = f"labels are whole numbers; in datasets, class_encode_column({name!r}) makes them"
+        raise BenchError(f"{place}, row {start}: {str(first)[:40]!r} is {kind}; {cure}")
+    if labels.null_count:
+        row = start + int(np.asarray(labels.is_null()).argmax())
+        raise BenchError(f"{place}, row {row}: there is no label; drop such rows")
+    with reading(file):
+        return np.asarray(labels.to_numpy(zero_copy_only=False)).astype(np.int64, casting="safe")

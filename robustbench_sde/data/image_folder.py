@@ -1,51 +1,69 @@
 """Anybody's images: ``train/<class>/*`` and ``test/<class>/*``."""
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
 
+from robustbench_sde.data.class_order import class_folders, ordered_names
 from robustbench_sde.data.dataset import ImageDataset
-from robustbench_sde.data.decode import decode
-from robustbench_sde.errors import BenchError
+from robustbench_sde.data.decode import Reading, decode
+from robustbench_sde.data.framing import AS_IS, Framing
+from robustbench_sde.errors import BenchError, BenchWarning
 
 #: files with other endings are not looked at
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+#: where the test images are, in order; ImageNet's ``test`` has no classes in it, its ``val`` has
+_TEST_FOLDERS = ("test", "val", "validation")
 
 
-def load_image_folder(root: Path, split: str, image_size: tuple[int, int] | None = None) -> ImageDataset:
-    """One split of a folder of images, at ``root/split/<class>/*``.
+def load_image_folder(
+    root: Path, split: str, framing: Framing = AS_IS, class_order: str | None = None
+) -> ImageDataset:
+    """Load one split of a folder of images, at ``root/split/<class>/*``.
 
-    Sorted class folders give the labels, sorted paths below them the ids. Images are greyscale when all
-    are, else RGB; transparency is dropped and EXIF rotation not applied, as in torchvision's ImageFolder.
+    Class folders in order (`ordered_names`) give the labels, sorted paths below them the ids. Images are
+    greyscale when all are, else RGB; transparency is dropped and EXIF rotation not applied, as in
+    torchvision's ImageFolder. Where ``test`` has no classes in it, ``val`` is the test split, which a
+    `BenchWarning` says.
 
     Args:
-        image_size: (H, W) to resize to, bilinear with antialiasing, without keeping proportions;
-            None takes the images as they are.
+        framing: how images get one size.
+        class_order: as in `ordered_names`.
 
     Raises:
         BenchError: a folder is missing or empty, the splits have different classes, or an image cannot be
-            read, is implausibly large, or differs in size from the first.
+            read, is implausibly large, or differs in size from the first; as `ordered_names`.
     """
-    folder = root / split
+    folder = _split_folder(root, split)
     if not folder.is_dir():
         others = ", ".join(path.name for path in class_folders(root)) if root.is_dir() else ""
         held = f"; {root} has {others}" if others else ""
         raise BenchError(
             f"no folder {folder}; an image folder has its {split} images in {split}/<class>/{held}"
         )
-    classes = class_folders(folder)
-    class_names = [path.name for path in classes]
-    _check_classes(root, split, class_names)
-    files = [image_files(class_folder) for class_folder in classes]
+    names = [path.name for path in class_folders(folder)]
+    _check_classes(root, folder, names)
+    name = f"image-folder:{root.resolve().name}"
+    class_names = ordered_names(names, class_order, name)
+    files = [image_files(folder / own) if own in names else [] for own in class_names]
     labels = torch.repeat_interleave(torch.tensor([len(group) for group in files]))
-    images = decode([path for group in files for path in group], image_size)
-    return ImageDataset.whole(f"image-folder:{root.resolve().name}", split, images, labels, class_names)
+    images = decode([path for group in files for path in group], Reading(framing))
+    return ImageDataset.whole(name, split, images, labels, class_names)
 
 
-def class_folders(folder: Path) -> list[Path]:
-    """The visible folders in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _split_folder(root: Path, split: str) -> Path:
+    """Return the folder of a split; for the test split the first with classes of `_TEST_FOLDERS`."""
+    if split != "test" or not root.is_dir():
+        return root / split
+    for name in _TEST_FOLDERS:
+        folder = root / name
+        if folder.is_dir() and class_folders(folder):
+            if name != "test":
+                warnings.warn(f"{folder} is taken for the test split", BenchWarning, 4)
+            return folder
+    return root / split
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -61,16 +79,22 @@ def image_files(folder: Path) -> list[Path]:
     return files
 
 
-def _check_classes(root: Path, split: str, names: list[str]) -> None:
-    """There are class folders, and the other split, where it exists, has the same."""
+def _check_classes(root: Path, folder: Path, names: list[str]) -> None:
+    """Raise BenchError unless there are class folders, and the other split, where it exists, has the same."""
     if not names:
-        raise BenchError(f"no class folder in {root / split}; images belong into {split}/<class>/")
-    other = "train" if split == "test" else "test"
-    if not (root / other).is_dir():
+        raise BenchError(f"no class folder in {folder}; images belong into {folder.name}/<class>/")
+    other = root / "train" if folder.name != "train" else _test_folder_quietly(root)
+    if not other.is_dir():
         return
-    differing = sorted(set(names) ^ {path.name for path in class_folders(root / other)})
+    differing = sorted(set(names) ^ {path.name for path in class_folders(other)})
     if differing:
-        has, lacks = (split, other) if differing[0] in names else (other, split)
+        has, lacks = (folder, other) if differing[0] in names else (other, folder)
         raise BenchError(
-            f"the splits of {root} have different classes: {differing[0]!r} is in {has} and not in {lacks}"
+            f"the splits of {root} have different classes: {differing[0]!r} is in {has.name} and not in "
+            f"{lacks.name}"
         )
+
+
+def _test_folder_quietly(root: Path) -> Path:
+    with warnings.catch_warnings(action="ignore"):
+        return _split_folder(root, "test")

@@ -1,24 +1,26 @@
-"""Published sets of corrupted images: CIFAR-10-C and its siblings, read in place, and CIFAR-10.1.
+"""Published sets of corrupted images: CIFAR-10-C, ImageNet-C and their siblings, read in place; CIFAR-10.1.
 
 A corrupted image has the id of its original in the clean test split; that is how the two are paired.
 """
 
 import hashlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustbench_sde.data.class_order import class_folders, ordered_names
 from robustbench_sde.data.dataset import ImageDataset
-from robustbench_sde.data.decode import decode
-from robustbench_sde.data.image_folder import class_folders, image_files
+from robustbench_sde.data.decode import Reading, decode
+from robustbench_sde.data.image_folder import image_files
 from robustbench_sde.errors import BenchError, unknown_name
 
 #: images that are read and hashed at a time
@@ -27,13 +29,10 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 #: versions of CIFAR-10.1 by the beginning of their file names; the authors recommend v6
 _CIFAR10_1 = ("cifar10.1_v6", "cifar10.1_v4")
 
-#: data sets whose images belong to models that were trained on another one
-TRAINED_ON: Mapping[str, str] = {"cifar10.1-v6": "cifar10", "cifar10.1-v4": "cifar10"}
-
 
 @dataclass(frozen=True, eq=False)
 class LoadedImages:
-    """Some images of one corruption and severity, for a machine that has not the files."""
+    """Some images of one corruption and severity, for a machine without the files."""
 
     #: (n,) int64
     ids: Tensor
@@ -41,7 +40,7 @@ class LoadedImages:
     stored: Tensor
 
     def images(self, corruption: str, severity: int | None, ids: Tensor) -> Tensor:
-        """(len(ids), C, H, W) uint8: the images with these ids, which must be here."""
+        """Return (len(ids), C, H, W) uint8: the images with these ids, which must be here."""
         where = (ids[:, None] == self.ids[None]).int().argmax(1)
         return self.stored[where]
 
@@ -50,7 +49,7 @@ class LoadedImages:
 class OfficialSet(ABC):
     """A folder of corrupted images. Nothing is read before it is asked for."""
 
-    #: as `cifar10-c`
+    #: name on the command line, as ``cifar10-c``
     name: str
     folder: Path
 
@@ -60,15 +59,19 @@ class OfficialSet(ABC):
     @property
     @abstractmethod
     def corruptions(self) -> tuple[str, ...]:
-        """The corruptions that are there, by name."""
+        """Names of the corruptions that are there."""
 
     @abstractmethod
     def labels(self, corruption: str, severity: int | None) -> npt.NDArray[np.int64]:
-        """(n,) labels of all images, by id."""
+        """Return the (n,) labels of all images, by id."""
 
     @abstractmethod
     def images(self, corruption: str, severity: int | None, ids: Tensor) -> Tensor:
-        """(len(ids), C, H, W) uint8: the images with these ids."""
+        """Return (len(ids), C, H, W) uint8: the images with these ids."""
+
+    def beside(self, data: ImageDataset) -> Self:
+        """Return the set with its images in as many channels as those of the clean data have."""
+        return self
 
     def check(self, corruption: str, severity: int | None, data: ImageDataset) -> None:
         """Raise BenchError unless these are perturbed images of `data`: present, same labels and shape."""
@@ -90,11 +93,11 @@ class OfficialSet(ABC):
             raise BenchError(f"{place}: images are {shape}, those of {data.name} {data.image_shape}")
 
     def loaded(self, corruption: str, severity: int | None, ids: Tensor) -> "LoadedImages":
-        """The images with these ids of one corruption, in memory."""
+        """Load the images with these ids of one corruption into memory."""
         return LoadedImages(ids, self.images(corruption, severity, ids))
 
     def fingerprint(self, corruption: str, severity: int | None, ids: Tensor) -> str:
-        """sha256 over the images with these ids."""
+        """Return the sha256 over the images with these ids."""
         digest = hashlib.sha256()
         for piece in ids.split(_CHUNK):
             digest.update(self.images(corruption, severity, piece).numpy().tobytes())
@@ -148,8 +151,15 @@ class MnistC(OfficialSet):
         return _channels_first(rows[ids.numpy()])
 
 
+@dataclass(frozen=True)
 class FoldersC(OfficialSet):
     """``<corruption>/<severity>/<class>/*.JPEG``; ids count the files, classes and names in sorted order."""
+
+    #: 3 gives greyscale files three equal channels; None goes by the files of a batch
+    channels: int | None = None
+
+    def beside(self, data: ImageDataset) -> Self:
+        return replace(self, channels=data.image_shape[0])
 
     @cached_property
     def corruptions(self) -> tuple[str, ...]:
@@ -160,13 +170,16 @@ class FoldersC(OfficialSet):
 
     def images(self, corruption: str, severity: int | None, ids: Tensor) -> Tensor:
         files, _ = self._files(corruption, severity or 1)
-        return decode([files[index] for index in ids.tolist()])
+        return decode([files[index] for index in ids.tolist()], Reading(channels=self.channels))
 
     def _files(self, corruption: str, severity: int) -> tuple[list[Path], npt.NDArray[np.int64]]:
         root = self.folder / corruption / str(severity)
         if not root.is_dir():
             raise BenchError(f"{root} does not exist; the layout is <corruption>/<severity>/<class>/*.JPEG")
-        groups = [image_files(folder) for folder in class_folders(root)]
+        folders = {folder.name: folder for folder in class_folders(root)}
+        with warnings.catch_warnings(action="ignore"):  # the clean images have said it
+            names = ordered_names(list(folders), None, str(root))
+        groups = [image_files(folders[name]) for name in names]
         labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         return [path for group in groups for path in group], labels
 
@@ -176,25 +189,31 @@ _READERS: Mapping[str, type[OfficialSet]] = {
     "cifar100-c": CifarC,
     "mnist-c": MnistC,
     "tiny-imagenet-c": FoldersC,
+    "imagenet-c": FoldersC,
 }
 _CLASSES = {"cifar10-c": 10, "cifar100-c": 100, "mnist-c": 10}
 
-#: published sets by name, with the data set that they corrupt ("" if the user has to name it)
+#: data sets that published sets corrupt, by their names ("" if the user has to name it)
 OFFICIAL: Mapping[str, str] = {
     "cifar10-c": "cifar10",
     "cifar100-c": "cifar100",
     "mnist-c": "mnist",
     "tiny-imagenet-c": "",
+    "imagenet-c": "",
 }
 
 
 def open_official(text: str) -> OfficialSet:
-    """The published set of ``NAME:DIR``, as ``cifar10-c:/data/CIFAR-10-C``.
+    """Return the published set of ``NAME:DIR``, as ``cifar10-c:/data/CIFAR-10-C``.
 
     Raises:
         BenchError: the name is unknown, or the folder does not exist or holds no corruption.
     """
     name, _, folder = text.partition(":")
+    if name.endswith("-p"):
+        raise BenchError(
+            f"{name} holds sequences of frames, which are not supported; its sibling is {name[:-1]}c"
+        )
     if name not in _READERS:
         raise unknown_name("corrupted data set", name, _READERS)
     path = Path(folder).expanduser()
@@ -208,7 +227,7 @@ def open_official(text: str) -> OfficialSet:
 
 
 def load_cifar10_1(folder: Path, split: str) -> ImageDataset:
-    """CIFAR-10.1 v6 (v4 where that is not there) of ``cifar10.1_v6_data.npy`` and ``..._labels.npy``.
+    """Load CIFAR-10.1 v6 (v4 where that is not there) of ``cifar10.1_v6_data.npy`` and ``..._labels.npy``.
 
     Raises:
         BenchError: the files are missing or damaged, or the training split is asked for.
@@ -227,8 +246,10 @@ def load_cifar10_1(folder: Path, split: str) -> ImageDataset:
 
 
 def read_images(path: Path, count: int) -> npt.NDArray[np.uint8]:
-    """(count, H, W, C) uint8, memory-mapped. Raises BenchError unless the file holds that."""
+    """Return (count, H, W, C) uint8, memory-mapped. Raises BenchError unless the file holds that."""
     array = _mapped(path)
+    if array.ndim == 5:
+        raise BenchError(f"{path}: {array.shape} are sequences of frames, as in CIFAR-10-P: not supported")
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
         raise BenchError(f"{path}: {array.dtype} {array.shape}; it must be uint8 (n, H, W, 1 or 3)")
     if len(array) != count:
@@ -237,7 +258,7 @@ def read_images(path: Path, count: int) -> npt.NDArray[np.uint8]:
 
 
 def read_labels(path: Path, classes: int) -> npt.NDArray[np.int64]:
-    """(n,) int64. Raises BenchError unless the file holds whole numbers in [0, classes)."""
+    """Return (n,) int64. Raises BenchError unless the file holds whole numbers in [0, classes)."""
     array = _mapped(path)
     if array.dtype.kind not in "iu" or array.ndim != 1 or not len(array):
         raise BenchError(f"{path}: {array.dtype} {array.shape}; it must be whole numbers (n,)")

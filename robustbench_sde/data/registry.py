@@ -11,6 +11,7 @@ from pathlib import Path
 
 from robustbench_sde.data.dataset import ImageDataset
 from robustbench_sde.data.digits import load_digits
+from robustbench_sde.data.framing import AS_IS, Framing
 from robustbench_sde.data.huggingface import load_huggingface
 from robustbench_sde.data.image_folder import load_image_folder
 from robustbench_sde.data.npz import load_npz
@@ -37,27 +38,35 @@ _RESIZABLE = (IMAGE_FOLDER, HUGGINGFACE)
 
 @dataclass(frozen=True)
 class Request:
-    """What a loader is asked for; it uses what concerns it."""
+    """The wishes of a caller of `load_dataset`; a loader uses those that concern it."""
 
     #: ``train`` or ``test``
     split: str
-    #: where files that were downloaded are
+    #: folder of downloaded files
     data_dir: Path
     #: whether to fetch missing files
     download: bool
-    #: what follows the colon of ``image-folder:PATH``; None without one
+    #: path behind the colon of ``image-folder:PATH``; None without one
     path: Path | None
-    #: (H, W) to resize to
+    #: (H, W) to resize to, without keeping proportions
     image_size: tuple[int, int] | None
+    #: sizes that keep proportions; holds `image_size` too
+    framing: Framing = AS_IS
+    #: order of class folders (`ordered_names`); None: the usual one
+    class_order: str | None = None
 
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """A data set by name."""
+    """Everything known of a data set by name; a new one needs no line anywhere else."""
 
     #: one line for a listing
     summary: str
     load: Callable[[Request], ImageDataset]
+    #: data set whose training split belongs to this one; None: its own
+    trained_on: str | None = None
+    #: (crop padding in pixels, whether to flip) that training uses; None: an eighth of the side, and flipped
+    augmentation: tuple[int, bool] | None = None
 
 
 def _from_torchvision(name: str, request: Request) -> ImageDataset:
@@ -66,29 +75,36 @@ def _from_torchvision(name: str, request: Request) -> ImageDataset:
 
 DATASETS: Mapping[str, DatasetEntry] = {
     "digits": DatasetEntry(
-        "1,797 handwritten digits of 1x32x32; needs no files", lambda request: load_digits(request.split)
+        "1,797 handwritten digits of 1x32x32; needs no files",
+        lambda request: load_digits(request.split),
+        augmentation=(2, False),
     ),
     **{
         name: DatasetEntry(
-            f"{entry.reader} of torchvision; can be downloaded", partial(_from_torchvision, name)
+            f"{entry.reader} of torchvision; can be downloaded",
+            partial(_from_torchvision, name),
+            augmentation=entry.augmentation,
         )
         for name, entry in TORCHVISION_SETS.items()
     },
     IMAGE_FOLDER: DatasetEntry(
-        "image-folder:PATH with train/<class>/* and test/<class>/*; can be resized",
-        lambda request: load_image_folder(_path(request), request.split, request.image_size),
+        "image-folder:PATH with train/<class>/* and test/<class>/* (else val); can be resized",
+        lambda request: load_image_folder(
+            _path(request), request.split, request.framing, request.class_order
+        ),
     ),
     HUGGINGFACE: DatasetEntry(
         "huggingface:PATH as datasets.save_to_disk writes it, or with Parquet files; can be resized",
-        lambda request: load_huggingface(_path(request), request.split, request.image_size),
+        lambda request: load_huggingface(_path(request), request.split, request.framing),
     ),
     NPZ: DatasetEntry(
-        "npz:FILE with arrays x and y, or x_train, y_train, x_test and y_test",
+        "npz:FILE with arrays x and y, or x_train, y_train, x_test and y_test, or MedMNIST's",
         lambda request: load_npz(_path(request), request.split),
     ),
     CIFAR10_1: DatasetEntry(
         "cifar10.1:PATH with the .npy files of CIFAR-10.1 (v6, else v4); test images only",
         lambda request: load_cifar10_1(_path(request), request.split),
+        trained_on="cifar10",
     ),
     TINY_IMAGENET: DatasetEntry(
         "tiny-imagenet:PATH as published, with wnids.txt, words.txt, train and val (its test split)",
@@ -137,8 +153,11 @@ def load_dataset(
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | tuple[int, int] | None = None,
+    resize: int | None = None,
+    crop: int | tuple[int, int] | None = None,
+    class_order: str | None = None,
 ) -> ImageDataset:
-    """A data set by name, as every command takes it.
+    """Load a data set by name, as every command takes it.
 
     Args:
         name: a key of `DATASETS`, or a plug-in's; your own as ``image-folder:PATH``, ``npz:FILE`` or
@@ -147,13 +166,19 @@ def load_dataset(
         images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
         data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
         download: fetch files that are missing.
-        image_size: S or (H, W) to which images of an image folder or of Hugging Face are resized.
+        image_size: S or (H, W) to which images of an image folder or of Hugging Face are resized, without
+            keeping their proportions.
+        resize: pixels of the shorter side to which they are resized, proportions kept.
+        crop: S or (H, W) to cut from their centre, after `resize`.
+        class_order: order of the classes of an image folder: ``numeric``, ``text``, or a text file with a
+            class in each line; None: numeric where all folders are numbers, else text.
 
     Returns:
         Images (n, C, H, W) uint8 with labels, and ids that are their places in the whole split.
 
     Raises:
-        BenchError: unknown name or split, files missing or damaged, bad `images` or `image_size`.
+        BenchError: unknown name or split, files missing or damaged, or bad `images`, `image_size`,
+            `resize`, `crop` or `class_order`.
     """
     kind, colon, path = name.partition(":")
     if kind in OFFICIAL:
@@ -168,14 +193,23 @@ def load_dataset(
         raise BenchError(f"images must be at least 1, not {images}")
     if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
-    if kind not in _RESIZABLE and plugin is None and image_size is not None:
-        raise BenchError(f"`image_size` resizes image folders only; dataset {name!r} has one size")
+    framing = Framing(_height_and_width(image_size), resize, _height_and_width(crop))
+    if framing and kind not in _RESIZABLE and plugin is None:
+        option = "image_size" if image_size is not None else "crop" if resize is None else "resize"
+        raise BenchError(
+            f"`{option}` is for {' and '.join(f'{name}:PATH' for name in _RESIZABLE)}; dataset {name!r} has "
+            "one size"
+        )
+    if class_order is not None and kind != IMAGE_FOLDER and plugin is None:
+        raise BenchError(f"`class_order` is for {IMAGE_FOLDER}:PATH; dataset {name!r} has its own order")
     request = Request(
         split=split,
         data_dir=_data_dir(data_dir),
         download=download,
         path=Path(path).expanduser() if path else None,
-        image_size=_height_and_width(image_size),
+        image_size=framing.squeeze,
+        framing=framing,
+        class_order=class_order,
     )
     data = entry.load(request)
     return data if images is None else data.subset(images)
@@ -186,9 +220,10 @@ def _data_dir(given: str | Path | None) -> Path:
 
 
 def _height_and_width(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < 1:
-        raise BenchError(f"image size must be at least 1, not {min(height, width)}")
-    return height, width
+    return (size, size) if isinstance(size, int) else size
+
+
+def entry_of(name: str) -> DatasetEntry | None:
+    """Return what is known of a data set by its name in tables, as ``cifar10.1-v6``; None for a plug-in's."""
+    kind = name.partition(":")[0]
+    return DATASETS.get(kind) or DATASETS.get(kind.partition("-v")[0])

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from robustbench_sde.data.class_order import class_folders
 from robustbench_sde.data.dataset import ImageDataset
-from robustbench_sde.data.decode import decode
-from robustbench_sde.data.image_folder import class_folders, image_files
+from robustbench_sde.data.decode import Reading, decode
+from robustbench_sde.data.image_folder import image_files
 from robustbench_sde.errors import BenchError
 
 NAME = "tiny-imagenet"
@@ -31,7 +32,7 @@ def load_tiny_imagenet(root: Path, split: str) -> ImageDataset:
     names = _class_names(root / "words.txt", wnids)
     groups = _train_files(root / "train", wnids) if split == "train" else _val_files(root / "val", wnids)
     labels = torch.repeat_interleave(torch.tensor([len(group) for group in groups]))
-    images = decode([path for group in groups for path in group])
+    images = decode([path for group in groups for path in group], Reading(channels=3))
     return ImageDataset.whole(NAME, split, images, labels, names)
 
 

@@ -32,15 +32,17 @@ class TorchvisionSet:
     class_names: tuple[str, ...] | None = None
     #: whether the reader takes ``split="test"`` rather than ``train=False``
     split_by_name: bool = False
+    #: (crop padding in pixels, whether to flip) in training
+    augmentation: tuple[int, bool] = (4, True)
 
 
 TORCHVISION_SETS: Mapping[str, TorchvisionSet] = {
-    "mnist": TorchvisionSet("MNIST", "MNIST/raw", _DIGITS),
-    "fashion-mnist": TorchvisionSet("FashionMNIST", "FashionMNIST/raw"),
+    "mnist": TorchvisionSet("MNIST", "MNIST/raw", _DIGITS, augmentation=(2, False)),
+    "fashion-mnist": TorchvisionSet("FashionMNIST", "FashionMNIST/raw", augmentation=(2, True)),
     "cifar10": TorchvisionSet("CIFAR10", "cifar-10-batches-py"),
     "cifar100": TorchvisionSet("CIFAR100", "cifar-100-python"),
-    "svhn": TorchvisionSet("SVHN", "{split}_32x32.mat", _DIGITS, split_by_name=True),
-    "stl10": TorchvisionSet("STL10", "stl10_binary", _STL10, split_by_name=True),
+    "svhn": TorchvisionSet("SVHN", "{split}_32x32.mat", _DIGITS, split_by_name=True, augmentation=(4, False)),
+    "stl10": TorchvisionSet("STL10", "stl10_binary", _STL10, split_by_name=True, augmentation=(12, True)),
 }
 
 

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from robustbench_sde.choices import Adversarial, NoiseShape, NormName, Schedule
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import (
@@ -30,17 +31,6 @@ def _budget(value: object) -> object:
 
 
 Budget = Annotated[float, BeforeValidator(_budget), Field(gt=0, le=1e4)]
-
-#: (crop padding, horizontal flip) by data set; any other is padded by an eighth of its side and flipped
-AUGMENTATION: dict[str, tuple[int, bool]] = {
-    "digits": (2, False),
-    "mnist": (2, False),
-    "fashion-mnist": (2, True),
-    "svhn": (4, False),
-    "cifar10": (4, True),
-    "cifar100": (4, True),
-    "stl10": (12, True),
-}
 
 
 class TrainConfig(Spec):
@@ -69,7 +59,7 @@ class TrainConfig(Spec):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Schedule = "one-cycle"
-    #: random shift in pixels; None: the usual one of the data set (`AUGMENTATION`)
+    #: random shift in pixels; None: the usual one of the data set (`DatasetEntry.augmentation`)
     crop_padding: int | None = Field(default=None, ge=0)
     flip: bool | None = None
     #: standard deviation of Gaussian noise on the images, which may leave [0, 1] (Cohen et al. 2019)
@@ -136,7 +126,9 @@ class TrainConfig(Spec):
 
     def augmentation(self, data: ImageDataset) -> tuple[int, bool]:
         """Return (crop padding, flip) for this data set."""
-        padding, flip = AUGMENTATION.get(data.name, (data.images.shape[-1] // 8, True))
+        entry = entry_of(data.name)
+        usual = None if entry is None else entry.augmentation
+        padding, flip = usual or (data.images.shape[-1] // 8, True)
         return (
             padding if self.crop_padding is None else self.crop_padding,
             flip if self.flip is None else self.flip,

@@ -62,6 +62,31 @@ def test_labels_of_every_kind(tmp_path: Path, y):
     assert load(save(tmp_path, x=PIXELS, y=y)).labels.tolist() == LABELS.tolist()
 
 
+def test_one_hot_labels(tmp_path: Path):
+    """Rows of one 1 and else 0 are the places of the ones; a class without an image counts."""
+    data = load(save(tmp_path, x=PIXELS, y=np.eye(4, dtype="f4")[LABELS]))
+    assert (data.labels.tolist(), data.classes) == (LABELS.tolist(), 4)
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_medmnist_as_it_comes(tmp_path: Path, colour: bool):
+    """The six arrays of MedMNIST, labels of shape (n, 1), are the splits; validation is in neither."""
+    x = PIXELS if colour else PIXELS[..., 0]
+    arrays = {}
+    for split, rows in (("train", slice(0, 3)), ("val", slice(3, 4)), ("test", slice(4, 6))):
+        arrays |= {f"{split}_images": x[rows], f"{split}_labels": LABELS[rows, None].astype("u1")}
+    path = save(tmp_path, **arrays)
+    test, train = load(path), load(path, split="train")
+    assert (len(test), len(train), test.classes, test.labels.tolist()) == (2, 3, 3, [1, 2])
+    assert (test.images[:, 0].numpy() == (x[4:, ..., 0] if colour else x[4:])).all()
+
+
+def test_arrays_that_are_not_needed_are_not_looked_at(tmp_path: Path):
+    """Python objects and Fortran order beside x and y do not matter."""
+    path = save(tmp_path, x=PIXELS, y=LABELS, meta=objects(), other=np.asfortranarray(PIXELS))
+    assert load(path).labels.tolist() == LABELS.tolist()
+
+
 def test_splits(tmp_path: Path):
     """x_test is the test split and x_train the training split; classes are those of both."""
     path = save(tmp_path, x_train=PIXELS[:4], y_train=LABELS[:4], x_test=PIXELS[4:], y_test=np.array([1, 0]))
@@ -136,9 +161,14 @@ def objects() -> np.ndarray:
         ({"x": objects(), "y": LABELS}, "x holds Python objects, which are not opened"),
         ({"x": PIXELS, "y": objects()}, "y holds Python objects"),
         (
-            {"x": PIXELS, "y": np.eye(6)},
-            "y has shape (6, 6); labels are (n,); if it is one-hot, save its argmax",
+            {"x": PIXELS, "y": np.tri(6, 3)},
+            "y has shape (6, 3), and row 1 is no one-hot class (1, 1, 0): several labels an image",
         ),
+        (
+            {"test_images": PIXELS, "test_labels": np.zeros((6, 14), "u1")},
+            "test_labels has shape (6, 14), and row 0 is no one-hot class (0, 0, 0, 0, 0, 0, 0, 0, ...)",
+        ),
+        ({"x": PIXELS, "y": LABELS, "class_names": objects()}, "save it as text: np.array(names, dtype=str)"),
         ({"x": PIXELS, "y": LABELS + 0.5}, "y has values that are not 0, 1, 2"),
         ({"x": PIXELS, "y": LABELS - 1}, "y has values that are not 0, 1, 2"),
         ({"x": PIXELS, "y": LABELS.astype(str)}, "y is <U21; labels are whole numbers"),
@@ -146,7 +176,7 @@ def objects() -> np.ndarray:
     ],
 )
 def test_each_fault_is_one_line(tmp_path: Path, arrays, words):
-    """What is wrong with an array is said with the array's name."""
+    """A fault of an array is told with the array's name."""
     assert words in message(save(tmp_path, **arrays))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from robustbench_sde.data import ImageDataset, load_dataset, to_float
 from robustbench_sde.data.official import open_official
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, BenchWarning
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.corruptions import stored_corruptions
@@ -74,12 +74,17 @@ def test_other_pixels_are_other_work(tmp_path):
 
 
 def test_names_stand_for_what_is_there(tmp_path):
-    """`all` is every file; a group whose files are missing says which one."""
+    """`all` is every file; of a group those that are there are taken, and a warning names the others."""
     official = open_official(f"cifar10-c:{save_cifar(tmp_path / 'c', clean())}")
     made = stored_corruptions(official, clean(), "all", [1, 2])
     assert [(m.corruption, m.severity) for m in made] == [("fog", 1), ("fog", 2), ("snow", 1), ("snow", 2)]
-    with pytest.raises(BenchError, match="'frost'"):
-        stored_corruptions(official, clean(), "weather", [1])
+    with pytest.warns(BenchWarning, match="has no frost, brightness, spatter: the others of 'weather'"):
+        made = stored_corruptions(official, clean(), "weather", [1])
+    assert [one.corruption for one in made] == ["snow", "fog"]
+    with pytest.raises(BenchError, match="has none of 'blur'; `corruptions` takes what it has: fog, snow"):
+        stored_corruptions(official, clean(), "blur", [1])
+    with pytest.raises(BenchError, match=r"unknown corruption of .* 'frost'"):
+        stored_corruptions(official, clean(), "frost", [1])
 
 
 def test_mnist_c_has_no_severities(tmp_path):
@@ -115,6 +120,33 @@ def test_tiny_imagenet_c_is_folders(tmp_path):
         stored_corruptions(official, data, "fog", [3])
 
 
+@pytest.mark.parametrize("name", ["tiny-imagenet-c", "imagenet-c"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_files_among_colour_ones(tmp_path, name, channels):
+    """A batch of grey files, whichever it is, has as many channels as the clean images."""
+    for index in range(2):
+        path = tmp_path / "fog" / "1" / f"n0{index}" / "x.JPEG"
+        path.parent.mkdir(parents=True)
+        Image.new("L", (12, 12), 50 + index).save(path)
+    images = torch.zeros(2, channels, 12, 12, dtype=torch.uint8)
+    data = ImageDataset.whole("own", "test", images, torch.tensor([0, 1]), ("n00", "n01"))
+    (stored,) = stored_corruptions(open_official(f"{name}:{tmp_path}"), data, "fog", [1])
+    assert stored.source.images("fog", 1, torch.tensor([1])).shape == (1, channels, 12, 12)
+
+
+def test_numbered_classes_pair_with_their_image_folder(tmp_path):
+    """Folders 0 to 10 have the labels of a clean image folder of the same names."""
+    for number in range(11):
+        for folder in (tmp_path / "c" / "fog" / "1", tmp_path / "clean" / "test"):
+            path = folder / str(number) / "x.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (12, 12), (number, 0, 0)).save(path)
+    with pytest.warns(BenchWarning, match="numbers"):
+        data = load_dataset(f"image-folder:{tmp_path / 'clean'}")
+    (stored,) = stored_corruptions(open_official(f"imagenet-c:{tmp_path / 'c'}"), data, "fog", [1])
+    assert stored.source.images("fog", 1, data.ids)[:, 0, 0, 0].tolist() == list(range(11))
+
+
 def truncated(folder):
     (folder / "fog.npy").write_bytes((folder / "fog.npy").read_bytes()[:-100])
 
@@ -123,7 +155,12 @@ def pickled(folder):
     np.save(folder / "fog.npy", np.array([{}], dtype=object), allow_pickle=True)
 
 
+def sequences(folder):
+    np.save(folder / "fog.npy", np.zeros((6, 5, 12, 12, 3), np.uint8))
+
+
 DAMAGE = [
+    (sequences, "sequences of frames, as in CIFAR-10-P: not supported"),
     (lambda folder: (folder / "labels.npy").unlink(), "labels.npy does not exist"),
     (truncated, "fog.npy is not a whole .npy file"),
     (pickled, "fog.npy is not a whole .npy file"),
@@ -154,7 +191,12 @@ def test_a_damaged_set_is_one_sentence(tmp_path, damage, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("cifar-c:.", "did you mean 'cifar10-c'"), ("cifar10-c:nowhere", "no such folder"), ("mnist-c", "DIR")],
+    [
+        ("cifar10-p:.", "cifar10-p holds sequences of frames.*cifar10-c"),
+        ("cifar-c:.", "did you mean 'cifar10-c'"),
+        ("cifar10-c:nowhere", "no such folder"),
+        ("mnist-c", "DIR"),
+    ],
 )
 def test_wrong_names_are_one_sentence(text, message):
     """Unknown sets and folders."""
@@ -169,7 +211,7 @@ def test_an_empty_folder_says_its_layout(tmp_path):
 
 
 def test_a_corrupted_set_is_not_a_data_set(tmp_path):
-    """As --dataset it is refused, with the command that takes it."""
+    """A corrupted set as --dataset is refused, with the command that takes it."""
     with pytest.raises(BenchError, match="score it with `official`"):
         load_dataset(f"cifar10-c:{tmp_path}")
 

@@ -143,7 +143,7 @@ def test_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_downloads_do_not_write_to_standard_output(tmp_path: Path, monkeypatch, capsys):
-    """What torchvision prints while downloading goes to standard error."""
+    """Lines that torchvision prints while downloading go to standard error."""
     monkeypatch.setattr(datasets.MNIST, "download", lambda self: print("downloading"))
     write_mnist(tmp_path / "MNIST" / "raw")
     load_dataset("mnist", data_dir=tmp_path, download=True)

@@ -1,6 +1,7 @@
 """Corruptions as perturbations of a cell: made here, or read from a published set."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,18 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.data.official import LoadedImages, OfficialSet
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, BenchWarning
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.corruptions.apply import corrupt
 from robustbench_sde.perturbations.corruptions.frost import PHOTOGRAPHS, check_photographs
-from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, find, has_severities, select
+from robustbench_sde.perturbations.corruptions.registry import (
+    CORRUPTIONS,
+    GROUPS,
+    find,
+    has_severities,
+    select,
+)
 from robustbench_sde.perturbations.corruptions.severities import choose_family
 from robustbench_sde.plugins import provider
 from robustbench_sde.storage.provenance import file_sha256
@@ -154,16 +161,32 @@ def stored_corruptions(
     """The corruptions of a published set that `names` stands for, paired by id with the clean images.
 
     `all` is every corruption in the folder; `benchmark` is the published 15, or all of a set with other ones.
+    Of `benchmark` and of groups those that are there are taken; a `BenchWarning` names the others.
 
     Raises:
-        BenchError: one is not in the folder, a file is damaged, or its labels are not those of `data`.
+        BenchError: a named one, or a whole group, is not in the folder, a file is damaged, or its labels are
+            not those of `data`.
     """
-    present = source.corruptions
+    source, present = source.beside(data), source.corruptions
     wanted: list[str] = []
-    for word in names.split(","):
-        own = word.strip() in present
-        everything = word.strip() == "all" or (word.strip() == "benchmark" and not source.severities)
-        wanted += present if everything else [word.strip()] if own else select(word)
+    missing: list[str] = []
+    for word in map(str.strip, names.split(",")):
+        everything = word == "all" or (word == "benchmark" and not source.severities)
+        members = list(present) if everything else [word] if word in present else select(word)
+        there = [name for name in members if name in present] if word in ("benchmark", *GROUPS) else members
+        if not there:
+            raise BenchError(
+                f"{source.folder} has none of {word!r}; `corruptions` takes what it has: {', '.join(present)}"
+            )
+        wanted += there
+        missing += [name for name in members if name not in there]
+    if missing:
+        warnings.warn(
+            f"{source.folder} has no {', '.join(dict.fromkeys(missing))}: the others of {names!r} are taken, "
+            "whose mean is not that of the published benchmark",
+            BenchWarning,
+            3,
+        )
     made: list[Perturbation] = []
     for name in dict.fromkeys(wanted):
         for severity in severities if source.severities else (None,):
