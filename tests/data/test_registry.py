@@ -33,7 +33,7 @@ def test_images_takes_the_fixed_subset():
         ("digits", {"images": 0}, "images must be at least 1, not 0"),
         ("digits", {"images": 361}, "361 images asked for; dataset 'digits' has 360 in test"),
         ("digits", {"image_size": 8}, "`image_size` is for image-folder:PATH"),
-        ("image-folder:/nowhere", {"image_size": (0, 3)}, "image size must be at least 1, not 0"),
+        ("image-folder:/nowhere", {"image_size": (0, 3)}, "`image_size` must be at least 1, not 0"),
     ],
 )
 def test_errors_are_one_line(name, options, words):
