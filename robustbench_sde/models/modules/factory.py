@@ -1,24 +1,20 @@
 """Networks made by a user's own Python code. Runs that code: only ever because somebody has named it."""
 
-import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import nn
 
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, one_line, unknown_name
+from robustbench_sde.models.modules.code import code_behind
 from robustbench_sde.models.modules.forked import forked
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.plugins import Plugins
@@ -71,9 +67,9 @@ class Factory:
     def make(self) -> tuple[nn.Module, str]:
         """The module with its weights, and a digest of all that is known to decide what it computes.
 
-        That is: every tensor of its state dict; the text of the file and of all files that it imports,
-        however indirectly, outside of installed packages; the versions of these. What code reads at run time,
-        files or variables of the environment, is not seen.
+        It covers every tensor of the state dict; the text of the file and of all files of the user that it
+        imports, however indirectly (`code_behind`); the versions of installed packages that these name. Files
+        and variables of the environment that the code reads are not seen.
 
         Raises:
             BenchError: the code fails or returns no module, or the weights do not fit.
@@ -81,8 +77,9 @@ class Factory:
         source, made = self._call()
         if self.weights is not None:
             load_weights(made, self.weights)
+        name = "" if self.text.rpartition(":")[0].endswith(".py") else source.__name__
         digest = hashlib.sha256()
-        for part in (self.text.rpartition(":")[2], *_code(source), *_tensors(made)):
+        for part in (self.text.rpartition(":")[2], *code_behind(source, name=name), *_tensors(made)):
             digest.update(f"{len(part)}:".encode())
             digest.update(part if isinstance(part, bytes) else part.encode())
         return made, f"sha256:{digest.hexdigest()}"
@@ -103,8 +100,7 @@ class Factory:
         except (Exception, SystemExit) as error:  # somebody else's code may raise anything
             at = traceback.extract_tb(error.__traceback__)[-1]
             raise BenchError(
-                f"`module` {self.text} fails: {type(error).__name__}: {' '.join(str(error).split())[:300]} "
-                f"({Path(at.filename).name}, line {at.lineno})"
+                f"`module` {self.text} fails: {one_line(error)} ({Path(at.filename).name}, line {at.lineno})"
             ) from error
         if not isinstance(made, nn.Module):
             raise BenchError(
@@ -146,65 +142,6 @@ def _tensors(module: nn.Module) -> Iterator[str | bytes]:
             plain = tensor.detach().cpu().contiguous()
             yield f"{name} {plain.dtype} {tuple(plain.shape)}"
             yield plain.flatten().view(torch.uint8).numpy().tobytes()
-
-
-def _code(source: ModuleType) -> list[str | bytes]:
-    """Texts of the user's files behind a module, and the installed packages they name, in fixed order."""
-    files: dict[str, bytes] = {}
-    packages: set[str] = set()
-    waiting = [source.__name__]
-    while waiting:
-        name = waiting.pop()
-        module = sys.modules.get(name)
-        if name in files or module is None:
-            continue
-        if not _is_users(module):
-            packages.add(name.partition(".")[0])
-            continue
-        files[name] = Path(str(module.__file__)).read_bytes()
-        waiting += _imports(module, files[name])
-    own = {name if not name.startswith(f"_{_OURS}_model_") else "": text for name, text in files.items()}
-    versions = [f"{package} {_version(package)}" for package in sorted(packages)]
-    return [*(part for name in sorted(own) for part in (name, own[name])), *versions]
-
-
-def _is_users(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    if file is None or not str(file).endswith(".py") or module.__name__.partition(".")[0] == _OURS:
-        return False
-    installed = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return not any(Path(str(file)).is_relative_to(place) for place in installed)
-
-
-def _imports(module: ModuleType, text: bytes) -> Iterator[str]:
-    """Names of the modules that a file imports anywhere, and of their parents."""
-    for node in ast.walk(ast.parse(text)):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            relative = "." * node.level + (node.module or "")
-            base = importlib.util.resolve_name(relative, module.__package__) if node.level else relative
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        for name in names:
-            parts = name.split(".")
-            yield from (".".join(parts[: count + 1]) for count in range(len(parts)))
-
-
-def _version(package: str) -> str:
-    """Of an installed top-level package; empty for the standard library."""
-    if package in sys.stdlib_module_names:
-        return ""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # the distribution has another name, which takes longer to find
-        names: Any = _distributions().get(package, ())
-        return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names)))
-
-
-@cache
-def _distributions() -> Any:
-    return metadata.packages_distributions()
 
 
 def _from_plugin(name: str, factory: object) -> Callable[[], nn.Module]:
