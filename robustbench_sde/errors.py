@@ -1,6 +1,7 @@
 """Define exit codes, and errors that users see as one sentence."""
 
 import difflib
+import warnings
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -48,6 +49,24 @@ class InterruptedWorkError(BenchError):
 
 class BenchWarning(UserWarning):
     """Something that the user should know and that stops nothing; the program prints it as one line."""
+
+
+def tell(message: str, *, stacklevel: int = 1) -> None:
+    """Warn the user, whatever general filters of warnings somebody's code has set.
+
+    ``warnings.filterwarnings("ignore")`` stands in many training scripts that a model comes from; a filter
+    that names `BenchWarning`, a message or a module is meant, and obeyed.
+
+    Args:
+        message: one line.
+        stacklevel: 1 for the caller of this function, as `warnings.warn` counts.
+    """
+    general = [("ignore", None, category, None) for category in (Warning, UserWarning)]
+    matching = [found[:4] for found in warnings.filters if found[2] in BenchWarning.__mro__]
+    with warnings.catch_warnings():
+        if matching and matching[0] in general:
+            warnings.simplefilter("always", BenchWarning)
+        warnings.warn(message, BenchWarning, stacklevel=stacklevel + 1)
 
 
 def printable(text: str) -> str:

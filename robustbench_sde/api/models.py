@@ -1,6 +1,5 @@
 """Which models: checkpoints by file or name, networks of anybody, classifiers in memory."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from torch import nn
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
-from robustbench_sde.errors import BenchError, BenchWarning, unknown_name
+from robustbench_sde.errors import BenchError, tell, unknown_name
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
@@ -84,7 +83,7 @@ def as_classifier(
         interface, notes = examine(module, data, name=known, normalisation=normalisation)
         made = interface.around(module, noise=noise)
     for note in notes:
-        warnings.warn(note, BenchWarning, stacklevel=2)
+        tell(note, stacklevel=2)
     return made
 
 
@@ -113,6 +112,11 @@ def sources_of(
             continue
         if isinstance(model, nn.Module) and not isinstance(model, Classifier):
             model = as_classifier(model, data)
+        if not callable(getattr(model, "logits", None)):
+            raise BenchError(
+                f"a {type(model).__name__} is no model: give a checkpoint, an nn.Module (wrap any other "
+                "callable in one), or what as_classifier returns"
+            )
         source = getattr(model, "source", None)
         if isinstance(source, ModuleSource) and sigma is None:
             sources.append(source.with_options(noise=noise and source.noise, precision=precision))

@@ -109,7 +109,8 @@ class Perturbation(ABC):
         size = self.images_per_batch(rows, model.stochastic)
         for piece in (slice(start, start + size) for start in range(0, len(images), size)):
             batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
-            perturbed = self._perturb(model, batch, seed=seed, rows=rows)
+            with torch.enable_grad():  # a caller's no_grad is about the caller's own code
+                perturbed = self._perturb(model, batch, seed=seed, rows=rows)
             verify(batch.images, perturbed.images, batch.ids, self.budget)
             parts.append(replace(perturbed, chosen=perturbed.chosen or (self.label,) * len(batch)))
             progress.advance(len(batch))

@@ -15,6 +15,7 @@ from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.modules.adapter import Interface, ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
+from robustbench_sde.models.modules.freezing import freeze
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.storage.provenance import file_sha256
 
@@ -255,7 +256,9 @@ class ModuleSource(Source):
             )
         precision = check_precision(self.precision)
         interface = replace(self.interface, name=self.name, precision=precision)
-        return interface.around(module.to(compute.device).requires_grad_(False), noise=self.noise)
+        module = module.to(compute.device)
+        freeze(module, interface)
+        return interface.around(module, noise=self.noise)
 
 
 def about_modules(sources: Sequence[Source]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from robustbench_sde.models.probabilities import log_mean
@@ -13,8 +14,9 @@ class PlainModule(nn.Module):
     """Images (B, C, H, W) in [0, 1] to the log of the mean probability over draws (B, classes).
 
     Softmax of the output is the mean probability, its gradient that of the loss of the mean: an attack that
-    averages nothing by itself gets expectation over transformation. Draws are of the `attack` stream and
-    belong to the place of an image in its batch.
+    averages nothing by itself gets expectation over transformation. Draws are of the `attack` stream. Fresh
+    ones belong to the place of an image in its batch; fixed ones are the same for every image, so that the
+    module is a function of the image alone.
 
     Warning: what a library says about the success of its attack is worth nothing on a random classifier. With
     fresh draws it counts an image as fooled in its luckiest call; with fixed draws it has fooled these draws
@@ -29,7 +31,7 @@ class PlainModule(nn.Module):
         Args:
             model: what is attacked.
             draws: averaged in every call; a deterministic model needs one.
-            fixed: the same draws in every call, instead of the next ones.
+            fixed: the same draws for every image in every call, instead of the next ones.
             seed: of the draws.
         """
         super().__init__()
@@ -47,13 +49,18 @@ class PlainModule(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, classes)."""
+        """Return log-probabilities (B, classes) of images (B, C, H, W); float64 ones for float64 images."""
         first = 0 if self.fixed else self._calls * self.draws
         self._calls += 1
         draws = Draws(self.seed, Stream.ATTACK, range(first, first + self.draws))
         if not self._model.stochastic:
             draws = next(draws.chunks(1))
-        return log_mean(self._model.logits(images, range(len(images)), draws).log_softmax(-1))
+        if not len(images):
+            return images.flatten(1).sum(1, keepdim=True).expand(-1, self._model.classes)
+        ids = [0] * len(images) if self.fixed else range(len(images))
+        logits = self._model.logits(images.to(torch.float32), ids, draws)
+        log_probs = log_mean(logits.log_softmax(-1))
+        return log_probs.double() if images.dtype == torch.float64 else log_probs
 
 
 class Pluggable:
@@ -70,7 +77,7 @@ class Pluggable:
 
         Args:
             draws: averaged in every call, at least 1; a deterministic model needs one.
-            fixed: the same draws in every call, instead of the next ones.
+            fixed: the same draws for every image in every call, instead of the next ones.
             seed: of the draws, which are of the `attack` stream: none of them scores.
 
         Returns:
