@@ -71,6 +71,8 @@ class Perturbation(ABC):
     """Images in, images out."""
 
     name: ClassVar[str]
+    #: raised when its numbers change, so that cells stored before are not taken for new ones
+    revision: ClassVar[int] = 1
 
     @final
     def __call__(

@@ -34,6 +34,8 @@ class Cell:
             "perturbation": repr(self.perturbation),
             "scoring": [self.settings.draws, self.settings.rule, self.settings.seed],
         }
+        if self.perturbation.revision > 1:  # others keep the keys that they had
+            parts["revision"] = self.perturbation.revision
         if self.perturbation.provider:  # another version of a plug-in is other work
             parts["plugin"] = self.perturbation.provider
         solver = [self.source.solver, self.source.solver_steps]

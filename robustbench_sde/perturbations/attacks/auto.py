@@ -29,6 +29,7 @@ class Auto(Attack):
     """
 
     name = "auto"
+    revision = FastMinimumNorm.revision
 
     #: steps of each of the gradient attacks
     steps: AtLeastOne = 50

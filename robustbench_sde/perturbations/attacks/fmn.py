@@ -15,6 +15,9 @@ from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Vi
 from robustbench_sde.perturbations.norms import NORMS, Norm, get_norm, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
+#: Lengths of the way of an image that was never fooled, at which it is looked at in the end.
+_FURTHER = (1.005, 1.02, 1.05, 1.1, 1.3, 2.0, 5.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FastMinimumNorm(SingleAttack):
@@ -23,11 +26,15 @@ class FastMinimumNorm(SingleAttack):
     On a random model one lucky draw says nothing: a point counts as fooled where the margin of the mean
     probability is below zero by `z` standard errors, and again on fresh draws. Images without such a point
     keep the one of smallest margin. With `eps` the ball never grows past it.
+
+    Before its first success the ball reaches past the estimated boundary by the rule of growth: a boundary
+    that bends away, or pixels that cannot move, would else be approached for ever and never crossed.
     """
 
     name = "fmn"
     norms = ("l2", "linf")
     minimal = True
+    revision = 2  # 1 stood still at the boundary that it had estimated
 
     steps: AtLeastOne = 100
     #: length of the first step (L2, whatever the norm); it decays to a hundredth by half a cosine
@@ -60,7 +67,7 @@ class FastMinimumNorm(SingleAttack):
             else:
                 look, gradient = victim.gradient(x, first, margin_loss)
             size = norm.size(delta)
-            fooled = victim.confirmed(x, look, first + 1, partial(Look.fooled, z=self.z), self.confirm)
+            fooled = victim.confirmed(x, look, first + 1, partial(Look.crossed, z=self.z), self.confirm)
             nearest.update(x, size, look.margin, fooled)
             if step == self.steps:
                 break
@@ -71,8 +78,35 @@ class FastMinimumNorm(SingleAttack):
             length = self.step_size * (0.01 + 0.99 * cosine)
             delta = _into(norm, delta + length * NORMS["l2"].steepest(gradient), radius)
             delta = (images + delta).clamp(0, 1) - images
+        if self.eps is None:
+            self._go_further(victim, images, nearest, (self.steps + 1) * (1 + victim.steps_of(self.confirm)))
         result = nearest.images
         return result if self.budget is None else self.budget.project(images, result)
+
+    def _go_further(self, victim: Victim, images: Tensor, nearest: Nearest, first: int) -> None:
+        """Move images that were never fooled on along their way, until they are: none stops short of that.
+
+        Args:
+            victim: the model.
+            images: (B, C, H, W) clean images.
+            nearest: their points so far, which learns of the new ones.
+            first: step whose draws the first look uses.
+        """
+        delta = nearest.images - images
+        for turn, factor in enumerate(_FURTHER):
+            rows = (~nearest.found).nonzero()[:, 0]
+            if not len(rows):
+                break
+            part, step = victim.only(rows), first + turn * (1 + victim.steps_of(self.confirm))
+            x = (images + factor * delta).clamp(0, 1)
+            look = part.look(x[rows], step)
+            found = torch.zeros_like(nearest.found)
+            found[rows] = part.confirmed(
+                x[rows], look, step + 1, partial(Look.crossed, z=self.z), self.confirm
+            )
+            margin = torch.full_like(nearest.distance, math.inf)
+            margin[rows] = look.margin
+            nearest.update(x, get_norm(self.norm).size(x - images), margin, found)
 
     @staticmethod
     def _next_radius(
@@ -85,11 +119,11 @@ class FastMinimumNorm(SingleAttack):
         nearest: Nearest,
         growth: float,
     ) -> Tensor:
-        """Shrink where fooled, grow where not; before any success go to where the boundary seems to be."""
+        """Shrink where fooled, grow where not; before any success go past where the boundary seems to be."""
         flat = gradient.flatten(1)
         slope = flat.abs().sum(1) if norm.name == "linf" else flat.norm(dim=1)
         guess = size + look.margin.clamp_min(0) / slope.clamp_min(1e-12)
-        outside = torch.where(nearest.found, radius * (1 + growth), guess)
+        outside = torch.where(nearest.found, radius, guess) * (1 + growth)
         inside = torch.minimum(radius, nearest.distance) * (1 - growth)
         return torch.where(fooled, inside, outside)
 

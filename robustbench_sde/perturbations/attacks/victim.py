@@ -12,6 +12,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.health import GradientHealth
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -22,13 +23,29 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 _DRAWS_PER_RESTART = 2**32
 #: Fresh draws that have to confirm what a look at fewer draws seemed to show.
 CONFIRM_DRAWS = 32
+#: Margin of log-probabilities from which on a cross-entropy has saturated: 1 - p of the label is below 2^-20,
+#: so that p in float32 has lost an eighth of it and more.
+SATURATED = 20 * math.log(2)
+#: Distance by which a point is moved, entry by entry, to find a gradient beside one that is not finite.
+_ASIDE = 1e-3
+#: Margin to which the log-probabilities of a saturated image are scaled for other libraries.
+_SCALED = 10.0
+#: Share of the spread of log-probabilities that a minimal-norm attack crosses a boundary by.
+_ROUNDING = 1e-5
 #: Log odds of ten to one.
 _CLEAR = math.log(10)
 
 
 def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """-log of the mean probability of the label: the loss of the mean, not the mean loss."""
-    return -split_label(log_probs, labels)[0]
+    """-log of the mean probability of the label: the loss of the mean, not the mean loss.
+
+    Where that has saturated (`SATURATED`) its gradient is lost in float32. There the loss is the log odds
+    against the label instead, log(1 - p) - log p: its gradient has the same direction, and no scale at which
+    it vanishes. Other images keep every bit of theirs.
+    """
+    at_label, largest, _ = split_label(log_probs, labels)
+    others = log_probs.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
+    return torch.where(at_label - largest > SATURATED, others - at_label, -at_label)
 
 
 def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -84,12 +101,29 @@ class Look:
         """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
         return self.margin + z * self.error < 0
 
+    def crossed(self, z: float = 0.0) -> Tensor:
+        """Whether `fooled`, and by more than another batch rounds: (B,) bool.
+
+        More is a hundred thousandth of the spread of the log-probabilities, which needs no scale.
+        """
+        spread = 1 - self.log_probs.amin(1).nan_to_num(neginf=0.0)
+        return self.margin + z * self.error < -_ROUNDING * spread
+
     def fooled_for_good(self, z: float = 0.0) -> Tensor:
         """Whether no number of a table would gain by going on: (B,) bool.
 
         Another class is ten times as probable by `z` standard errors, and no draw alone says otherwise.
         """
         return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
+
+
+def _part_of(objective: Objective, log_probs: Tensor, classes: Tensor, rows: Tensor) -> Objective:
+    """Restrict a loss of all images, whose log-probabilities and classes are given, to some of them."""
+
+    def part(of_rows: Tensor, _: Tensor) -> Tensor:
+        return objective(log_probs.index_put((rows,), of_rows), classes)[rows]
+
+    return part
 
 
 class Victim:
@@ -115,7 +149,10 @@ class Victim:
         self.eot_draws = eot_draws if model.stochastic else 1
         self.forward_passes = torch.zeros(len(batch), dtype=torch.int64)
         self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
+        #: counts of bad gradients, shared with all victims that `only` makes
+        self.health = GradientHealth(len(batch), batch.images.device)
         self._rows = torch.arange(len(batch))
+        self._places = self._rows.to(batch.images.device)
         self._aim = Aim.untargeted(batch.labels) if aim is None else aim
 
     def only(self, rows: Tensor) -> "Victim":
@@ -127,7 +164,8 @@ class Victim:
         rows = rows.cpu()
         part = copy.copy(self)
         part._batch, part._rows = self._batch.only(rows), self._rows[rows]
-        part._aim = self._aim.only(rows.to(self.labels.device))
+        here = rows.to(self.labels.device)
+        part._aim, part._places = self._aim.only(here), self._places[here]
         return part
 
     @property
@@ -187,11 +225,19 @@ class Victim:
         """Log of the mean probability over the draws of `step`: (B, classes), for attacks of other libraries.
 
         Differentiable where `images` ask for it; the backward passes are counted when a gradient arrives.
+        Where a cross-entropy has saturated (`SATURATED`) the values are scaled down, image by image: every
+        decision stays, and softmax has a gradient.
         """
         draws = draws or self.eot_draws
+        if images.requires_grad:
+            images = images.view_as(images)  # a tensor of our own, whose gradient can be looked at
         log_probs = log_mean(self._log_probs(images, self._draws(step, draws)))
         if log_probs.requires_grad:
+            margin = self._aim.margin_and_error(log_probs.detach()[None])[0]
             log_probs.register_hook(partial(self._count_backward, draws))
+            images.register_hook(partial(self._healthy, margin > SATURATED))
+            scale = torch.where(margin > SATURATED, _SCALED / margin, 1.0)
+            log_probs = log_probs * scale[:, None]
         return log_probs
 
     def _count_backward(self, draws: int, gradient: Tensor) -> None:
@@ -201,6 +247,26 @@ class Victim:
         self, images: Tensor, step: int, objective: Objective = cross_entropy
     ) -> tuple[Look, Tensor]:
         """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W).
+
+        The gradient is finite: where it is not, it is taken again a little aside (`_ASIDE`) on the same
+        draws, and what is not finite there either is 0. `health` counts what was found at first.
+        """
+        look, gradient = self._gradient(images, step, objective)
+        peak = gradient.flatten(1).abs().amax(1)
+        saturated = (look.margin > SATURATED) & (objective is cross_entropy)
+        self.health.count(self._places, peak, saturated)
+        broken = (~peak.isfinite()).nonzero()[:, 0]
+        if len(broken):
+            aside = images[broken] + _ASIDE * torch.where(images[broken] < 0.5, 1.0, -1.0)
+            x = torch.where(gradient[broken].isfinite(), images[broken], aside)
+            part = _part_of(objective, look.log_probs, self._aim.classes, broken)
+            _, again = self.only(broken)._gradient(x, step, part)
+            gradient = gradient.clone()
+            gradient[broken] = again.nan_to_num(0.0, 0.0, 0.0)
+        return look, gradient
+
+    def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
+        """Margins and the gradient as it comes.
 
         Draws in pieces are passed twice: the first time without a graph, to see what the loss of the mean
         asks of each draw's log-probabilities, and then piece by piece with one. Only the first time counts:
@@ -236,10 +302,15 @@ class Victim:
             log_probs = self._log_probs(images, self._draws(step + draw, 1))[0]
             at_class = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
             parts.append(self._at_images(at_class, images, torch.ones_like(at_class)))
-            weights.append(-cross_entropy(log_probs, self._aim.classes).detach())
+            weights.append(split_label(log_probs.detach(), self._aim.classes)[0])
             self.backward_passes[self._rows] += 1
         weight = torch.stack(weights)
         return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
+
+    def _healthy(self, saturated: Tensor, gradient: Tensor) -> Tensor:
+        """Count a gradient that another library has asked for, and make its entries finite."""
+        self.health.count(self._places, gradient.flatten(1).abs().amax(1), saturated)
+        return gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def _at_images(self, output: Tensor, images: Tensor, wanted: Tensor) -> Tensor:
         """The gradient of (output * wanted).sum()."""

@@ -1,0 +1,149 @@
+"""Gradients that are not finite, vanish or have saturated: the right number all the same."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import robustbench_sde as rb
+from robustbench_sde.data import to_float
+from robustbench_sde.models.probabilities import split_label
+from robustbench_sde.perturbations.attacks.best import Nearest
+from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.victim import SATURATED, Look, cross_entropy
+from robustbench_sde.perturbations.norms import NORMS
+
+IMAGES = 40
+
+
+class Changed(nn.Module):
+    """A network that decides as `net` does, in another way."""
+
+    def __init__(self, net, how):
+        super().__init__()
+        self.net, self.how = net, how
+
+    def forward(self, x):
+        return self.how(self.net, x)
+
+
+def _nan_in_a_corner(net, x):
+    corner = x[..., :4, :4].square().sum((1, 2, 3)).sqrt()  # 0 / 0 where the corner is black
+    return net(x) + 0 * corner[:, None]
+
+
+HOW = {
+    "x10": lambda net, x: 10 * net(x),
+    "x100": lambda net, x: 100 * net(x),
+    "x10000": lambda net, x: 1e4 * net(x),
+    "root": lambda net, x: net(x.sqrt().pow(2)),  # 0 times inf at black pixels
+    "corner": _nan_in_a_corner,
+}
+
+
+@pytest.fixture(scope="module")
+def net(ode):
+    return ode.as_module(draws=1).eval()
+
+
+@pytest.fixture(scope="module")
+def data():
+    return rb.load_dataset("digits", images=IMAGES)
+
+
+def accuracy(net, data, attack, **options):
+    return rb.attack(net, data, attack, score_draws=1, **options).summary.iloc[-1]["accuracy"]
+
+
+ATTACKS = [
+    ("pgd", {"norm": "linf", "eps": 0.06}),
+    ("apgd-ce", {"norm": "linf", "eps": 0.06, "steps": 20}),
+    ("foolbox:LinfPGD", {"norm": "linf", "eps": 0.06, "steps": 10}),
+    ("pgd", {"norm": "l2", "eps": 1.0}),
+    ("cw", {"norm": "l2", "eps": None, "steps": 20, "binary_search_steps": 2, "initial_constant": 1.0}),
+    ("fmn", {"norm": "l2", "eps": None, "steps": 40}),
+    ("auto", {"norm": "l2", "eps": 1.0, "steps": 10, "queries_per_step": 2}),
+]
+
+
+@pytest.mark.parametrize(("attack", "options"), ATTACKS, ids=[f"{a} {o['norm']}" for a, o in ATTACKS])
+def test_equal_decisions_leave_equal_accuracies(net, data, attack, options):
+    """Scaled logits and NaN in gradients change accuracies by two images at most."""
+    base = accuracy(net, data, attack, **options)
+    assert base <= 0.2
+    for name, how in HOW.items():
+        found = accuracy(Changed(net, how).eval(), data, attack, **options)
+        assert abs(found - base) * IMAGES <= 2.001, name
+
+
+def test_the_loss_of_a_saturated_image_has_the_direction_of_its_cross_entropy():
+    """In float64, where nothing is lost, both gradients are parallel, and the float32 one agrees."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(20, 10, generator=generator, dtype=torch.float64)
+    labels = torch.arange(20) % 10
+    logits[torch.arange(20), labels] = 18.0
+    assert (split_label(logits.log_softmax(-1), labels)[0] > -1e-5).all()
+
+    def gradient(values, loss):
+        values = values.clone().requires_grad_()
+        (found,) = torch.autograd.grad(loss(values.log_softmax(-1), labels).sum(), values)
+        return nn.functional.normalize(found.double(), dim=1)
+
+    exact = gradient(logits, lambda log_probs, labels: -split_label(log_probs, labels)[0])
+    assert torch.allclose(gradient(logits, cross_entropy), exact, atol=1e-9)
+    assert torch.allclose(gradient(logits.float(), cross_entropy), exact, atol=1e-5)
+
+
+def test_unsaturated_images_keep_every_bit_beside_saturated_ones():
+    """The switch is image by image: the gradient of an ordinary one is that of the plain loss."""
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(8, 10, generator=generator)
+    labels = torch.arange(8)
+    logits[::2] *= 100
+    logits[torch.arange(0, 8, 2), labels[::2]] = 500.0
+
+    def gradient(loss):
+        values = logits.clone().requires_grad_()
+        log_probs = values.log_softmax(-1)
+        margin = split_label(log_probs, labels)
+        (found,) = torch.autograd.grad(loss(log_probs, labels).sum(), values)
+        return found, (margin[0] - margin[1]).detach() > SATURATED
+
+    plain, _ = gradient(lambda log_probs, labels: -split_label(log_probs, labels)[0])
+    found, saturated = gradient(cross_entropy)
+    assert saturated.tolist() == [True, False] * 4
+    assert torch.equal(found[~saturated], plain[~saturated])
+    assert (plain[saturated] == 0).all()
+    assert (found[saturated].abs().sum(1) > 1).all()
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_fmn_crosses_and_its_curve_has_no_floor(ode, norm):
+    """No image stands at any distance, and none of the points falls only when moved 2 % further."""
+    data = rb.load_dataset("digits", images=60)
+    result = rb.attack(ode, data, "fmn", norm=norm, eps=None)
+    assert result.summary.iloc[-1]["accuracy"] == 0
+    clean = to_float(data.images)
+    further = (clean + 1.02 * (result.images - clean)).clamp(0, 1)
+    assert rb.score(ode, data, images=further).summary.iloc[-1]["accuracy"] == 0
+
+
+def test_the_ball_of_fmn_shrinks_grows_and_reaches_past_the_boundary():
+    """It shrinks where fooled, grows after a success, and before any reaches past the estimated boundary."""
+    nearest = Nearest(torch.zeros(3, 1, 1, 2))
+    nearest.found = torch.tensor([True, True, False])
+    nearest.distance = torch.tensor([0.8, 0.5, math.inf])
+    look = Look(torch.tensor([-1.0, 1.0, 2.0]), torch.zeros(3), torch.zeros(3, 2), torch.zeros(3))
+    gradient = torch.tensor([3.0, 4.0]).expand(3, 1, 1, 2)  # of length 5
+    radius = FastMinimumNorm._next_radius(
+        NORMS["l2"],
+        torch.tensor([1.0, 0.6, 0.7]),
+        torch.tensor([0.9, 0.6, 0.3]),
+        look,
+        gradient,
+        torch.tensor([True, False, False]),
+        nearest,
+        0.1,
+    )
+    assert radius.tolist() == pytest.approx([0.8 * 0.9, 0.6 * 1.1, (0.3 + 2 / 5) * 1.1])
