@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from robustbench_sde.api.run import run
     from robustbench_sde.api.score import score
     from robustbench_sde.api.stability import stability
+    from robustbench_sde.api.versus import versus
     from robustbench_sde.data import load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
     from robustbench_sde.perturbations.corruptions.apply import corrupt
@@ -35,6 +36,7 @@ _LAZY = {
     "score": "robustbench_sde.api.score",
     "stability": "robustbench_sde.api.stability",
     "train": "robustbench_sde.api.checkpoints",
+    "versus": "robustbench_sde.api.versus",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "score",
     "stability",
     "train",
+    "versus",
 ]
 
 

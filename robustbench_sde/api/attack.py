@@ -33,6 +33,7 @@ def attack(
     device: str | Compute = "auto",
     out: Out = None,
     save_images: str | None = None,
+    cache: bool = False,
     bars: Bars | None = None,
     **parameters: Any,
 ) -> Result:
@@ -61,6 +62,7 @@ def attack(
         out: folder of a run, where the same call goes on after an interruption and nothing is done twice;
             `"auto"` is one in reports/ that is named after the work. None: nothing is written.
         save_images: `npz` or `safetensors`: write all attacked images into `out` as well.
+        cache: whether equal cells of other runs beside `out` are taken over.
         bars: told of cells and images.
         **parameters: fields of the attack's class: steps, eot_draws (draws averaged in every gradient, or
             `"auto"`), restarts, ... Of several attacks, each takes those that it has.
@@ -84,4 +86,6 @@ def attack(
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
-    return evaluate_work("attack", Work.of(cells, data), compute_of(device), out, bars, save_images)
+    return evaluate_work(
+        "attack", Work.of(cells, data), compute_of(device), out, bars, save_images, cache=cache
+    )

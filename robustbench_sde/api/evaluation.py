@@ -48,6 +48,8 @@ def evaluate_work(
     out: Out,
     bars: Bars | None,
     save_images: str | None = None,
+    *,
+    cache: bool = False,
 ) -> Result:
     """Evaluate the cells in memory, or into a folder whose name begins with `kind` if `out` is `"auto"`."""
     bars = bars or Bars()
@@ -67,6 +69,7 @@ def evaluate_work(
         compute=compute,
         bars=bars,
         save_images=kind_of_file,
+        cache=cache,
         about=about_modules(work.sources),
     )
     return Result(run.summary, folder.path, run.reused)

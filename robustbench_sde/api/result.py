@@ -1,7 +1,7 @@
 """What an evaluation yields: in memory, or in the folder of a run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -9,10 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from robustbench_sde.api.networks import audit_warnings, kinds_of
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.regression.baseline import save_baseline
-from robustbench_sde.regression.measured import read_run
+from robustbench_sde.regression.measured import Side, measured, read_run
+from robustbench_sde.regression.versus import Versus
+from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder
@@ -106,3 +109,37 @@ class Result:
         side = read_run(self.folder)
         save_baseline(side, Path(file))
         return len(side.cells)
+
+    def versus(
+        self,
+        reference: str,
+        *,
+        kinds: str | Mapping[str, str] | None = None,
+        allow_unequal: bool = False,
+    ) -> Versus:
+        """Compare all networks with one of them, image by image: does the noise help? (docs/versus.md).
+
+        Args:
+            reference: name of a checkpoint or of a kind.
+            kinds: patterns of names by kind, as in `rb.versus`; None: by the headers of the checkpoints.
+            allow_unequal: whether networks that were attacked with unequal effort may be compared.
+
+        Raises:
+            BenchError: as in `rb.versus`.
+        """
+        hashes: dict[str, str] = {}
+        if self.folder is None:
+            rows = self.summary[self.summary["perturbation"] != "control"]
+            cells = [measured(row, self.records_of(place), "") for place, row in rows.iterrows()]  # type: ignore[arg-type]
+            side = Side("this result", tuple(cells))
+        else:
+            side = read_run(self.folder)
+            hashes = {
+                name: str(sha) for name, sha in RunFolder(self.folder).read_manifest()["checkpoints"].items()
+            }
+        names = list(dict.fromkeys(cell.facts.checkpoint for cell in side.cells))
+        faults = [] if self.folder is None else list(audit_warnings(self.folder, names, hashes))
+        found = compare_networks(
+            side, reference, kinds_of(kinds, names, hashes), allow_unequal=allow_unequal, warnings=faults
+        )
+        return replace(found, folder=self.folder)

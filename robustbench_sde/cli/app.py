@@ -25,6 +25,7 @@ from robustbench_sde.cli.show import show_command
 from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command
+from robustbench_sde.cli.versus import versus_command
 from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, InterruptedWorkError, printable
 from robustbench_sde.version import __version__
 
@@ -48,6 +49,7 @@ app.command("score")(score_command)
 app.command("audit")(audit_command)
 app.command("stability")(stability_command)
 app.command("study")(study_command)
+app.command("versus")(versus_command)
 app.command("compare")(compare_command)
 app.add_typer(baseline_app, name="baseline")
 app.command("preview")(preview_command)

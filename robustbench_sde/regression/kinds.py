@@ -75,7 +75,8 @@ def kinds_by_header(files: Mapping[str, Path]) -> dict[str, list[str]]:
     headers = {name: read_header(path) for name, path in files.items()}
     groups: dict[str, list[str]] = {}
     for name, header in headers.items():
-        groups.setdefault(repr(_identity(header)), []).append(name)
+        same = repr(_identity(header)) if header.training else name  # nothing is known of an imported network
+        groups.setdefault(same, []).append(name)
     several = [members for members in groups.values() if len(members) > 1]
     labels = [describe_kind(headers[members[0]]) for members in several]
     for place, label in enumerate(labels):

@@ -1,0 +1,52 @@
+"""Networks of a result by kind, with the audits that are known of them: the facts behind `Result.versus`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from robustbench_sde.api.models import checkpoints_here
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit.report import AuditVerdict, read_audits
+from robustbench_sde.regression.kinds import kinds_by_header, kinds_by_pattern, parse_kinds
+from robustbench_sde.storage.provenance import file_sha256
+
+
+def kinds_of(
+    kinds: str | Mapping[str, str] | None, names: Sequence[str], hashes: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Return the checkpoints of each kind, by pattern, or else by the headers of files in checkpoints/.
+
+    Args:
+        kinds: patterns of names by kind, or their text; None: by headers.
+        names: names of all networks.
+        hashes: hash of each checkpoint, by name; only files with this hash are looked at.
+
+    Raises:
+        BenchError: a pattern is wrong or matches nothing.
+    """
+    if kinds is not None:
+        return kinds_by_pattern(parse_kinds(kinds) if isinstance(kinds, str) else kinds, names)
+    here = {path.stem: path for path in checkpoints_here()}
+    files = {
+        name: here[name]
+        for name in names
+        if name in here and (name not in hashes or file_sha256(here[name]) == hashes[name])
+    }
+    return kinds_by_header(files)
+
+
+def audit_warnings(folder: Path, names: Sequence[str], hashes: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence for each network whose audit failed, in this run folder or in the default one.
+
+    An audit of other bytes under the same name does not count.
+    """
+    for name in names:
+        for place in (folder, folder.parent / f"audit-{name}"):
+            try:
+                audits = read_audits(place)
+            except BenchError:  # a damaged audit says nothing
+                continue
+            for report in audits:
+                same = report.checkpoint == name and report.sha256 in ("", hashes.get(name, report.sha256))
+                if same and report.verdict is AuditVerdict.FAIL:
+                    rules = ", ".join(rule.name for rule in report.rules if rule.verdict is AuditVerdict.FAIL)
+                    yield f"the audit of {name} failed ({rules}): its numbers must not be used"

@@ -1,0 +1,120 @@
+"""`versus`: does the noise help?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from robustbench_sde.api.attack import attack as attack_models
+from robustbench_sde.api.evaluation import Out
+from robustbench_sde.api.models import Model, checkpoints_here
+from robustbench_sde.api.result import Result
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import DecisionRule
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.progress import Bars
+from robustbench_sde.regression.versus import Versus
+
+
+def versus(
+    reference: str | Path,
+    models: Model | Sequence[Model] | None = None,
+    data: ImageDataset | None = None,
+    attack: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = "pgd",
+    *,
+    run: str | Path | Result | None = None,
+    kinds: str | Mapping[str, str] | None = None,
+    allow_unequal: bool = False,
+    norm: str | None = None,
+    eps: float | Sequence[float | None] | None = None,
+    sigma: float | None = None,
+    noise: bool = True,
+    precision: str = "fp32",
+    score_draws: int | Literal["auto"] = 32,
+    rule: DecisionRule = "mean-prob",
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str | Compute = "auto",
+    out: Out = "auto",
+    bars: Bars | None = None,
+    **parameters: Any,
+) -> Versus:
+    """Compare networks with a reference on the same attacked images: does the noise help? (docs/versus.md).
+
+    With `run` the cells of a run are compared. Without it all models are attacked as by `attack`; cells that
+    this run or another run beside it has stored are not run again.
+
+    Args:
+        reference: checkpoint file, its name in checkpoints/, or the name of a kind.
+        models: what to compare with it, as in `attack`; None: all checkpoints in checkpoints/ that were
+            trained on the data set.
+        data: images to attack, from `load_dataset`; needed without `run`.
+        attack: attacks, as in `attack`.
+        run: folder of a run, its name in reports/, or a result.
+        kinds: patterns of names by kind, as a mapping or as ``sde=digits-mult*,ode=digits-ode*``; None:
+            checkpoints whose headers differ in the seed of the training alone are one kind.
+        allow_unequal: whether networks that were attacked with unequal effort may be compared.
+        norm: as in `attack`.
+        eps: as in `attack`; without `run` it has to be given.
+        sigma: as in `attack`.
+        noise: as in `attack`.
+        precision: as in `attack`.
+        score_draws: as in `attack`.
+        rule: as in `attack`.
+        seed: as in `attack`.
+        batch_size: as in `attack`.
+        device: as in `attack`.
+        out: as in `attack`.
+        bars: as in `attack`.
+        **parameters: as in `attack`.
+
+    Returns:
+        For every perturbation setting and network: both accuracies, their difference in shares with its 95 %
+        interval, a p-value with Holm's correction, the smallest difference that would have been found, and
+        the answer in sentences.
+
+    Raises:
+        BenchError: an argument is wrong, the networks share no setting, or effort was unequal.
+    """
+    if run is not None:
+        if models is not None or data is not None:
+            raise BenchError("`run` has its own networks and images; leave out `models` and `data`")
+        result = run if isinstance(run, Result) else Result.read(_find_run(run))
+        return result.versus(str(reference), kinds=kinds, allow_unequal=allow_unequal)
+    if data is None:
+        raise BenchError("`data` is None; give the images, or the folder of a run as `run`")
+    several: list[Any] = (
+        [] if models is None else list(models) if isinstance(models, list | tuple) else [models]
+    )
+    name = Path(reference).stem if str(reference).endswith(".safetensors") else str(reference)
+    known = {path.stem for path in checkpoints_here()}
+    of_file = Path(reference).exists() or name in known
+    if several and of_file:
+        several = [reference, *(model for model in several if str(model) != str(reference))]
+    result = attack_models(
+        several or None,
+        data,
+        attack,
+        norm=norm,
+        eps=eps,
+        sigma=sigma,
+        noise=noise,
+        precision=precision,
+        score_draws=score_draws,
+        rule=rule,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        out=out,
+        cache=True,
+        bars=bars,
+        **parameters,
+    )
+    return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
+
+
+def _find_run(run: str | Path) -> Path:
+    """Return the folder of a run, by its path or its name in reports/."""
+    path = Path(run)
+    named = Path("reports") / path
+    return named if not path.exists() and named.exists() else path

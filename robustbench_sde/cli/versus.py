@@ -1,0 +1,135 @@
+"""Define `sde-bench versus`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import robustbench_sde as rb
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import BenchError
+
+_ATTACK = "Attack"
+_COMPARISON = "Comparison"
+
+
+def versus_command(
+    networks: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="REFERENCE [CHECKPOINT]...",
+            help="Reference, then checkpoints; default: all in checkpoints/ trained on the data set.",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Compare the networks of this run; nothing is run.", rich_help_panel=_COMPARISON),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Checkpoint or kind to compare with, for --run.", rich_help_panel=_COMPARISON),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=PATTERN,...",
+            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*; default: those that "
+            "differ in the seed of the training alone.",
+            rich_help_panel=_COMPARISON,
+        ),
+    ] = None,
+    allow_unequal: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unequal",
+            help="Compare networks that were attacked with unequal effort, with a warning.",
+            rich_help_panel=_COMPARISON,
+        ),
+    ] = False,
+    attack: Annotated[
+        str, typer.Option(help="Attacks by name, with commas.", rich_help_panel=_ATTACK)
+    ] = "pgd",
+    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
+    eps: Annotated[
+        str,
+        typer.Option(
+            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255.", rich_help_panel=_ATTACK
+        ),
+    ] = "0.03",
+    steps: Annotated[
+        int | None, typer.Option(help="Steps; default: the attack's own.", rich_help_panel=_ATTACK)
+    ] = None,
+    eot_draws: Annotated[
+        int | None,
+        typer.Option(
+            help="Fresh draws averaged in every gradient; default: the attack's own.", rich_help_panel=_ATTACK
+        ),
+    ] = None,
+    dataset: o.Dataset = "digits",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    images: o.Images = 200,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    noise_backend: o.NoiseBackend = "host",
+    memory_limit: o.MemoryLimit = None,
+    score_draws: o.ScoreDraws = 32,
+    rule: o.RuleOption = "mean-prob",
+    seed: o.Seed = 0,
+    batch_size: o.BatchSize = 256,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Does the noise help? Compare networks with a reference, image by image, and say the answer first.
+
+    Cells that are missing are run as by `attack`, stored, and taken up again after an interruption. Writes
+    versus.md, versus.tex, versus.json and a figure into the run folder.
+
+    [bold]Example:[/bold] sde-bench versus digits-ode --eps 0.03,0.06
+    """
+    from robustbench_sde.models.compute import Compute
+    from robustbench_sde.reporting.progress import progress_bars
+    from robustbench_sde.reporting.versus import print_versus, print_versus_json, write_versus
+    from robustbench_sde.storage.run_folder import RunFolder
+
+    if run is not None:
+        if networks:
+            raise BenchError("--run has its own networks; name the reference with --reference")
+        if reference is None:
+            raise BenchError("--run needs --reference, the name of a checkpoint or of a kind")
+        found = rb.versus(reference, run=run, kinds=kind, allow_unequal=allow_unequal)
+    else:
+        named = [*([Path(reference)] if reference else []), *(networks or [])]
+        if not named:
+            raise BenchError("name the reference, like `sde-bench versus digits-ode`, or give --run")
+        data = o.test_data(dataset, data_dir, download, image_size, images)
+        compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
+        with progress_bars(quiet=quiet) as bars:
+            found = rb.versus(
+                named[0],
+                [*named[1:]] or None,
+                data,
+                o.names(attack),
+                kinds=kind,
+                allow_unequal=allow_unequal,
+                norm=norm,
+                eps=o.parse_eps(eps),
+                steps=steps,
+                eot_draws=eot_draws,
+                precision=precision,
+                score_draws=score_draws,
+                rule=rule,  # type: ignore[arg-type]
+                seed=seed,
+                batch_size=batch_size,
+                device=compute,
+                out=out or "auto",
+                bars=bars,
+            )
+    if found.folder is not None:
+        write_versus(found, RunFolder(found.folder))
+    if json:
+        print_versus_json(found)
+    else:
+        print_versus(found)

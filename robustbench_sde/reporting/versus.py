@@ -1,0 +1,185 @@
+"""Show a comparison of networks with a reference: the answer in words, a table, documents and a figure."""
+
+import html
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.text import Text
+
+from robustbench_sde.errors import counted
+from robustbench_sde.regression.versus import Contrast, Versus, VersusRow
+from robustbench_sde.reporting.documents import escape
+from robustbench_sde.reporting.figures import Drawn, legend_text, look, save, styled
+from robustbench_sde.reporting.table import fitted
+from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.runs.words import TableColumn
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.run_folder import markdown as markdown_table
+
+#: largest number of panels of the figure
+_MOST_PANELS = 6
+#: number of columns that hold names
+_NAMES = 2
+
+
+def print_versus(versus: Versus) -> None:
+    """Print the answer, the table, warnings and remarks."""
+    console = make_console()
+    for sentence in versus.sentences():
+        console.print(Text(sentence, "bold"), soft_wrap=True)
+    columns, rows = _columns(versus), _rows(versus)
+    blocks: list[list[list[str]]] = []
+    for row, texts in zip(versus.rows, rows, strict=True):
+        if not blocks or blocks[-1][0][0] != row.setting:
+            blocks.append([])
+        blocks[-1].append(["" if blocks[-1] else texts[0], *texts[1:]] if blocks[-1] else texts)
+    console.print(fitted(console, versus_title(versus), columns, blocks))
+    for warning in versus.warnings:
+        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
+    for note in _notes(versus):
+        console.print(Text(note, "dim"), soft_wrap=True)
+    if versus.folder is not None:
+        console.print(Text(f"tables: {versus.folder}", "dim"), soft_wrap=True)
+
+
+def print_versus_json(versus: Versus) -> None:
+    """Print the whole comparison as one JSON object."""
+    print(json.dumps(versus.to_dict(), indent=2))
+
+
+def write_versus(versus: Versus, folder: RunFolder) -> list[Drawn]:
+    """Write `versus.json`, `versus.md`, `versus.tex` and the figure `figures/versus` into a folder."""
+    folder.write_text("versus.json", json.dumps(versus.to_dict(), indent=2) + "\n")
+    folder.write_text("versus.md", versus_markdown(versus))
+    folder.write_text("versus.tex", versus_latex(versus))
+    return versus_figure(versus, folder)
+
+
+def versus_title(versus: Versus) -> str:
+    """Return the title of the table."""
+    tests = sum(1 + (row.single_draw is not None) for row in versus.rows)
+    images = counted(max(row.images for row in versus.rows), "image")
+    return (
+        f"{versus.dataset} · {images} · difference to {versus.reference} in points, images paired · "
+        f"p by Holm over {counted(tests, 'test')}"
+    )
+
+
+def versus_markdown(versus: Versus) -> str:
+    """Return the answer and the table as Markdown; markup in names is escaped."""
+    headings = [column.heading for column in _columns(versus)]
+    frame = pd.DataFrame([[html.escape(text) for text in row] for row in _rows(versus)], columns=headings)
+    answer = "".join(f"- {html.escape(sentence)}\n" for sentence in versus.sentences())
+    remarks = "".join(f"\n{html.escape(text)}\n" for text in (*versus.warnings, *_notes(versus)))
+    return f"{answer}\n{html.escape(versus_title(versus))}\n\n{markdown_table(frame)}{remarks}"
+
+
+def versus_latex(versus: Versus) -> str:
+    """Return a floating table for the LaTeX package booktabs, with a rule between settings."""
+    columns = _columns(versus)
+    lines: list[str] = []
+    previous = ""
+    for texts in _rows(versus):
+        if previous not in ("", texts[0]):
+            lines.append(r"\midrule")
+        names = ["" if texts[0] == previous else texts[0], *texts[1:_NAMES]]
+        cells = [*map(escape, names), *(escape(text).replace("-", "--") for text in texts[_NAMES:])]
+        lines.append(f"{' & '.join(cells)} \\\\")
+        previous = texts[0]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            f"\\caption{{{escape(versus_title(versus))}.}}",
+            f"\\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
+            r"\toprule",
+            f"{' & '.join(escape(column.heading) for column in columns)} \\\\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
+    """Draw `figures/versus`: differences with 95 % intervals, one panel for each setting."""
+    settings = versus.settings[:_MOST_PANELS]
+    subjects = list(dict.fromkeys(row.subject for row in versus.rows))
+    width = 1.2 + 0.065 * max(map(len, subjects)) + 2.3 * len(settings)
+    with styled(width, 1.1 + 0.3 * len(subjects)) as figure:
+        panels = figure.subplots(1, len(settings), squeeze=False, sharex=True, sharey=True)[0]
+        for axes, setting in zip(panels, settings, strict=True):
+            rows = [row for row in versus.rows if row.setting == setting]
+            axes.axvline(0, color="black", linewidth=0.8)
+            for row in rows:
+                found, place = row.accuracy.difference, subjects.index(row.subject)
+                style = look(0) | {"linestyle": "none"}
+                if not row.accuracy.differs:
+                    style["markerfacecolor"] = "white"
+                ends = [[100 * (found.estimate - found.low)], [100 * (found.high - found.estimate)]]
+                axes.errorbar(100 * found.estimate, place, xerr=ends, capsize=2, **style)
+            axes.set(title=setting, xlabel="difference, points")
+            axes.set_yticks(range(len(subjects)), [legend_text(subject) for subject in subjects])
+            axes.set_ylim(len(subjects) - 0.5, -0.5)
+        save(figure, folder, "versus")
+    caption = (
+        f"Accuracy less that of {versus.reference}, in points, with 95 % intervals; filled: beyond chance "
+        "(p by Holm at most 0.05)."
+    )
+    return [Drawn("versus", caption)]
+
+
+def _columns(versus: Versus) -> list[TableColumn]:
+    single = any(row.single_draw for row in versus.rows)
+    several = any(max(row.trainings) > 1 for row in versus.rows)
+    return [
+        TableColumn("perturbation", numeric=False),
+        TableColumn("network", numeric=False),
+        *([TableColumn("trainings", spare=3)] if several else []),
+        TableColumn("reference, %", spare=2),
+        TableColumn("accuracy, %"),
+        TableColumn("difference (95 %)"),
+        TableColumn("p"),
+        TableColumn("found from", spare=1),
+        *([TableColumn("single draw (95 %)", spare=4), TableColumn("its p", spare=5)] if single else []),
+    ]
+
+
+def _rows(versus: Versus) -> list[list[str]]:
+    single = any(row.single_draw for row in versus.rows)
+    several = any(max(row.trainings) > 1 for row in versus.rows)
+    return [_texts(row, single=single, several=several) for row in versus.rows]
+
+
+def _texts(row: VersusRow, *, single: bool, several: bool) -> list[str]:
+    own = row.accuracy
+    texts = [row.setting, row.subject]
+    if several:
+        texts.append(f"{row.trainings[0]}, {row.trainings[1]}")
+    texts += [f"{100 * own.reference:.1f}", f"{100 * own.subject:.1f}", *_difference(own)]
+    texts.append("none" if own.detectable >= 1 else f"{100 * own.detectable:.1f}")
+    if single:
+        texts += _difference(row.single_draw) if row.single_draw else ["", ""]
+    return texts
+
+
+def _difference(contrast: Contrast) -> list[str]:
+    found = contrast.difference
+    low, high = (f"{100 * value + 0.0:.1f}" for value in (found.low, found.high))
+    return [f"{100 * found.estimate + 0.0:+.1f} ({low} to {high})", f"{contrast.p_holm:.2g}"]
+
+
+def _notes(versus: Versus) -> Sequence[str]:
+    notes = ["found from: the smallest difference, in points, that 80 % of such tables would have found"]
+    if versus.spread:
+        spread = ", ".join(f"{setting} {100 * value:.1f}" for setting, value in versus.spread.items())
+        notes.append(
+            f"intervals hold other images and other trainings; trainings of a kind differ by (sd): {spread}"
+        )
+    members = [f"{kind}: {', '.join(names)}" for kind, names in versus.kinds.items() if len(names) > 1]
+    return [*notes, *versus.notes, *members]

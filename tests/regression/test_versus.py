@@ -1,0 +1,169 @@
+"""Networks less a reference, image by image."""
+
+import json
+
+import numpy as np
+import pytest
+from regression.worlds import DRAWS, changed, make_cell, make_side, write_run
+from scipy.stats import binomtest
+
+from robustbench_sde.api.result import Result
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
+from robustbench_sde.regression.kinds import kinds_by_pattern, parse_kinds
+from robustbench_sde.regression.versus import ONE_TRAINING, versus
+
+CLEAN = {"perturbation": "clean", "norm": "", "eps": None, "settings": "Clean()"}
+SDE = {"noise": "additive", "sigma": 0.5, "solver": "euler", "solver_steps": 8}
+ODE = {"solver": "euler", "solver_steps": 8}
+
+
+def pair(lost, won, *, images=200, right=100, name="sde", **facts):
+    """An ODE and an SDE that has lost and won so many of its images."""
+    before, after = changed(images, right, lost, won)
+    sde = make_cell(after, after.astype(int) * DRAWS, checkpoint=name, **SDE, **facts)
+    return make_cell(before, checkpoint="ode", **ODE, **facts), sde
+
+
+def test_the_difference_is_that_of_paired_images_and_its_p_value_is_exact():
+    """30 images lost and 10 won: -10 points; the p-value is the binomial one, doubled by Holm's two tests."""
+    found = versus(make_side(*pair(30, 10)), "ode")
+    (row,) = found.rows
+    assert (row.subject, row.setting, row.images) == ("sde", "pgd linf 0.03", 200)
+    assert (row.accuracy.reference, row.accuracy.subject) == (0.5, 0.4)
+    assert row.accuracy.difference.estimate == pytest.approx(-0.1)
+    assert row.accuracy.difference.low < -0.1 < row.accuracy.difference.high < 0
+    assert row.accuracy.p == pytest.approx(binomtest(30, 40).pvalue)
+    assert row.accuracy.p_holm == pytest.approx(2 * row.accuracy.p)
+    assert row.single_draw is not None
+    assert row.single_draw.difference.estimate == pytest.approx(-0.1)
+    assert 0.05 < row.accuracy.detectable < 0.2
+    assert found.notes == (ONE_TRAINING,)
+
+
+def test_the_answer_comes_in_sentences():
+    """Below, above and within chance have sentences of their own; clean images come last."""
+    ode, worse = pair(40, 5, name="worse")
+    _, better = pair(2, 40, name="better")
+    _, equal = pair(6, 5, name="equal")
+    clean = make_cell(changed(200, 190)[0], checkpoint="ode", **ODE, **CLEAN)
+    right = changed(200, 190)[0]
+    same = make_cell(right, right * DRAWS, checkpoint="equal", **SDE, **CLEAN)
+    first, last = versus(make_side(clean, same, ode, worse, better, equal), "ode").sentences()
+    assert first.startswith("worse is 17.5 points below the ODE under pgd linf 0.03 (")
+    assert "; better is 19.0 points above (" in first
+    assert first.endswith("; the other does not differ beyond chance")
+    assert last.startswith("equal does not differ from the ODE on clean images beyond chance (+0.0 points; ")
+    (other,) = versus(make_side(ode, worse), "worse").sentences()
+    assert other.startswith("ode is 17.5 points above worse under pgd linf 0.03 (")
+
+
+def test_too_few_images_to_find_anything_are_said_to_be_so():
+    """With four images no difference is found, however large."""
+    (sentence,) = versus(make_side(*pair(2, 0, images=4, right=3)), "ode").sentences()
+    assert "so few images and trainings find no difference at all" in sentence
+
+
+def several(seed, mean, count, spread, images=300):
+    """Cells of `count` trainings whose levels differ by `spread`; images have difficulties in common."""
+    difficulty = np.random.default_rng(99).random(images)
+    generator = np.random.default_rng(seed)
+    for training in range(count):
+        level = mean + spread * generator.standard_normal() + 0.1 * generator.standard_normal(images)
+        right = difficulty < level
+        yield make_cell(right, right.astype(int) * DRAWS, checkpoint=f"kind{seed}-{training}", **SDE)
+
+
+def test_trainings_of_a_kind_are_pooled_and_widen_the_interval():
+    """Three trainings each that differ by 10 points: no claim about kinds, and a wider interval."""
+    cells = [*several(1, 0.6, 3, 0.1), *several(2, 0.5, 3, 0.1)]
+    patterns = {"one": "kind1-*", "two": "kind2-*"}
+    names = [cell.facts.checkpoint for cell in cells]
+    found = versus(make_side(*cells), "one", kinds_by_pattern(patterns, names))
+    (row,) = found.rows
+    assert (row.subject, row.trainings) == ("two", (3, 3))
+    assert not row.accuracy.differs
+    assert found.spread["pgd linf 0.03"] == pytest.approx(0.1, abs=0.05)
+    assert not found.notes
+    alone = versus(make_side(cells[0], cells[5]), "kind1-0").rows[0].accuracy
+    assert (
+        alone.difference.high - alone.difference.low
+        < row.accuracy.difference.high - row.accuracy.difference.low
+    )
+
+
+def test_a_checkpoint_stands_for_its_kind():
+    """The reference may be a checkpoint: its whole kind is compared with."""
+    cells = [*several(1, 0.6, 2, 0.0), *several(2, 0.5, 1, 0.0)]
+    kinds = {"one": ["kind1-0", "kind1-1"]}
+    found = versus(make_side(*cells), "kind1-1", kinds)
+    assert found.reference == "one"
+    assert found.rows[0].trainings == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"settings": "PGD(norm='linf', eps=0.03, steps=40, eot_draws=8)"}, "steps=20 against steps=40"),
+        (
+            {"settings": "PGD(norm='linf', eps=0.03, steps=20, eot_draws=1)"},
+            "eot_draws=8) against eot_draws=1)",
+        ),
+        ({"rule": "vote"}, "rule mean-prob against vote"),
+    ],
+)
+def test_unequal_effort_is_refused_unless_it_is_allowed(facts, words):
+    """Other steps, draws a gradient or decision rules are named; allowed, they are a warning."""
+    ode, _ = pair(5, 5)
+    _, sde = pair(5, 5, **facts)
+    with pytest.raises(BenchError, match="unequal effort: ode and sde under pgd") as refused:
+        versus(make_side(ode, sde), "ode")
+    assert words in str(refused.value)
+    (warning,) = versus(make_side(ode, sde), "ode", allow_unequal=True).warnings
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("cells", "reference", "words"),
+    [
+        (pair(1, 1), "odd", "did you mean 'ode'"),
+        (pair(1, 1)[:1], "ode", "no network beside 'ode'"),
+        ((pair(1, 1)[0], pair(1, 1, eps=0.06)[1]), "ode", "shares no valid perturbation setting"),
+        (
+            (*pair(1, 1), make_cell(changed(9, 5)[0], checkpoint="ode", solver="heun")),
+            "ode",
+            "several networks",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_an_error(cells, reference, words):
+    """An unknown, lonely or ambiguous reference, and networks without a common setting."""
+    with pytest.raises(BenchError, match=words):
+        versus(make_side(*cells), reference)
+
+
+def test_patterns_name_kinds():
+    """A pattern has to match, and a checkpoint has one kind at most."""
+    names = ["digits-mult-0", "digits-mult-1", "digits-ode"]
+    kinds = kinds_by_pattern(parse_kinds("sde=*mult*, ode=*ode"), names)
+    assert kinds == {"sde": names[:2], "ode": names[2:]}
+    for text, words in (
+        ("sde", "write NAME=PATTERN"),
+        ("a=x*", "matches no checkpoint"),
+        ("a=*,b=*0", "kinds a and b"),
+    ):
+        with pytest.raises(BenchError, match=words):
+            kinds_by_pattern(parse_kinds(text), names)
+
+
+def test_a_run_in_a_folder_is_compared_and_a_failed_audit_is_told(tmp_path):
+    """`Result.versus` reads the run; an audit beside it that failed becomes a warning."""
+    run = write_run(tmp_path / "run", make_side(*pair(30, 10)))
+    rule = AuditRule("black-box", AuditVerdict.FAIL, "", {})
+    AuditReport("sde", "", "digits", 50, 0, AuditVerdict.FAIL, (rule,), 1.0).write(tmp_path / "audit-sde")
+    found = Result.read(run).versus("ode")
+    assert found.folder == run
+    assert found.warnings == ("the audit of sde failed (black-box): its numbers must not be used",)
+    again = json.loads(json.dumps(found.to_dict()))
+    assert again["rows"][0]["accuracy"]["difference"]["estimate"] == pytest.approx(-0.1)
+    assert again["answer"] == found.sentences()
