@@ -1,6 +1,6 @@
 """How robust is a classifier whose forward pass is random?
 
-The whole public interface, a dozen functions; each is loaded on first use, so that importing the package is
+The whole public interface, thirteen functions; each is loaded on first use, so that importing the package is
 instant. The types that they take and return are documented where they are (docs/api.md).
 """
 

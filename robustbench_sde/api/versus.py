@@ -8,12 +8,13 @@ from robustbench_sde.api.attack import attack as attack_models
 from robustbench_sde.api.evaluation import Out
 from robustbench_sde.api.models import Model, checkpoints_here
 from robustbench_sde.api.result import Result
+from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.scoring import DecisionRule
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.regression.versus import Versus
+from robustbench_sde.storage.runs_here import find_run
 
 
 def versus(
@@ -79,7 +80,7 @@ def versus(
     if run is not None:
         if models is not None or data is not None:
             raise BenchError("`run` has its own networks and images; leave out `models` and `data`")
-        result = run if isinstance(run, Result) else Result.read(_find_run(run))
+        result = run if isinstance(run, Result) else Result.read(find_run(run))
         return result.versus(str(reference), kinds=kinds, allow_unequal=allow_unequal)
     if data is None:
         raise BenchError("`data` is None; give the images, or the folder of a run as `run`")
@@ -111,10 +112,3 @@ def versus(
         **parameters,
     )
     return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
-
-
-def _find_run(run: str | Path) -> Path:
-    """Return the folder of a run, by its path or its name in reports/."""
-    path = Path(run)
-    named = Path("reports") / path
-    return named if not path.exists() and named.exists() else path

@@ -6,24 +6,30 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
-_ATTACK = "Attack"
 _COMPARISON = "Comparison"
 
 
 def versus_command(
+    context: typer.Context,
     networks: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="REFERENCE [CHECKPOINT]...",
             help="Reference, then checkpoints; default: all in checkpoints/ trained on the data set.",
+            autocompletion=complete.checkpoints,
         ),
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Compare the networks of this run; nothing is run.", rich_help_panel=_COMPARISON),
+        typer.Option(
+            help="Compare the networks of this run; nothing is run.",
+            rich_help_panel=_COMPARISON,
+            autocompletion=complete.runs,
+        ),
     ] = None,
     reference: Annotated[
         str | None,
@@ -47,22 +53,33 @@ def versus_command(
         ),
     ] = False,
     attack: Annotated[
-        str, typer.Option(help="Attacks by name, with commas.", rich_help_panel=_ATTACK)
-    ] = "pgd",
-    norm: Annotated[str, typer.Option(help="linf or l2.", rich_help_panel=_ATTACK)] = "linf",
-    eps: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help="Budgets for images in [0, 1], with commas: 0.03 or 8/255.", rich_help_panel=_ATTACK
+            metavar="NAMES",
+            help="Attacks by name, with commas or repeated.",
+            show_default="pgd",
+            rich_help_panel=o.ATTACK,
+            autocompletion=complete.attacks,
         ),
-    ] = "0.03",
+    ] = None,
+    norm: o.Norm = "linf",
+    eps: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BUDGETS",
+            help="Budgets for images in [0, 1], with commas or repeated: 0.03 or 8/255.",
+            show_default="0.03",
+            rich_help_panel=o.ATTACK,
+        ),
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps; default: the attack's own.", rich_help_panel=_ATTACK)
+        int | None, typer.Option(help="Steps; default: the attack's own.", rich_help_panel=o.ATTACK)
     ] = None,
     eot_draws: Annotated[
         int | None,
         typer.Option(
-            help="Fresh draws averaged in every gradient; default: the attack's own.", rich_help_panel=_ATTACK
+            help="Fresh draws averaged in every gradient; default: the attack's own.",
+            rich_help_panel=o.ATTACK,
         ),
     ] = None,
     dataset: o.Dataset = "digits",
@@ -72,15 +89,15 @@ def versus_command(
     images: o.Images = 200,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
-    noise_backend: o.NoiseBackend = "host",
-    memory_limit: o.MemoryLimit = None,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
-    batch_size: o.BatchSize = 256,
     out: o.Out = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
+    batch_size: o.BatchSize = 256,
 ) -> None:
     """Does the noise help? Compare networks with a reference, image by image, and say the answer first.
 
@@ -89,7 +106,6 @@ def versus_command(
 
     [bold]Example:[/bold] sde-bench versus digits-ode --eps 0.03,0.06
     """
-    from robustbench_sde.models.compute import Compute
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.versus import print_versus, print_versus_json, write_versus
     from robustbench_sde.storage.run_folder import RunFolder
@@ -104,26 +120,19 @@ def versus_command(
         named = [*([Path(reference)] if reference else []), *(networks or [])]
         if not named:
             raise BenchError("name the reference, like `sde-bench versus digits-ode`, or give --run")
-        data = o.test_data(dataset, data_dir, download, image_size, images)
-        compute = Compute.of(device, noise_backend=noise_backend, memory_limit=memory_limit)
         with progress_bars(quiet=quiet) as bars:
             found = rb.versus(
                 named[0],
                 [*named[1:]] or None,
-                data,
-                o.names(attack),
+                o.load_images(context),
+                texts.names(attack or ["pgd"], complete.known("attacks")),
                 kinds=kind,
                 allow_unequal=allow_unequal,
                 norm=norm,
-                eps=o.parse_eps(eps),
+                eps=texts.parse_eps(eps or ["0.03"], norm),
                 steps=steps,
                 eot_draws=eot_draws,
-                precision=precision,
-                score_draws=score_draws,
-                rule=rule,  # type: ignore[arg-type]
-                seed=seed,
-                batch_size=batch_size,
-                device=compute,
+                **o.shared(context),
                 out=out or "auto",
                 bars=bars,
             )

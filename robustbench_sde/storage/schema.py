@@ -136,6 +136,7 @@ FILES = (
     ("audits/CHECKPOINT.json", "what `audit` has found"),
     ("stability/CHECKPOINT.json", "what `stability` has measured"),
     ("figures/", "figures, each as `.svg` and `.png`"),
+    ("versus.json", "the comparison of `versus`; also `versus.md` and `versus.tex`"),
     ("index.html", "the page of `report`, which also writes `summary.tex`"),
 )
 
