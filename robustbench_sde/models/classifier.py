@@ -156,7 +156,14 @@ class Classifier(Pluggable, nn.Module):
         return self.head.linear.weight.device
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once."""
+        """Return logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once.
+
+        Under an adaptive solver each image has a pass of its own, but for training.
+        """
+        if len(images) > 1 and self._is_adaptive():
+            ids = [int(one) for one in image_ids]
+            alone = [self.logits(image[None], [id_], draws) for image, id_ in zip(images, ids, strict=True)]
+            return torch.cat(alone, 1)
         rows = self._rows(images, image_ids, draws if self.stochastic else replace(draws, indices=range(1)))
 
         def run(images: Tensor, rows: KeyedRows | None) -> Tensor:
@@ -171,6 +178,11 @@ class Classifier(Pluggable, nn.Module):
         else:
             logits = run(images, rows)
         return logits.expand(len(draws), -1, -1)
+
+    def _is_adaptive(self) -> bool:
+        """Whether the images of a pass would share the steps that a solver chooses; training takes batches."""
+        trains = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
+        return SOLVERS[self.spec.solver].order is None and not trains
 
     def _rows(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> KeyedRows | None:
         """What the noise of a pass is made from, where the device makes it."""

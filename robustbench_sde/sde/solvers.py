@@ -143,13 +143,14 @@ class RungeKutta4(Solver):
 class DormandPrince5(Solver):
     """Adaptive Dormand-Prince between the N points of the grid (rtol 1e-5, atol 1e-6); ODEs only.
 
-    From torchdiffeq. One step size serves all rows, chosen by the error of the whole batch.
+    It is torchdiffeq's. One step size serves all rows, chosen by the error of the whole batch, and gradients go
+    through that choice: `Classifier.logits` therefore gives each image a pass of its own.
     """
 
     order = None
     warning = (
-        "dopri5 chooses its steps by the error of a whole batch: logits of an image depend on the images "
-        "beside it, and gradients may be masked; attack through a fixed-step solver"
+        "dopri5 chooses its steps by an error: each image has a pass of its own, so that no image acts on "
+        "another, and gradients may be masked; attack through a fixed-step solver"
     )
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:

@@ -259,3 +259,16 @@ def test_a_kind_of_noise_is_there_once():
     """Twice the same kind is one with another sigma."""
     with pytest.raises(ValueError, match="once"):
         make_model(noise=parse_noise("additive+additive", sigma=0.5))
+
+
+def test_an_adaptive_solver_gives_each_image_a_pass_of_its_own():
+    """Logits under dopri5 are those of the image alone, bit for bit, and no gradient reaches another image."""
+    model = load_checkpoint(CHECKPOINTS / "digits-ode.safetensors", solver="dopri5", steps=1)
+    images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    draws = Draws(0, Stream.SCORE)
+    batch = model.logits(images, [4, 5, 6], draws)
+    alone = [model.logits(image[None], [id_], draws) for image, id_ in zip(images, [4, 5, 6], strict=True)]
+    assert torch.equal(batch, torch.cat(alone, 1))
+    (gradient,) = torch.autograd.grad(batch[0, 0].max(), images)
+    assert gradient[0].any()
+    assert not gradient[1:].any()
