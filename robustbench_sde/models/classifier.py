@@ -180,7 +180,7 @@ class Classifier(Pluggable, nn.Module):
         return logits.expand(len(draws), -1, -1)
 
     def _is_adaptive(self) -> bool:
-        """Whether the images of a pass would share the steps that a solver chooses; training takes batches."""
+        """Whether the images of a pass would share the steps that a solver chooses; training has batches."""
         trains = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
         return SOLVERS[self.spec.solver].order is None and not trains
 

@@ -143,8 +143,8 @@ class RungeKutta4(Solver):
 class DormandPrince5(Solver):
     """Adaptive Dormand-Prince between the N points of the grid (rtol 1e-5, atol 1e-6); ODEs only.
 
-    It is torchdiffeq's. One step size serves all rows, chosen by the error of the whole batch, and gradients go
-    through that choice: `Classifier.logits` therefore gives each image a pass of its own.
+    It is torchdiffeq's. One step size serves all rows, chosen by the error of the whole batch, and gradients
+    go through that choice: `Classifier.logits` therefore gives each image a pass of its own.
     """
 
     order = None

@@ -262,7 +262,7 @@ def test_a_kind_of_noise_is_there_once():
 
 
 def test_an_adaptive_solver_gives_each_image_a_pass_of_its_own():
-    """Logits under dopri5 are those of the image alone, bit for bit, and no gradient reaches another image."""
+    """Logits under dopri5 are those of the image alone, to the bit; no gradient reaches another image."""
     model = load_checkpoint(CHECKPOINTS / "digits-ode.safetensors", solver="dopri5", steps=1)
     images = torch.rand(3, 1, 32, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
     draws = Draws(0, Stream.SCORE)
