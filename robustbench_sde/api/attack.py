@@ -26,6 +26,7 @@ def attack(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
@@ -53,6 +54,9 @@ def attack(
         sigma: noise scale of checkpoints at test time; None is the trained one.
         noise: False switches the noise off at test time.
         precision: of checkpoints, `fp32`, or `tf32` or `bf16`: other numbers.
+        smoothing: standard deviation of Gaussian noise that every draw adds to the image, in units of images
+            in [0, 1], before anything else and without clipping; several make as many classifiers of each
+            model. None: no such noise.
         score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
         rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or `single`.
         seed: of everything random, a whole number of 64 bits.
@@ -84,7 +88,7 @@ def attack(
         own = attack if isinstance(attack, Mapping) else {}
         attacks = plan_attacks(list(attack), norm, budgets, parameters, own)
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
-    sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
+    sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     return evaluate_work(
         "attack", Work.of(cells, data), compute_of(device), out, bars, save_images, cache=cache

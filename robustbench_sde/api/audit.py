@@ -1,5 +1,6 @@
 """`audit`: can a robustness number be trusted?"""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -28,6 +29,7 @@ def audit(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
@@ -47,6 +49,7 @@ def audit(
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
+        smoothing: as in `attack`.
         score_draws: as in `attack`.
         rule: as in `attack`.
         seed: as in `attack`.
@@ -63,7 +66,9 @@ def audit(
     budget = eps if eps is not None else 0.5 if norm == "l2" else 0.03
     score = ScoreSettings(score_draws, rule, seed, batch_size)
     compute = compute_of(device)
-    source, *more = sources_of(model, data, sigma=sigma, noise=noise, precision=precision)
+    source, *more = sources_of(
+        model, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing
+    )
     if more:
         raise BenchError("an audit is of one classifier")
     keep_freed_memory()

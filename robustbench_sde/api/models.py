@@ -74,7 +74,7 @@ def as_classifier(
         if name:
             interface = replace(source.interface, name=name)
             source = replace(source, name=name, interface=interface)
-        made, notes = source.load(compute), source.notes
+        made, notes = source.load_inside(compute), source.notes
         made.source = source
     else:
         if path is not None:
@@ -94,8 +94,11 @@ def sources_of(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
 ) -> list[Source]:
-    """What stands for the models in cells, checkpoints first, with this noise and precision.
+    """Return what stands for the models in cells, checkpoints first, with this noise and precision.
+
+    With several values of `smoothing` each model stands there once for each of them.
 
     Raises:
         BenchError: one of them cannot be loaded or evaluated on `data`, or is in memory with a noise and a
@@ -124,7 +127,16 @@ def sources_of(
             raise BenchError(f"{model.name} is in memory: make it with the noise and precision wanted")
         else:
             sources.append(LiveSource.around(model))
-    return with_distinct_names(sources)
+    named = with_distinct_names(sources)
+    if smoothing is None:
+        return named
+    values = list(dict.fromkeys(smoothing if isinstance(smoothing, Sequence) else [smoothing]))
+    if not values:
+        raise BenchError("`smoothing` names no value; give one, or None")
+    for source in named:
+        if source.smoothing is not None:
+            raise BenchError(f"{source.name} is smoothed already: leave `smoothing` out")
+    return [source.smoothed(value) for source in named for value in values]
 
 
 def compute_of(device: str | Compute) -> Compute:

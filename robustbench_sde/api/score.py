@@ -41,6 +41,7 @@ def score(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
@@ -69,6 +70,7 @@ def score(
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
+        smoothing: as in `attack`.
         score_draws: as in `attack`.
         rule: as in `attack`.
         seed: as in `attack`.
@@ -94,10 +96,10 @@ def score(
         made: Sequence[Perturbation] = _corruptions(data, names, severities, family, photographs, official)
     else:
         data, made = _given(images, data, norm, eps)
-    sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision)
+    sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     base = None
     if reference is not None:
-        own = sources_of(reference, data, sigma=sigma, noise=noise, precision=precision)
+        own = sources_of(reference, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
         sources = with_distinct_names([*own, *sources])
         base = sources[0].name
     work = Work.of((Cell(source, one, settings) for source in sources for one in (Clean(), *made)), data)

@@ -102,6 +102,7 @@ def attack_command(
     images: o.Images = 200,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
+    smoothing: o.Smoothing = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     score_draws: o.ScoreDraws = 32,

@@ -45,6 +45,7 @@ def audit_command(
     images: o.Images = 50,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
+    smoothing: o.Smoothing = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     score_draws: o.ScoreDraws = 32,

@@ -49,6 +49,7 @@ def corrupt_command(
     images: o.Images = 200,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
+    smoothing: o.Smoothing = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     score_draws: o.ScoreDraws = 32,

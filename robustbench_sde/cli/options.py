@@ -8,7 +8,7 @@ import typer
 import robustbench_sde as rb
 from robustbench_sde import choices
 from robustbench_sde.cli import complete
-from robustbench_sde.cli.texts import parse_images, parse_score_draws
+from robustbench_sde.cli.texts import parse_images, parse_score_draws, parse_smoothing
 from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
@@ -142,6 +142,15 @@ Sigma = Annotated[
     float | None,
     typer.Option(help="Noise scale at test time; default: as trained.", rich_help_panel=MODEL),
 ]
+Smoothing = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SIGMAS",
+        help="Gaussian noise on the image in every draw, for images in [0, 1], with commas or repeated: "
+        "0.12,0.25,0.5.",
+        rich_help_panel=MODEL,
+    ),
+]
 Noise = Annotated[
     bool,
     typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=MODEL),
@@ -251,14 +260,19 @@ def shared(context: typer.Context, *, device: str | None = None) -> dict[str, An
     from robustbench_sde.models.compute import Compute
 
     options = context.params
-    return {name: options[name] for name in _SHARED if name in options} | {
-        "device": Compute.of(
-            device or options["device"],
-            noise_backend=options.get("noise_backend", "auto"),
-            memory_limit=options.get("memory_limit"),
-            compile=options.get("compile_", False),
-        )
-    }
+    more = {"smoothing": parse_smoothing(options["smoothing"])} if "smoothing" in options else {}
+    return (
+        {name: options[name] for name in _SHARED if name in options}
+        | more
+        | {
+            "device": Compute.of(
+                device or options["device"],
+                noise_backend=options.get("noise_backend", "auto"),
+                memory_limit=options.get("memory_limit"),
+                compile=options.get("compile_", False),
+            )
+        }
+    )
 
 
 def load_images(context: typer.Context, name: str | None = None, *, whole: bool = False) -> "ImageDataset":

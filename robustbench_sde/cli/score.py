@@ -57,6 +57,7 @@ def score_command(
     class_order: o.ClassOrder = None,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
+    smoothing: o.Smoothing = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     score_draws: o.ScoreDraws = 32,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import typer
 
@@ -27,6 +28,30 @@ def _number_or(text: str | int, word: str) -> int | str:
         return int(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a whole number, nor {word}.") from None
+
+
+def parse_numbers(texts: Sequence[str], option: str) -> list[float]:
+    """Parse numbers or fractions like ``0.25`` or ``1/8``, with commas or several texts.
+
+    Raises:
+        BenchError: a part is no number; the message names `option`.
+    """
+    numbers = []
+    for part in parts(texts):
+        try:
+            numbers.append(float(Fraction(part)))
+        except (ValueError, ZeroDivisionError):
+            raise BenchError(f"{option} {part!r} is not a number; write 0.25 or 1/4") from None
+    return numbers
+
+
+def parse_smoothing(texts: Sequence[str] | None) -> list[float] | None:
+    """Parse the deviations of `--smoothing`; None if none is given.
+
+    Raises:
+        BenchError: one is no number.
+    """
+    return parse_numbers(texts, "--smoothing") if texts else None
 
 
 def parse_draws(text: str) -> int | str:

@@ -37,6 +37,7 @@ def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: floa
         limit: bytes that the whole process may take; None: what is free.
         share: of that, where other processes do the same at the same time.
     """
+    model = getattr(model, "model", model)  # inside a smoothed one
     budget = memory_budget(model.device, limit)
     if budget is None or not isinstance(model, Classifier):
         return None

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
@@ -17,6 +17,7 @@ from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.modules.freezing import freeze
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.smoothed import Smoothed, check_smoothing
 from robustbench_sde.storage.provenance import file_sha256
 
 
@@ -45,6 +46,8 @@ class Source:
     solver_steps: int | None = None
     #: kinds of the noise that acts at test time; none: its forward pass is deterministic
     kinds: tuple[str, ...] = field(default=("",), compare=False)
+    #: standard deviation of Gaussian noise on the image (`models.smoothed`); None: no smoothing
+    smoothing: float | None = None
 
     @classmethod
     def of(cls, path: Path, data: ImageDataset, **settings: Any) -> "Source":
@@ -58,10 +61,33 @@ class Source:
     @property
     def stochastic(self) -> bool:
         """Whether its forward pass is random."""
-        return bool(self.kinds)
+        return bool(self.kinds) or self.smoothing is not None
 
+    def smoothed(self, smoothing: float) -> "Source":
+        """Make a source of the same classifier behind Gaussian noise on the image; its name says so.
+
+        Raises:
+            BenchError: `smoothing` is out of range.
+        """
+        name = f"{self.name}-smoothed-{check_smoothing(smoothing):g}"
+        return replace(self, name=name, smoothing=smoothing)
+
+    @final
     def load(self, compute: Compute) -> RandomClassifier:
-        """Load the model, ready to be evaluated, under the name of this source.
+        """Load the model, smoothed if asked for, ready to be evaluated, under the name of this source.
+
+        Raises:
+            BenchError: a file or a module is no longer what it was.
+        """
+        inside = self.load_inside(compute)
+        if self.smoothing is None:
+            return inside
+        model = Smoothed(inside, self.smoothing)
+        model.name = self.name
+        return model
+
+    def load_inside(self, compute: Compute) -> RandomClassifier:
+        """Load the model without smoothing.
 
         Raises:
             BenchError: the file is no longer there, or no longer the same.
@@ -157,6 +183,8 @@ class LiveSource(Source):
     @classmethod
     def around(cls, model: RandomClassifier) -> "LiveSource":
         """Make the source of a classifier in memory; its weights are hashed once."""
+        if isinstance(model, Smoothed):
+            return replace(cls.around(model.model), smoothing=model.smoothing, name=model.name)
         return cls(
             name=model.name.replace("/", "-"),
             sha256=_digest(model) if isinstance(model, Classifier) else f"live:{uuid.uuid4().hex}",
@@ -165,7 +193,7 @@ class LiveSource(Source):
             model=model,
         )
 
-    def load(self, compute: Compute) -> RandomClassifier:
+    def load_inside(self, compute: Compute) -> RandomClassifier:
         """Return the classifier itself, on the device where it is."""
         return self.model
 
@@ -242,8 +270,8 @@ class ModuleSource(Source):
             "notes": list(self.notes),
         }
 
-    def load(self, compute: Compute) -> ModuleClassifier:
-        """Make the module again, ready to be evaluated, under the name of this source.
+    def load_inside(self, compute: Compute) -> ModuleClassifier:
+        """Make the module again, without smoothing, under the name of this source.
 
         Raises:
             BenchError: it is no longer the same.

@@ -22,6 +22,11 @@ from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kern
 _CHUNK = 2**20
 
 
+#: Site of the Gaussian noise that randomised smoothing adds to an image (`models.smoothed`): beyond the
+#: sites of all terms of all flows of a network.
+SMOOTHING_SITE = 2**48
+
+
 class Stream(StrEnum):
     """Disjoint sources of randomness: who draws."""
 
@@ -34,6 +39,8 @@ class Stream(StrEnum):
     SCORE = "score"
     #: diagnostics that must share nothing with any of the above
     AUDIT = "audit"
+    #: counting for a certificate the votes of a class that was picked on `select` draws
+    CERTIFY = "certify"
 
 
 @dataclass(frozen=True)

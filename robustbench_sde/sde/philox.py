@@ -13,7 +13,8 @@ counter
     ``(block, site, draw, image)``, 64 bits each.  Block ``b`` of a sequence is the output of Philox at
     counter ``b + 1`` (numpy increments before it generates).  In a solve ``site = 65536 * term + flow``, and
     step ``i`` has the blocks ``[i n, (i + 1) n)``, where ``n`` blocks hold the numbers of a step: one for
-    each entry of the state, one for each channel, or one alone, by the shape of the noise.
+    each entry of the state, one for each channel, or one alone, by the shape of the noise.  The noise that
+    randomised smoothing adds to an image has ``site = 2**48`` and one step, a number for each value.
 words
     each block is four 64-bit words, each read as two 32-bit words, the low one first: eight words a block.
 uniform

@@ -1,0 +1,102 @@
+"""Randomised smoothing: Gaussian noise on the image, before anything else, as part of a random classifier."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.modules.as_module import Pluggable
+from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.sde.draws import SMOOTHING_SITE, BrownianPaths, Draws
+
+
+class Smoothed(Pluggable):
+    """A classifier that adds N(0, sigma^2) to each value of the image in every draw.
+
+    The noise is keyed like all noise and has a site of its own, so that the draws of the classifier inside
+    stay what they are. Images are not clipped afterwards: the theorem is about noise that is not clipped
+    (Cohen, Rosenfeld & Kolter, ICML 2019). Gradients pass through, so that every attack averages over it
+    (SmoothAdv of Salman et al., NeurIPS 2019).
+
+    Args:
+        model: classifier inside, random or deterministic.
+        smoothing: standard deviation of the noise, in units of images in [0, 1], above 0.
+
+    Raises:
+        BenchError: `smoothing` is out of range.
+    """
+
+    #: draws differ, whatever is inside
+    stochastic = True
+
+    def __init__(self, model: RandomClassifier, smoothing: float) -> None:
+        self.model, self.smoothing = model, check_smoothing(smoothing)
+        #: name in tables
+        self.name = model.name
+        #: noise of the classifier inside; `keyed` if that is deterministic
+        self.noise = model.noise if model.stochastic else "keyed"
+        #: noise scale of the classifier inside
+        self.sigma = model.sigma
+        self.image_shape, self.classes = model.image_shape, model.classes
+        self.precision = model.precision
+        #: solver of the classifier inside, and its number of steps; empty and 0 without one
+        self.solver: str = getattr(model, "solver", "")
+        self.steps: int = getattr(model, "steps", 0)
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which images must be."""
+        return self.model.device
+
+    @property
+    def module(self) -> object:
+        """Network inside, at whose parameters other libraries look for the device."""
+        return getattr(self.model, "module", self.model)
+
+    @property
+    def with_noise(self) -> Callable[..., RandomClassifier]:
+        """Function of `enabled`: with False it returns the classifier inside, without any noise.
+
+        There is none (AttributeError) if the noise inside cannot be switched off.
+        """
+        inside = self.model
+        off = inside.with_noise if inside.stochastic else None  # type: ignore[attr-defined]
+
+        def with_noise(*, enabled: bool = True) -> RandomClassifier:
+            silent: RandomClassifier = self if enabled else inside if off is None else off(enabled=False)
+            return silent
+
+        return with_noise
+
+    def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """Compute logits (draws, images, classes) of float images (B, C, H, W) in [0, 1].
+
+        A deterministic classifier sees all draws in one pass; a random one sees them one after the other.
+        """
+        (normals,) = BrownianPaths(
+            draws, image_ids, images.shape[1:], steps=1, site=SMOOTHING_SITE, device=images.device
+        )
+        noisy = torch.add(images, normals.to(images.dtype), alpha=self.smoothing)
+        if not self.model.stochastic:
+            one = replace(draws, indices=range(1))
+            ids = torch.as_tensor(image_ids).repeat(len(draws))
+            return self.model.logits(noisy.flatten(0, 1), ids, one).view(len(draws), len(images), -1)
+        return torch.cat(
+            [
+                self.model.logits(own, image_ids, draw)
+                for own, draw in zip(noisy, draws.chunks(1), strict=True)
+            ]
+        )
+
+
+def check_smoothing(smoothing: float) -> float:
+    """Return `smoothing` if it is a possible deviation of noise on images.
+
+    Raises:
+        BenchError: it is not above 0 and at most 10.
+    """
+    if not 0 < smoothing <= 10:
+        raise BenchError(f"`smoothing` is {smoothing}; it must be above 0 and at most 10")
+    return float(smoothing)
