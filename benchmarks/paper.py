@@ -31,7 +31,7 @@ from benchmarks.peers import percent
 from robustbench_sde.evaluation.statistics import Interval, paired
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.reporting.progress import progress_bars
-from robustbench_sde.reporting.studies import placed
+from robustbench_sde.reporting.studies import study_rows
 from robustbench_sde.reporting.views import ACCURACY, OVERSTATED, VIEWS
 from robustbench_sde.storage.run_folder import RunFolder, markdown
 
@@ -68,7 +68,7 @@ def checkpoint_table(summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[st
     """Accuracies, and by how much the paper's attack and scoring overstate them: as `study budget` has it."""
     found = {
         (row["line"], row["perturbation"], row["across"]): row
-        for row in placed(summary, folder, VIEWS["budget"]).to_dict("records")
+        for row in study_rows(summary, folder, VIEWS["budget"]).to_dict("records")
     }
     lines = []
     for name, kind in kinds.items():
@@ -87,7 +87,7 @@ def kind_table(summary: pd.DataFrame, folder: RunFolder, kinds: Mapping[str, str
     """Mean accuracy of each kind, and less that of the first kind without noise."""
     lines = {kind: {"kind": kind, "trainings": list(kinds.values()).count(kind)} for kind in kinds.values()}
     plain = next((kind for kind in lines if kind.endswith("no noise")), next(iter(lines)))
-    honest = placed(summary, folder, VIEWS["budget"]).query("perturbation == 'apgd-ce'")
+    honest = study_rows(summary, folder, VIEWS["budget"]).query("perturbation == 'apgd-ce'")
     for eps, head in BUDGETS.items():
         at = honest[honest["across"] == eps]
         cells = dict(zip(at["line"], at["cell"], strict=True))

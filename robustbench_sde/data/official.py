@@ -92,7 +92,7 @@ class OfficialSet(ABC):
         if shape != data.image_shape:
             raise BenchError(f"{place}: images are {shape}, those of {data.name} {data.image_shape}")
 
-    def loaded(self, corruption: str, severity: int | None, ids: Tensor) -> "LoadedImages":
+    def with_images_in_memory(self, corruption: str, severity: int | None, ids: Tensor) -> "LoadedImages":
         """Load the images with these ids of one corruption into memory."""
         return LoadedImages(ids, self.images(corruption, severity, ids))
 

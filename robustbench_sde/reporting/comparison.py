@@ -12,7 +12,7 @@ from rich.text import Text
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.files import atomic_write
@@ -35,7 +35,7 @@ def print_comparison(comparison: Comparison) -> None:
     for cell in comparison.cells:
         *texts, verdict = _texts(cell)
         lines.append([*texts, Text(verdict, _STYLES[cell.verdict])])
-    console.print(fitted(console, _title(comparison), _columns(comparison), [lines]))
+    console.print(fit_to_width(console, _title(comparison), _columns(comparison), [lines]))
     said: dict[tuple[Verdict, str], list[str]] = {}
     for cell in comparison.cells:
         if cell.verdict is not Verdict.OK:

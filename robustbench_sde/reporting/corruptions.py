@@ -11,7 +11,7 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.figures import Drawn, draw_lines, file_name, save, styled
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console, print_footer
 from robustbench_sde.runs.words import TableColumn, interval
 from robustbench_sde.storage.run_folder import RunFolder
@@ -55,7 +55,7 @@ def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.Dat
         graded = [cells.get((corruption, severity), "") for severity in severities]
         whole = cells.get((corruption, None), "")
         blocks[-1].append([corruption, *graded, whole or next(filter(None, graded), "")])
-    return fitted(console, title, columns, blocks, stacked=True)
+    return fit_to_width(console, title, columns, blocks, stacked=True)
 
 
 def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -> Table:
@@ -99,7 +99,7 @@ def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -
         blocks[-1].append(
             [*line, *([interval(row["ce"], row["ce_low"], row["ce_high"])] * (len(columns) - len(line)))]
         )
-    return fitted(console, "mean over corruptions", columns, blocks)
+    return fit_to_width(console, "mean over corruptions", columns, blocks)
 
 
 def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:

@@ -7,7 +7,7 @@ from robustbench_sde.reporting.figures import (
     Drawn,
     file_name,
     legend_text,
-    look,
+    line_style,
     save,
     styled,
 )
@@ -48,7 +48,7 @@ def _draw(curves: pd.DataFrame, norm: str, out: RunFolder, name: str) -> None:
         )
         for index, (label, rows) in enumerate(curves.groupby("checkpoint", sort=False)):
             steps = pd.concat([rows, rows.tail(1).assign(distance=furthest)])  # it goes on where it ended
-            style = look(index) | {"marker": ""}
+            style = line_style(index) | {"marker": ""}
             x, percent = steps["distance"], 100 * steps[["accuracy", "accuracy_low", "accuracy_high"]]
             axes.step(x, percent["accuracy"], where="post", label=legend_text(str(label)), **style)
             axes.fill_between(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.runs.words import most_draws, perturbation_text, series
+from robustbench_sde.runs.words import most_draws, name_lines, perturbation_text
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -81,7 +81,7 @@ def save(figure: "Figure", folder: RunFolder, name: str) -> None:
             figure.savefig(temporary, format=ending, metadata=metadata)
 
 
-def look(index: int) -> dict[str, Any]:
+def line_style(index: int) -> dict[str, Any]:
     """Return colour, marker and dashes of the line with this index; all lines of a figure differ."""
     turn = index // len(COLOURS)
     return {
@@ -107,7 +107,7 @@ def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn
     Lines have 95 % bands. There is one figure per attack and norm, and a line where there are two budgets or
     more; budget 0 is the clean row.
     """
-    names = series(summary)
+    names = name_lines(summary)
     sound = most_draws(summary[summary["status"] == "ok"])
     clean = sound[sound["perturbation"] == "clean"].assign(eps=0.0)
     drawn = []
@@ -161,7 +161,7 @@ def _against(
     ticks: "Callable[[Axes, list[float]], None]" = lambda axes, values: None,
 ) -> list[Drawn]:
     """Draw a figure for the clean images and for each attack and budget with several values of a setting."""
-    names = series(summary, along=setting)
+    names = name_lines(summary, along=setting)
     sound = summary[(summary["status"] == "ok") & summary["severity"].isna()]
     sound = sound[sound["perturbation"] != "control"]
     texts = np.array([perturbation_text(row) for row in sound.to_dict("records")], dtype=object)
@@ -194,9 +194,9 @@ def draw_lines(
     """
     for index, (name, rows) in enumerate(lines):
         line = rows.sort_values(x)
-        axes.plot(line[x], 100 * line["accuracy"], label=legend_text(name), **look(index))
+        axes.plot(line[x], 100 * line["accuracy"], label=legend_text(name), **line_style(index))
         low, high = 100 * line[f"{over}_low"], 100 * line[f"{over}_high"]
-        axes.fill_between(line[x], low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
+        axes.fill_between(line[x], low, high, color=line_style(index)["color"], alpha=0.13, linewidth=0)
     axes.legend()
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.stability.report import Agreement, Course, Estimate, StabilityReport
-from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.figures import Drawn, line_style, save, styled
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn, interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
@@ -98,8 +98,8 @@ def _draw(axes: "Axes", reports: Sequence[StabilityReport], courses: Sequence[Se
     for index, (report, course) in enumerate(zip(reports, courses, strict=True)):
         mean, low, high = np.array([(e.estimate, e.low, e.high) for e in course]).T
         shown = f" {report.checkpoint}" if report.checkpoint.startswith("_") else report.checkpoint
-        axes.plot(report.times, mean, label=shown, markevery=max(1, len(mean) // 8), **look(index))
-        axes.fill_between(report.times, low, high, color=look(index)["color"], alpha=0.13, linewidth=0)
+        axes.plot(report.times, mean, label=shown, markevery=max(1, len(mean) // 8), **line_style(index))
+        axes.fill_between(report.times, low, high, color=line_style(index)["color"], alpha=0.13, linewidth=0)
 
 
 def _theory(console: Console, reports: Sequence[StabilityReport]) -> Table:
@@ -171,7 +171,7 @@ def _table(console: Console, title: str, blocks: Sequence[Sequence[dict[str, str
     cells: list[list[list[CellText]]] = [
         [[line[heading] for heading in headings] for line in block] for block in blocks
     ]
-    return fitted(console, title, columns, cells, stacked=True)
+    return fit_to_width(console, title, columns, cells, stacked=True)
 
 
 def _name(course: Course) -> str:

@@ -8,8 +8,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from robustbench_sde.reporting.figures import Drawn, look, save, styled
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.figures import Drawn, line_style, save, styled
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.views import VIEWS, Measure, View
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.run_folder import RunFolder, markdown
@@ -26,7 +26,7 @@ _CELL_WIDTH, _LETTER_WIDTH = 0.7, 0.08
 _PALE = 0.45
 
 
-def placed(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame:
+def study_rows(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame:
     """Return the usable rows of a view, with columns `panel`, `line`, `across` and derived measures."""
     sound = summary[(summary["status"] == "ok") & (summary["perturbation"] != "control")]
     rows = view.derive(sound.reset_index(drop=True), folder)
@@ -37,7 +37,7 @@ def placed(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame
     return rows.iloc[np.lexsort(order)].reset_index(drop=True)
 
 
-def long(rows: pd.DataFrame, view: View) -> pd.DataFrame:
+def study_texts(rows: pd.DataFrame, view: View) -> pd.DataFrame:
     """Return the table as texts: a line for each panel, line and place, a column for each measure."""
     lines = [
         {view.panel_name: row["panel"], view.line_name: row["line"], view.heading: _place(row["across"])}
@@ -62,15 +62,15 @@ def write_study(
         The numbers, and the figure if there is something to draw.
     """
     view = VIEWS[name]
-    rows = placed(summary.assign(train_sigma=summary["checkpoint"].map(train_sigma)), folder, view)
+    rows = study_rows(summary.assign(train_sigma=summary["checkpoint"].map(train_sigma)), folder, view)
     folder.write_text("study.csv", rows.to_csv(index=False))
-    folder.write_text("study.md", markdown(long(rows, view)))
+    folder.write_text("study.md", markdown(study_texts(rows, view)))
     return rows, [] if rows.empty else [_figure(name, rows, view, folder)]
 
 
 def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> Table:
     """Return the rows of `write_study` as a table for the terminal; a repeated name is printed once."""
-    view, table = VIEWS[name], long(rows, VIEWS[name])
+    view, table = VIEWS[name], study_texts(rows, VIEWS[name])
     spare = {measure.heading: measure.spare for measure in view.measures}
     spare[view.panel_name] = 9 if table.nunique().get(view.panel_name) == 1 else 0
     columns = [
@@ -87,7 +87,7 @@ def study_table(console: Console, name: str, rows: pd.DataFrame, title: str) -> 
         names = ["" if said else text for said, text in zip(same, texts[:_NAMES], strict=True)]
         blocks[-1].append([*names, *texts[_NAMES:]])
         previous = texts
-    return fitted(console, title, columns, blocks, stacked=True)
+    return fit_to_width(console, title, columns, blocks, stacked=True)
 
 
 def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Drawn:
@@ -118,7 +118,7 @@ def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Dra
 
 def _draw_lines(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Measure, view: View) -> None:
     for name, own in rows.groupby("line", sort=False):
-        style, line = look(lines.index(str(name))), own.sort_values("across")
+        style, line = line_style(lines.index(str(name))), own.sort_values("across")
         value, low, high = measure.numbers(line)
         axes.plot(line["across"], value, label=f" {name}", **style)
         if len(line) == 1:  # the same everywhere, as of an ODE for every number of draws
@@ -141,7 +141,7 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Me
         shift = 0.3 * (index / max(1, len(places) - 1) - 0.5)
         y = [lines.index(line) + shift for line in own["line"]]
         bars = np.abs([value - low, high - value])
-        style = look(index) | {"linestyle": "none", "label": _place(place)}
+        style = line_style(index) | {"linestyle": "none", "label": _place(place)}
         axes.errorbar(value, y, xerr=bars, **style)
     axes.set_yticks(range(len(lines)), lines)
     axes.set_ylim(len(lines) - 0.5, -0.5)

@@ -15,7 +15,7 @@ _LONG_WORDS = (24, 12)
 CellText = str | Text
 
 
-def fitted(
+def fit_to_width(
     console: Console,
     title: str,
     columns: Sequence[TableColumn],

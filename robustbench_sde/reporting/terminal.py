@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.runs.words import TableColumn, summary_columns, summary_title
 from robustbench_sde.storage.runs_here import RunHere
 
@@ -80,7 +80,7 @@ def summary_table(summary: pd.DataFrame, console: Console) -> Table:
             blocks.append([])
         blocks[-1].append(["" if name.plain == previous else name, *others])
         previous = name.plain
-    return fitted(console, summary_title(summary), columns, blocks)
+    return fit_to_width(console, summary_title(summary), columns, blocks)
 
 
 def print_json(frame: pd.DataFrame) -> None:
@@ -114,7 +114,7 @@ def print_runs(runs: Sequence[RunHere], *, as_json: bool) -> None:
     ]
     if lines:
         console = make_console()
-        console.print(fitted(console, "runs in reports/, the last one first", columns, [lines]))
+        console.print(fit_to_width(console, "runs in reports/, the last one first", columns, [lines]))
 
 
 def print_entries(entries: dict[str, Any], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 _NAMED = ["norm", "eps"]
 
 
-def told_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
+def tell_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
     """Return the summary with names like ``pgd steps=3``, so that no curve mixes two settings of an attack.
 
     Args:

@@ -17,9 +17,9 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.parameters import told_apart
+from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.runs.words import most_draws, series, summary_title, written_columns
+from robustbench_sde.runs.words import most_draws, name_lines, summary_title, written_columns
 from robustbench_sde.storage.run_folder import RunFolder, markdown
 from robustbench_sde.storage.schema import DISTANCES, table
 
@@ -39,7 +39,7 @@ def write_tables(run: RunFolder, summary: pd.DataFrame, cells: Sequence[Any], ou
     Raises:
         BenchError: records are damaged, or the folder cannot be written.
     """
-    told = told_apart(summary, cells)
+    told = tell_apart(summary, cells)
     texts = {"summary.md": summary_markdown(told)}
     curves = distance_table(told, run)
     if curves is not None:
@@ -67,7 +67,7 @@ def distance_table(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame | N
     minimal = sound[(sound["norm"] != "") & sound["eps"].isna()]
     if minimal.empty:
         return None
-    minimal = minimal.assign(checkpoint=series(summary)[minimal.index])
+    minimal = minimal.assign(checkpoint=name_lines(summary)[minimal.index])
     parts = []
     for row in minimal.to_dict("records"):
         curve = accuracy_by_distance(folder.read_records(row["cell"]), row["norm"])

@@ -137,7 +137,7 @@ def _distance(row: dict[Hashable, Any]) -> str:
     return f"{row['distance_median']:.3g} ({row['distance_q25']:.3g}-{row['distance_q75']:.3g})"
 
 
-def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
+def name_lines(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
     """Return the name of each row's line: the checkpoint, and the settings that differ between its rows.
 
     Settings are the noise, the solver, the rule and the seed, without the one `along` the axis. The number of
@@ -154,5 +154,5 @@ def series(summary: pd.DataFrame, *, along: str = "") -> "pd.Series[str]":
 def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
     """Keep the row with the most score draws among rows that differ in nothing else."""
     settings = ["perturbation", "norm", "eps", "severity"]
-    groups = summary.groupby([series(summary), *settings], dropna=False)["score_draws"]
+    groups = summary.groupby([name_lines(summary), *settings], dropna=False)["score_draws"]
     return summary[summary["score_draws"] == groups.transform("max")]

@@ -183,7 +183,7 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def takes(name: str, kinds: Sequence[str]) -> bool:
+def accepts_noise(name: str, kinds: Sequence[str]) -> bool:
     """Whether the solver called `name` takes noise of these kinds, all at once."""
     solver = SOLVERS[name]
     return not kinds or (set(kinds) <= solver.noise_orders.keys() and (solver.combines or len(kinds) < 2))
@@ -197,8 +197,8 @@ def check_solver(name: str, kinds: Sequence[str]) -> None:
     """
     if name not in SOLVERS:
         raise unknown_name("solver", name, SOLVERS)
-    if not takes(name, kinds):
-        fitting = [other for other in SOLVERS if takes(other, kinds)]
+    if not accepts_noise(name, kinds):
+        fitting = [other for other in SOLVERS if accepts_noise(other, kinds)]
         what = "does not take" if SOLVERS[name].noise_orders else "solves ODEs only and does not take"
         raise BenchError(
             f"solver {name} {what} {'+'.join(kinds)} noise; "

@@ -14,11 +14,11 @@ from robustbench_sde.reporting.figures import (
     accuracy_against_eps,
     accuracy_against_sigma,
     file_name,
-    look,
+    line_style,
 )
-from robustbench_sde.runs.parameters import told_apart
+from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import distance_table
-from robustbench_sde.runs.words import most_draws, series
+from robustbench_sde.runs.words import most_draws, name_lines
 
 
 def names(drawn):
@@ -35,7 +35,7 @@ def texts(run, name):
 
 def test_twenty_lines_all_look_different():
     """Twenty lines differ in colour, marker or dashes."""
-    looks = [tuple(look(index).values()) for index in range(20)]
+    looks = [tuple(line_style(index).values()) for index in range(20)]
     assert len(set(looks)) == 20
 
 
@@ -117,7 +117,7 @@ def test_lines_are_named_by_what_differs(sample, tmp_path):
     """Seeds and noise appear in the name where a checkpoint has several, draws never."""
     sample.add("digits-additive", "clean", 30, seed=7, sigma=0.25)
     summary = sample.write(tmp_path).read_summary()
-    found = set(series(summary))
+    found = set(name_lines(summary))
     assert {"digits-additive, sigma 0.5, seed 0", "digits-additive, sigma 0.25, seed 7"} <= found
     assert "_plain|ode" in found
 
@@ -142,12 +142,12 @@ def test_no_curve_runs_through_two_settings_of_an_attack(sample, tmp_path):
         }
         for row in sample.rows
     ]
-    apart = told_apart(summary, cells)
+    apart = tell_apart(summary, cells)
     assert set(apart.loc[apart["norm"] == "linf", "perturbation"]) == {
         "control", "square", "pgd steps=20", "pgd steps=3",
     }  # fmt: skip
     for broken in ([], [None, {"cell": other}], [{"cell": other, "perturbation": "(" * 10_000}]):
-        assert told_apart(summary, broken).equals(summary)
+        assert tell_apart(summary, broken).equals(summary)
 
 
 def test_corruption_figures(sample, tmp_path):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from robustbench_sde.reporting.table import TableColumn, fitted
+from robustbench_sde.reporting.table import TableColumn, fit_to_width
 
 COLUMNS = (
     TableColumn("checkpoint", numeric=False),
@@ -23,7 +23,7 @@ def shown(width, **options):
     """Return the lines of a table."""
     text = io.StringIO()
     console = Console(file=text, width=width)
-    console.print(fitted(console, "title", COLUMNS, BLOCKS, **options))
+    console.print(fit_to_width(console, "title", COLUMNS, BLOCKS, **options))
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 

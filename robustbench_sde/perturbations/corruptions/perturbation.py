@@ -124,11 +124,11 @@ class Stored(_Graded):
     fingerprint: str
     source: OfficialSet | LoadedImages = field(repr=False, compare=False)
 
-    def loaded(self, ids: Tensor) -> "Stored":
+    def with_images_in_memory(self, ids: Tensor) -> "Stored":
         """Copy it with its images of these ids in memory, for a machine without the files."""
         if isinstance(self.source, LoadedImages):
             return self
-        return replace(self, source=self.source.loaded(self.corruption, self.severity, ids))
+        return replace(self, source=self.source.with_images_in_memory(self.corruption, self.severity, ids))
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         images = self.source.images(self.corruption, self.severity, batch.ids)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from robustbench_sde.runs.words import perturbation_text, series
+from robustbench_sde.runs.words import name_lines, perturbation_text
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -55,7 +55,9 @@ def examples(run: RunFolder, summary: pd.DataFrame, class_names: Sequence[str]) 
         BenchError: stored examples or records are damaged.
     """
     shown = summary[(summary["status"] == "ok") & ~summary["perturbation"].isin(["clean", "control"])]
-    shown = shown.assign(series=series(summary)[shown.index], level=shown["eps"].fillna(shown["severity"]))
+    shown = shown.assign(
+        series=name_lines(summary)[shown.index], level=shown["eps"].fillna(shown["severity"])
+    )
     highest = shown.sort_values("level", kind="stable").groupby(["series", "perturbation", "norm"]).tail(1)
     chosen = highest.sort_index()
     chosen = chosen[chosen["severity"].isna() | ~chosen["perturbation"].duplicated()]

@@ -33,11 +33,11 @@ from robustbench_sde.reporting.html.tables import (
     Table,
     cells,
     costs,
-    glance,
     heatmaps,
+    table_at_a_glance,
 )
 from robustbench_sde.reporting.terminal import flat
-from robustbench_sde.runs.parameters import told_apart
+from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import interval, perturbation_text, summary_title
 from robustbench_sde.storage.run_folder import RunFolder
@@ -73,7 +73,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         BenchError: the run is damaged or has no cells, or the folder cannot be written.
     """
     stored, manifest = run.read_summary(), run.read_manifest()
-    summary = told_apart(stored, manifest["cells"])
+    summary = tell_apart(stored, manifest["cells"])
     if summary.empty:
         raise BenchError(f"{run.path} has no cells yet; run its command again")
     corruptions = run.read_corruptions()
@@ -138,7 +138,9 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         title=run.path.resolve().name,
         lead=summary_title(summary),
         findings=_findings(summary, manifest, audits),
-        glance=glance(summary, corruptions, {report.checkpoint: report.verdict for report in audits}),
+        glance=table_at_a_glance(
+            summary, corruptions, {report.checkpoint: report.verdict for report in audits}
+        ),
         sections=[section for section in sections if section],
     )
     tables = write_tables(run, stored, manifest["cells"], out)

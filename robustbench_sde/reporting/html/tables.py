@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
 from robustbench_sde.reporting.corruptions import graded_corruptions
-from robustbench_sde.runs.words import budget_text, interval, most_draws, series, written_columns
+from robustbench_sde.runs.words import budget_text, interval, most_draws, name_lines, written_columns
 from robustbench_sde.storage.schema import TableRow
 
 #: Largest number of budgets beside each other in the first table; the last table has all.
@@ -53,7 +53,9 @@ class Table:
     folded: bool = False
 
 
-def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: dict[str, str]) -> Table:
+def table_at_a_glance(
+    summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: dict[str, str]
+) -> Table:
     """Return noise, clean accuracy, lowest accuracy by budget, and mean over corruptions by checkpoint.
 
     Args:
@@ -62,7 +64,7 @@ def glance(summary: pd.DataFrame, corruptions: pd.DataFrame | None, verdicts: di
         verdicts: verdicts of the audits by checkpoint.
     """
     rows = most_draws(summary[summary["status"] == "ok"])
-    names = series(summary)[rows.index]
+    names = name_lines(summary)[rows.index]
     budgets = [(str(norm), float(eps)) for norm, eps in _budgets(rows)]
     several = rows.loc[rows["eps"] > 0, "perturbation"].nunique() > 1
     means = {} if corruptions is None else _means(corruptions, set(rows["checkpoint"]))
@@ -110,7 +112,7 @@ def cells(summary: pd.DataFrame) -> Table:
 def costs(summary: pd.DataFrame) -> Table | None:
     """Return the passes and seconds that each attack used, mean over its budgets; None without attacks."""
     attacks = summary[(summary["norm"] != "") & (summary["perturbation"] != "control")]
-    attacks = attacks[attacks["status"] == "ok"].assign(series=series(summary))
+    attacks = attacks[attacks["status"] == "ok"].assign(series=name_lines(summary))
     rows = []
     for (name, attack, norm), own in attacks.groupby(["series", "perturbation", "norm"], sort=False):
         forward, backward = own["forward_passes"].mean(), own["backward_passes"].mean()

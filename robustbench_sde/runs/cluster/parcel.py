@@ -111,7 +111,7 @@ def files_of(cells: Iterable[Cell]) -> tuple[Path, ...]:
 def with_images_in_memory(cell: Cell, ids: Tensor) -> Cell:
     """Return the cell with the images of a published set that it reads, for these ids, in memory."""
     if isinstance(cell.perturbation, Stored):
-        return replace(cell, perturbation=cell.perturbation.loaded(ids))
+        return replace(cell, perturbation=cell.perturbation.with_images_in_memory(ids))
     return cell
 
 

@@ -28,7 +28,7 @@ from robustbench_sde.runs.names import names_of_files
 from robustbench_sde.runs.sources import OpenedCheckpoint, Source
 from robustbench_sde.runs.suite.document import Document, Place
 from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteEntry, SuiteSpec
-from robustbench_sde.sde.solvers import takes
+from robustbench_sde.sde.solvers import accepts_noise
 
 _S = TypeVar("_S", bound=Spec)
 #: of a suite, for one checkpoint
@@ -181,7 +181,7 @@ class Suite:
         asked = dict.fromkeys(setting for entry in entries for setting in self._settings(entry))
         source_of = partial(opened.evaluated_with, noise=self.spec.noise, precision=precision)
         for sigma, solver, steps in asked:
-            if solver is None or takes(solver, source_of(sigma=sigma).kinds):
+            if solver is None or accepts_noise(solver, source_of(sigma=sigma).kinds):
                 source = source_of(sigma=sigma, solver=solver, solver_steps=steps)
                 sources.setdefault(source, set()).add((sigma, solver, steps))
         if not sources:
@@ -215,7 +215,7 @@ class Suite:
 
 def _can_be_made(perturbation: Perturbation, source: Source) -> bool:
     """Whether the solver that an attack is made on takes the noise of the checkpoint."""
-    return not isinstance(perturbation, OtherSolver) or takes(perturbation.on_solver, source.kinds)
+    return not isinstance(perturbation, OtherSolver) or accepts_noise(perturbation.on_solver, source.kinds)
 
 
 def _checked(kind: type[_S], document: Document, place: Place) -> _S:
