@@ -10,8 +10,8 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.regression.versus import Contrast, Versus, VersusRow
 from robustbench_sde.reporting.documents import escape
-from robustbench_sde.reporting.figures import Drawn, legend_text, look, save, styled
-from robustbench_sde.reporting.table import fitted
+from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
+from robustbench_sde.reporting.table import fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.run_folder import RunFolder
@@ -34,7 +34,7 @@ def print_versus(versus: Versus) -> None:
         if not blocks or blocks[-1][0][0] != row.setting:
             blocks.append([])
         blocks[-1].append(["" if blocks[-1] else texts[0], *texts[1:]] if blocks[-1] else texts)
-    console.print(fitted(console, versus_title(versus), columns, blocks))
+    console.print(fit_to_width(console, versus_title(versus), columns, blocks))
     for warning in versus.warnings:
         console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=True)
     for note in _notes(versus):
@@ -118,7 +118,7 @@ def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
             axes.axvline(0, color="black", linewidth=0.8)
             for row in rows:
                 found, place = row.accuracy.difference, subjects.index(row.subject)
-                style = look(0) | {"linestyle": "none"}
+                style = line_style(0) | {"linestyle": "none"}
                 if not row.accuracy.differs:
                     style["markerfacecolor"] = "white"
                 ends = [[100 * (found.estimate - found.low)], [100 * (found.high - found.estimate)]]
