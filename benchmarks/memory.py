@@ -18,8 +18,9 @@ import torch
 
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.memory import bytes_per_row, rows_that_fit
+from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import ModelSpec, NoiseSpec
+from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, Stream

@@ -7,7 +7,8 @@ import torch
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.spec import ModelSpec, NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.models.spec import ModelSpec
 
 
 def make_model(kind: str = "multiplicative", sigma: float = 0.8, **changes: object) -> Classifier:

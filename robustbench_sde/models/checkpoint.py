@@ -14,7 +14,8 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
-from robustbench_sde.models.spec import ModelSpec, Spec, first_problem
+from robustbench_sde.models.spec import ModelSpec
+from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.provenance import versions
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
 

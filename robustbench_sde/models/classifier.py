@@ -4,7 +4,6 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Self
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor, nn
 
 from robustbench_sde.choices import NoiseShape, Precision
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.architectures import ARCHITECTURES
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import GraphedPasses
-from robustbench_sde.models.layers import ConvDrift, Head, Stem
+from robustbench_sde.models.layers import Head
 from robustbench_sde.models.modules.as_module import Pluggable
-from robustbench_sde.models.published.liu2020 import HeavyStem, SinusoidalDrift, enlarged, pooled
-from robustbench_sde.models.published.odenet import ConcatDrift, ConvStem, ResidualStem
-from robustbench_sde.models.spec import ModelSpec, first_problem
-from robustbench_sde.sde.diffusion import DIFFUSIONS, Jump
+from robustbench_sde.models.spec import ModelSpec
+from robustbench_sde.models.strict import first_problem
 from robustbench_sde.sde.draws import (
     BrownianPaths,
     Draws,
@@ -37,12 +35,6 @@ from robustbench_sde.sde.solvers import SOLVERS, Drift
 
 #: A norm layer squares: of larger states it returns NaN or, worse, its bias and nothing of the image.
 _OVERFLOW = 1e16
-#: stem and drift of networks that others have designed
-_FOREIGN: Mapping[str, tuple[type[nn.Module], type[nn.Module]]] = {
-    "liu2020": (HeavyStem, SinusoidalDrift),
-    "odenet": (ConvStem, ConcatDrift),
-    "odenet-residual": (ResidualStem, ConcatDrift),
-}
 
 
 class Classifier(Pluggable, nn.Module):
@@ -70,14 +62,10 @@ class Classifier(Pluggable, nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(spec.mean, device="cpu").view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std, device="cpu").view(-1, 1, 1), persistent=False)
-        drift: type[nn.Module]
-        if spec.architecture == "plain":
-            self.stem: nn.Module = Stem(spec.channels, spec.features, spec.stem_strides, spec.norm_groups)
-            drift = ConvDrift
-        else:
-            stem, drift = _FOREIGN[spec.architecture]
-            self.stem = stem(spec.channels, spec.features, spec.norm_groups)
-        self.flows = nn.ModuleList(drift(spec.features, spec.norm_groups) for _ in range(spec.blocks))
+        architecture = ARCHITECTURES[spec.architecture]
+        self.stem = architecture.stem(spec)
+        drifts = (architecture.drift(spec.features, spec.norm_groups) for _ in range(spec.blocks))
+        self.flows = nn.ModuleList(drifts)
         self.head = Head(spec.features, spec.classes, spec.norm_groups)
         self.learned = nn.ParameterDict(
             {term.kind: torch.full((spec.blocks,), term.sigma) for term in spec.noise if term.learned}
@@ -216,10 +204,7 @@ class Classifier(Pluggable, nn.Module):
             for equation in equations:
                 h = equation.solve(h, recompute=self.recompute)
             ends.append(h)
-        h = ends[0]
-        if self.spec.architecture == "liu2020":
-            sized = [enlarged(end.flatten(0, 1), like=h).unflatten(0, end.shape[:2]) for end in ends]
-            h = torch.stack(sized).sum(0)
+        h = ARCHITECTURES[self.spec.architecture].join(ends)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
         sound = torch.linalg.vector_norm(h.detach(), math.inf, dim=(2, 3, 4)) < _OVERFLOW
         return logits.masked_fill(~sound[:, :, None], math.nan)
@@ -231,9 +216,9 @@ class Classifier(Pluggable, nn.Module):
         draws: Draws,
         rows: KeyedRows | None = None,
     ) -> list[tuple[Tensor, list[Equation]]]:
-        """What a forward pass solves: h(0), (1, images, C, H, W), and the equations it then goes through.
+        """Return the work of a forward pass: h(0), (1, images, C, H, W), and the equations it goes through.
 
-        One chain, or as many side by side as there are scales: chain k of liu2020 has h(0) pooled by 2^k.
+        One chain, or several side by side (`Architecture.starts`).
 
         Args:
             images, image_ids, draws: as for `logits`.
@@ -242,15 +227,11 @@ class Classifier(Pluggable, nn.Module):
         rows = self._rows(images, image_ids, draws) if rows is None else rows
         h = self.stem((images - self.mean) / self.std)
         h = h.to(images.dtype)  # under bf16 as well: what a solver adds up stays in fp32
-        flows = range(len(self.flows))
-        if self.spec.architecture == "liu2020":
-            starts = [pooled(h, 2**flow).unsqueeze(0) for flow in flows]
-            return [
-                (start, [self._equation(flow, start, image_ids, draws, rows)])
-                for flow, start in enumerate(starts)
-            ]
-        h = h.unsqueeze(0)
-        return [(h, [self._equation(flow, h, image_ids, draws, rows) for flow in flows])]
+        starts = ARCHITECTURES[self.spec.architecture].starts(h, len(self.flows))
+        return [
+            (start[None], [self._equation(flow, start[None], image_ids, draws, rows) for flow in flows])
+            for start, flows in starts
+        ]
 
     def _equation(
         self,
@@ -266,8 +247,7 @@ class Classifier(Pluggable, nn.Module):
         for index, term in enumerate(spec.noise):
             if term.active:
                 sigma = self.learned[term.kind][flow] if term.learned else term.sigma
-                build = partial(Jump, rate=term.rate) if term.kind == "jump" else DIFFUSIONS[term.kind]
-                diffusion = build(sigma, growth=term.growth, horizon=spec.horizon)
+                diffusion = term.term(sigma, spec.horizon)
                 path = BrownianPaths(
                     draws,
                     image_ids,

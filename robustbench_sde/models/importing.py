@@ -15,7 +15,8 @@ from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.published.liu2020 import from_liu2020
 from robustbench_sde.models.published.odenet import from_odenet
 from robustbench_sde.models.renaming import Foreign
-from robustbench_sde.models.spec import ModelSpec, first_problem
+from robustbench_sde.models.spec import ModelSpec
+from robustbench_sde.models.strict import first_problem
 from robustbench_sde.models.weights import read_weights
 from robustbench_sde.storage.provenance import file_sha256
 

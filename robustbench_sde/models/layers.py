@@ -91,8 +91,3 @@ class Head(nn.Module):
         normal = fused_norm(h, self.norm) if norms_fuse(h, self.norm) else F.relu(self.norm(h))
         out: Tensor = self.linear(normal.mean((-2, -1)))
         return out
-
-
-def stem_widths(features: int) -> tuple[int, int]:
-    """Channels after the first and the second convolution of the stem of Liu et al. (CVPR 2020)."""
-    return features // 4, features // 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.models.weights import differences
 
 

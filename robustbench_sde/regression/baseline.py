@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field, ValidationError
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
 from robustbench_sde.storage.files import atomic_write
 

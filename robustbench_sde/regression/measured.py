@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: Text of a name or a description: one line without control characters, on which terminals and CI logs act.

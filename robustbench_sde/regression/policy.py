@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import unknown_name
-from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.files import read_yaml
 
 

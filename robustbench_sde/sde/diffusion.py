@@ -1,12 +1,19 @@
-"""Noise terms of dh = f(h, t) dt + sum of G(h, t) dB, diagonal and in the Ito sense, and the jump process.
+"""Define the kinds of noise: each class says everything that depends on its kind.
 
-Each term has a Brownian motion of its own. Source: Liu et al., "How Does Noise Help Robustness?", CVPR 2020,
-section 3.
+A kind of noise is one class here and one entry of `NOISE_TERMS`: its name, its law, its own parameters with
+their ranges, its orders under Euler-Maruyama, its help text, and how it stands to the stability theorem.
+Specifications, solvers, the help of `train` and the stability report read these attributes.
+
+Diffusions are the terms of dh = f(h, t) dt + sum of G(h, t) dB: diagonal and in the Ito sense, each with a
+Brownian motion of its own. Source: Liu et al., "How Does Noise Help Robustness?", CVPR 2020, section 3.
 """
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,37 +23,69 @@ from robustbench_sde.sde.keyed import KeyedNumbers, Numbers, made
 from robustbench_sde.sde.philox import Law
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A number that one kind of noise needs besides its scale."""
+
+    default: float
+    #: exclusive lower limit
+    above: float
+    #: inclusive upper limit
+    at_most: float
+    #: one sentence for help texts
+    summary: str
+    #: True if terms of every kind store the number, as the first checkpoints do
+    stored_by_all: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseTerm(ABC):
-    """What noise adds to a state in a step; sigma(t) = sigma (1 + (growth - 1) t / horizon)."""
+    """Base of all noise terms; sigma(t) = sigma (1 + (growth - 1) t / horizon)."""
+
+    #: word for the kind in specifications, options and tables
+    name: ClassVar[str]
+    #: one line for help texts
+    summary: ClassVar[str]
+    #: numbers that this kind alone needs: fields of the class
+    parameters: ClassVar[Mapping[str, Parameter]] = MappingProxyType({})
+    #: (strong, weak) order of convergence under Euler-Maruyama
+    euler_orders: ClassVar[tuple[float, float]]
+    #: reason why the stability theorem of Liu et al. is not about this noise; empty if it is
+    outside_theorem: ClassVar[str]
+    #: True if the noise of two solutions on one path is equal, so that their difference does not see it
+    cancels: ClassVar[bool] = False
 
     #: scale at t = 0, >= 0: a number, or a learned tensor of no dimension
     sigma: float | Tensor
-    #: sigma(T) / sigma(0), >= 0
+    #: ratio sigma(T) / sigma(0), >= 0
     growth: float = 1.0
     horizon: float = 1.0
 
     @property
     def law(self) -> Law:
-        """What a step draws: standard normals, unless a term says otherwise."""
+        """Return the law of the random numbers of a step: standard normals, unless a class overrides it."""
         return philox.to_normals
 
     def sigma_at(self, t: float) -> float | Tensor:
-        """The scale at time t."""
+        """Return the scale at time t."""
         return self.sigma * (1 + (self.growth - 1) * t / self.horizon)
 
     def advance(self, h: Tensor, drift: Tensor, t: float, z: Numbers, dt: float) -> Tensor:
-        """h + f dt and the noise of one step from t: (draws, images, ...).
+        """Return h + f dt and the noise of one step from t: (draws, images, ...).
 
         Args:
             h, drift: (draws or 1, images, ...), the state at t and f(h, t).
-            z: what `law` gives, made or not.
+            z: numbers of `law`, made or not.
         """
         return self.add_noise(torch.add(h, drift, alpha=dt), t, h, drift, made(z), dt)
 
+    def problem(self, steps: int) -> str:
+        """Return why the term cannot be solved in so many steps, as a sentence; empty if it can."""
+        return ""
+
     @abstractmethod
     def add_noise(self, base: Tensor, t: float, h: Tensor, drift: Tensor, z: Tensor, dt: float) -> Tensor:
-        """`base` and the noise of one step from t, in one fused operation.
+        """Return `base` plus the noise of one step from t, in one fused operation.
 
         Args:
             base: where the noise goes, of the shape of `h`.
@@ -59,27 +98,37 @@ class NoiseTerm(ABC):
 class Diffusion(NoiseTerm):
     """A term G(h, t) dB with dB = sqrt(dt) z; z is standard normal."""
 
+    #: number of the update in `kernels.update`; None if no kernel computes it
+    kernel: ClassVar[int | None] = None
+
     @abstractmethod
     def g(self, t: float, h: Tensor, drift: Tensor) -> Tensor:
-        """G(h, t), the shape of `h`."""
+        """Return G(h, t), of the shape of `h`."""
 
     def advance(self, h: Tensor, drift: Tensor, t: float, z: Numbers, dt: float) -> Tensor:
         scale = self.sigma_at(t) * math.sqrt(dt)
-        if isinstance(z, KeyedNumbers) and not isinstance(scale, Tensor):
+        if self.kernel is not None and isinstance(z, KeyedNumbers) and not isinstance(scale, Tensor):
             from robustbench_sde.sde.kernels import update
 
             if update.fits(h, drift, z):
-                return update.advance(h, drift, z, list(DIFFUSIONS.values()).index(type(self)), dt, scale)
+                return update.advance(h, drift, z, self.kernel, dt, scale)
         return super().advance(h, drift, t, z, dt)
 
     def _scaled(self, t: float, z: Tensor, dt: float) -> tuple[Tensor, float]:
-        """(z, a) such that a z = sigma(t) dB, with a number for `a`: what fused operations take."""
+        """Return (z, a) such that a z = sigma(t) dB, with a number for `a`: what fused operations take."""
         scale = self.sigma_at(t) * math.sqrt(dt)
         return (scale * z, 1.0) if isinstance(scale, Tensor) else (z, scale)
 
 
 class Additive(Diffusion):
-    """G = sigma."""
+    """Noise with G = sigma."""
+
+    name = "additive"
+    kernel = 0
+    summary = "G = sigma"
+    euler_orders = (1.0, 1.0)
+    outside_theorem = "additive noise is the same for two solutions and cancels in their difference"
+    cancels = True
 
     def g(self, t: float, h: Tensor, drift: Tensor) -> Tensor:
         return torch.ones_like(h) * self.sigma_at(t)
@@ -90,7 +139,13 @@ class Additive(Diffusion):
 
 
 class Multiplicative(Diffusion):
-    """G = sigma h."""
+    """Noise with G = sigma h, which the stability theorem is about."""
+
+    name = "multiplicative"
+    kernel = 1
+    summary = "G = sigma h"
+    euler_orders = (0.5, 1.0)
+    outside_theorem = ""
 
     def g(self, t: float, h: Tensor, drift: Tensor) -> Tensor:
         return self.sigma_at(t) * h
@@ -101,7 +156,16 @@ class Multiplicative(Diffusion):
 
 
 class Dropout(Diffusion):
-    """G = sigma f(h, t): the limit of residual dropout that keeps a share p, sigma = sqrt((1-p)/p)."""
+    """Noise with G = sigma f(h, t): the limit of residual dropout that keeps a share p.
+
+    The scale is then sigma = sqrt((1-p)/p).
+    """
+
+    name = "dropout"
+    kernel = 2
+    summary = "G = sigma f(h, t), the limit of residual dropout"
+    euler_orders = (0.5, 1.0)
+    outside_theorem = "the theorem is about noise proportional to h, and dropout's is proportional to f(h)"
 
     def g(self, t: float, h: Tensor, drift: Tensor) -> Tensor:
         return self.sigma_at(t) * drift
@@ -116,16 +180,37 @@ class Jump(NoiseTerm):
     """Dropout as a jump process: with probability rate dt, a step adds +sigma h or -sigma h, by a fair coin.
 
     At most one jump a step, so rate dt must be at most 1. Its mean is 0 and its variance that of
-    multiplicative noise with the scale sigma sqrt(rate).
+    multiplicative noise with the scale sigma sqrt(rate). Orders of convergence are meant in the sense of the
+    process that jumps at grid points.
     """
+
+    name = "jump"
+    summary = "h jumps by +sigma h or -sigma h at random times"
+    parameters = MappingProxyType(
+        {
+            "rate": Parameter(
+                1.0, above=0.0, at_most=1e4, summary="expected jumps per unit of time", stored_by_all=True
+            )
+        }
+    )
+    euler_orders = (0.5, 1.0)
+    outside_theorem = "the theorem is about Brownian motion, and jumps are none"
 
     #: expected jumps per unit of time
     rate: float = 1.0
 
     @property
     def law(self) -> Law:
-        """Uniforms in [0, 1)."""
+        """Return the law of uniforms in [0, 1)."""
         return philox.to_uniforms
+
+    def problem(self, steps: int) -> str:
+        if self.rate * self.horizon <= steps:
+            return ""
+        return (
+            f"jumps of rate {self.rate:g} need at least {math.ceil(self.rate * self.horizon)} steps, "
+            f"not {steps}: a step has one jump at most"
+        )
 
     def add_noise(self, base: Tensor, t: float, h: Tensor, drift: Tensor, z: Tensor, dt: float) -> Tensor:
         probability = self.rate * dt
@@ -133,9 +218,7 @@ class Jump(NoiseTerm):
         return base + self.sigma_at(t) * h * jumps
 
 
-#: Terms that are diffusions, by kind.
-DIFFUSIONS: dict[str, type[Diffusion]] = {
-    "additive": Additive,
-    "multiplicative": Multiplicative,
-    "dropout": Dropout,
-}
+#: Kinds of noise by name.
+NOISE_TERMS: Mapping[str, type[NoiseTerm]] = MappingProxyType(
+    {term.name: term for term in (Additive, Multiplicative, Dropout, Jump)}
+)

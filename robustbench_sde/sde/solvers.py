@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.sde.diffusion import Multiplicative, NoiseTerm
+from robustbench_sde.sde.diffusion import NOISE_TERMS, Multiplicative, NoiseTerm
 from robustbench_sde.sde.keyed import Numbers, made
 
 #: f(t, h): the shape of h, rows independent of each other
@@ -31,7 +31,7 @@ class Solver(ABC):
     #: global order without noise; None where the error is set by a tolerance
     order: ClassVar[int | None]
     #: (strong, weak) order with noise, by kind; a combination has the lowest, and strong order 1/2.
-    #: Empty for a solver of ODEs; for jumps, in the sense of the process that jumps at grid points
+    #: Empty for a solver of ODEs
     noise_orders: ClassVar[dict[str, tuple[float, float]]] = {}
     #: whether several terms may act at once
     combines: ClassVar[bool] = False
@@ -47,12 +47,7 @@ class Euler(Solver):
     """Euler-Maruyama with noise, Euler without (Kloeden & Platen 1992, 10.2)."""
 
     order = 1
-    noise_orders: ClassVar = {
-        "additive": (1.0, 1.0),
-        "multiplicative": (0.5, 1.0),
-        "dropout": (0.5, 1.0),
-        "jump": (0.5, 1.0),
-    }
+    noise_orders: ClassVar = {kind: term.euler_orders for kind, term in NOISE_TERMS.items()}
     combines = True
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:

@@ -10,15 +10,10 @@ from robustbench_sde.choices import Adversarial, NoiseShape, NormName, Schedule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.models.noise import NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import (
-    ModelSpec,
-    NoiseSpec,
-    Seed,
-    Spec,
-    first_problem,
-    parse_noise,
-)
+from robustbench_sde.models.spec import ModelSpec
+from robustbench_sde.models.strict import Seed, Spec, first_problem
 from robustbench_sde.perturbations.norms import parse_budget
 
 

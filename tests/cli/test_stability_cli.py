@@ -7,7 +7,7 @@ from builders import save_digits_model
 
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
-from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.stability import stability_key
 

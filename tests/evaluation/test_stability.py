@@ -16,7 +16,7 @@ from robustbench_sde.evaluation.stability.distance import distances
 from robustbench_sde.evaluation.stability.linear import Linearised, largest_eigenvalue
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityReport
 from robustbench_sde.models.fixed_path import FixedPath
-from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.sde.draws import Draws, Stream

@@ -16,7 +16,7 @@ from robustbench_sde.evaluation.stability.exponent import Growth, largest_expone
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate
 from robustbench_sde.evaluation.statistics import mean_interval
-from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.sde.diffusion import Additive, Dropout, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import Equation

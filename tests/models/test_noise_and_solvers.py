@@ -9,8 +9,8 @@ from builders import make_model
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, load_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.noise import NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
-from robustbench_sde.models.spec import NoiseSpec, parse_noise
 from robustbench_sde.sde.diffusion import Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import solve

@@ -11,13 +11,14 @@ import torchsde
 from torchdiffeq import odeint
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.sde.diffusion import DIFFUSIONS, Additive, Jump, Multiplicative
+from robustbench_sde.sde.diffusion import NOISE_TERMS, Additive, Diffusion, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import Equation, solve
 from robustbench_sde.sde.solvers import SOLVERS, check_solver
 
 MU, SIGMA, T, X0 = 0.5, 0.8, 1.0, 1.0
 WITH_NOISE = [name for name, solver in SOLVERS.items() if solver.noise_orders]
+DIFFUSIONS = [name for name, term in NOISE_TERMS.items() if issubclass(term, Diffusion)]
 FIXED_STEP = [name for name, solver in SOLVERS.items() if solver.order]
 
 
@@ -110,7 +111,7 @@ def test_weak_order_of_the_second_moment(solver, kinds):
     rate = 2 * MU + b**2
     exact = X0**2 * math.exp(rate * T) + a**2 * math.expm1(rate * T) / rate
     grids = [64, 128, 256]
-    terms = [DIFFUSIONS[kind](SIGMA) for kind in kinds]
+    terms = [NOISE_TERMS[kind](SIGMA) for kind in kinds]
     errors = [abs(second_moment(solver, steps, terms) - exact) for steps in grids]
     order = min(SOLVERS[solver].noise_orders[kind][1] for kind in kinds)
     assert slope(grids, errors) == pytest.approx(order, abs=0.1)
@@ -171,13 +172,13 @@ def test_time_is_exact():
 
 @pytest.mark.parametrize(
     ("method", "kind"),
-    [("euler", kind) for kind in sorted(DIFFUSIONS)]
+    [("euler", kind) for kind in DIFFUSIONS]
     + [(method, kind) for method in ("milstein", "heun") for kind in ("additive", "multiplicative")],
 )
 def test_agrees_with_torchsde_on_the_same_increments(method, kind):
     """End states differ from torchsde's by less than 1e-5; its Heun is given the Stratonovich drift."""
     steps, draws, images, size = 10, 3, 4, 6
-    diffusion = DIFFUSIONS[kind](0.7)
+    diffusion = NOISE_TERMS[kind](0.7)
     weights = torch.linspace(-1, 1, size * size).view(size, size)
     normals = list(BrownianPaths(Draws(0, Stream.SCORE, range(draws)), range(images), (size,), steps=steps))
 
@@ -218,13 +219,13 @@ def test_agrees_with_torchsde_on_the_same_increments(method, kind):
     assert torch.allclose(ours.flatten(0, 1), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", sorted(DIFFUSIONS))
+@pytest.mark.parametrize("kind", DIFFUSIONS)
 @pytest.mark.parametrize("learned", [False, True])
 def test_fused_update_is_the_formula(kind, learned):
     """`add_noise` equals base + G sqrt(dt) z, whether sigma is a number or a tensor, at any time."""
     generator = torch.Generator().manual_seed(0)
     base, h, drift, z = torch.randn(4, 2, 3, 4, generator=generator).unbind(0)
-    diffusion = DIFFUSIONS[kind](torch.tensor(0.3) if learned else 0.3, growth=3.0, horizon=2.0)
+    diffusion = NOISE_TERMS[kind](torch.tensor(0.3) if learned else 0.3, growth=3.0, horizon=2.0)
     fused = diffusion.add_noise(base, 0.5, h, drift, z, 0.25)
     assert float(diffusion.sigma_at(0.5)) == pytest.approx(0.45)
     assert torch.allclose(fused, base + diffusion.g(0.5, h, drift) * 0.5 * z, atol=1e-6)
@@ -289,12 +290,35 @@ def test_a_solver_that_does_not_fit_names_those_that_do(solver, kinds, message):
         check_solver(solver, kinds)
 
 
-def test_every_solver_takes_what_it_says():
-    """All are fine without noise, and each with every kind that it has orders for."""
-    for name, solver in SOLVERS.items():
-        check_solver(name, ())
-        for kind in solver.noise_orders:
+#: Kinds of noise that each solver takes, as docs/models.md says.
+TAKEN = {
+    "euler": set(NOISE_TERMS),
+    "milstein": {"additive", "multiplicative"},
+    "heun": {"additive", "multiplicative"},
+    "midpoint": set(),
+    "rk4": set(),
+    "dopri5": set(),
+}
+
+
+@pytest.mark.parametrize("kind", NOISE_TERMS)
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_takes_its_kinds_of_noise_and_no_other(name, kind):
+    """A kind in the table moves the state of a solve; any other is refused, with the solvers that take it."""
+    check_solver(name, ())
+    if kind not in TAKEN[name]:
+        with pytest.raises(BenchError, match=f"does not take {kind} noise; choose .*euler"):
             check_solver(name, (kind,))
+        return
+    check_solver(name, (kind,))
+    term, h0 = NOISE_TERMS[kind](0.5), torch.ones(1, 3, 40)
+    path = BrownianPaths(Draws(0, Stream.SCORE, range(2)), range(3), (40,), steps=4, law=term.law)
+    ends = [
+        solve(lambda t, h: torch.tanh(h), h0, noise, horizon=1.0, steps=4, solver=SOLVERS[name])
+        for noise in ([], [(term, path)])
+    ]
+    assert ends[1].isfinite().all()
+    assert (ends[1] - ends[0]).abs().amax(-1).min() > 1e-3
 
 
 def test_the_steps_of_an_equation_are_its_solution():

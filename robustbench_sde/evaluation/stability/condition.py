@@ -12,13 +12,9 @@ from dataclasses import replace
 from robustbench_sde.choices import NoiseShape
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityCondition
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.spec import NoiseSpec
+from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.sde.diffusion import NOISE_TERMS
 
-_OTHER_NOISE = {
-    "additive": "additive noise is the same for two solutions and cancels in their difference",
-    "dropout": "the theorem is about noise proportional to h, and dropout's is proportional to f(h)",
-    "jump": "the theorem is about Brownian motion, and jumps are none",
-}
 _OTHER_SHAPE = {
     "independent": "each entry of the state has its own Brownian motion; the theorem is about one for all",
     "channel": "each channel has its own Brownian motion; the theorem is about one for all entries",
@@ -74,13 +70,11 @@ def _sharing(shape: NoiseShape, state: tuple[int, ...]) -> int:
 def _obstacle(terms: dict[str, NoiseSpec], entries: int) -> str:
     if not terms:
         return "there is no noise"
-    for kind in ("jump", "dropout"):
-        if kind in terms:
-            return _OTHER_NOISE[kind]
-    if others := terms.keys() - {"additive", "multiplicative"}:
-        return f"the theorem is about noise proportional to h, and {min(others)} noise is not"
+    kinds = [kind for name, kind in reversed(list(NOISE_TERMS.items())) if name in terms]
+    if others := [kind for kind in kinds if kind.outside_theorem and not kind.cancels]:
+        return others[0].outside_theorem
     if "multiplicative" not in terms:
-        return _OTHER_NOISE["additive"]
+        return kinds[0].outside_theorem
     return "" if entries == 1 else _OTHER_SHAPE.get(terms["multiplicative"].shape, "")
 
 

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.spec import Seed, Spec
+from robustbench_sde.models.strict import Seed, Spec
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.solvers import SOLVERS
 

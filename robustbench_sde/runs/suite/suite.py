@@ -17,7 +17,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.models.spec import Spec, first_problem
+from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.registry import attack_kind, plan_attacks
