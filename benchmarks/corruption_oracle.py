@@ -249,7 +249,7 @@ def to_bytes(x: Array) -> Array:
 
 
 def cast(x: Array) -> Bytes:
-    """As the generator stores images: without the fraction."""
+    """Cut the fraction off, which is how the generator stores images."""
     return x.astype(np.uint8)
 
 

@@ -67,11 +67,11 @@ class Deviations:
 
     @property
     def missed(self) -> list[int]:
-        """Which limits do not hold."""
+        """List the limits that do not hold."""
         return np.flatnonzero(np.abs(self.values) > self.limits).tolist()
 
     def name(self, index: int) -> str:
-        """What a value is of."""
+        """Name of what a value is about."""
         return ("change", "spread", *(f"ring {low}-{high}" for low, high in self.rings))[index]
 
     def __str__(self) -> str:
@@ -115,7 +115,7 @@ def deviations(name: str, ours: Statistics, expected: Statistics, *, drawn: Stat
 
 
 def ours(clean: Images, name: str, severity: int, seed: int) -> Images:
-    """What the package makes of (N, 32, 32, 3) uint8 images."""
+    """Corrupt (N, 32, 32, 3) uint8 images by the package."""
     images = torch.from_numpy(clean).permute(0, 3, 1, 2).contiguous()
     return np.asarray(corrupt(images, name, severity, seed=seed).permute(0, 2, 3, 1).numpy())
 

@@ -36,19 +36,19 @@ DROP, DAMAGES, CALIBRATION_SEED = 0.05, 8, 10_000
 
 
 def run(model: Classifier, data: ImageDataset, seed: int) -> Side:
-    """What a suite of clean and one attack measures."""
+    """Run a suite of clean and one attack."""
     settings = ScoreSettings(draws=8, seed=seed)
     results = [(p, evaluate(model, data, p, settings)) for p in (Clean(), ATTACK)]
     return Side(f"seed {seed}", tuple(measured(r.row, r.records, repr(p)) for p, r in results))
 
 
 def attacked_accuracy(side: Side) -> float:
-    """Of the last cell."""
+    """Return the accuracy of the last cell."""
     return float(side.cells[-1].correct.mean())
 
 
 def damaged(model: Classifier, key: int, scale: float) -> Classifier:
-    """The same with keyed noise on all weights, relative to the spread of each tensor."""
+    """Add keyed noise to all weights, relative to the spread of each tensor."""
     broken = copy.deepcopy(model)
     with torch.no_grad():
         for name, weight in broken.named_parameters():

@@ -57,7 +57,7 @@ class Variants:
         self.labels = torch.zeros(IMAGES, dtype=torch.int64)
 
     def convolutions(self, images: Tensor) -> Tensor:
-        """Those of stem and drift, on as many rows: the first drift is shared by the draws of an image."""
+        """Run the convolutions of stem and drift on as many rows; draws share the first drift."""
         stem = self.model.stem.conv1
         h = F.conv2d(images, stem.weight, stem.bias, stride=2, padding=1)
         for step in range(STEPS):
@@ -78,7 +78,7 @@ class Variants:
         return logits
 
     def usual_gradient(self, *, frozen: bool) -> None:
-        """Of the loss of the mean probability."""
+        """Take the gradient of the loss of the mean probability."""
         images = self.images.clone().requires_grad_()
         self.model.requires_grad_(not frozen)
         probs = self.usual(images).softmax(-1).unflatten(0, (DRAWS, IMAGES)).mean(0)
@@ -86,13 +86,13 @@ class Variants:
         self.model.requires_grad_(False).zero_grad()
 
     def convolutions_gradient(self) -> None:
-        """With respect to the images."""
+        """Differentiate the convolutions with respect to the images."""
         images = self.images.clone().requires_grad_()
         h = self.convolutions(images)
         torch.autograd.grad(h, images, h)
 
     def ours(self, **compute: object) -> Victim:
-        """What an attack asks."""
+        """Take the gradient as an attack asks for it."""
         model = self.model.with_compute(Compute(**compute))  # type: ignore[arg-type]
         batch = Batch(self.images, self.labels, torch.arange(IMAGES))
         return Victim(model, batch, seed=0, eot_draws=DRAWS, restart=0)

@@ -51,7 +51,7 @@ def peak() -> int:
 
 
 def gradient(model: Classifier, rows: int) -> None:
-    """Of so many images with one draw each."""
+    """Take the gradient of so many images with one draw each."""
     images = torch.rand(rows, 3, 32, 32, requires_grad=True)
     logits = model.logits(images, range(rows), Draws(0, Stream.ATTACK))
     torch.autograd.grad(logits.sum(), images)
@@ -78,7 +78,7 @@ def many_draws(preset: str, draws: int) -> str:
 
 
 def in_a_process(what: str, *arguments: object, **environment: str) -> str:
-    """What this script prints when it is given `what` to do."""
+    """Return what this script prints when it is given `what` to do."""
     command = [sys.executable, __file__, what, *map(str, arguments)]
     finished = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, **environment}

@@ -133,7 +133,7 @@ def attackers(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
 
 
 def correct(job: Job, images: Tensor) -> np.ndarray:
-    """Which images still stand, by our scoring: (n,) float.
+    """Return which images still stand by our scoring: (n,) float.
 
     Raises:
         BenchError: an image is outside the ball.

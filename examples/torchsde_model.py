@@ -78,7 +78,7 @@ class Increments(torchsde.BaseBrownian):
 
 
 class Keyed(Pinned):
-    """The same, and the two methods by which sde-bench hands a module its noise (docs/your-model.md)."""
+    """A network with the two methods by which sde-bench hands a module its noise (docs/your-model.md)."""
 
     def noise_shape(self, image_shape):
         return STEPS, WIDTH

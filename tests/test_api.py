@@ -32,7 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def numbers(summary: pd.DataFrame) -> pd.DataFrame:
-    """What does not depend on when and where it was computed."""
+    """Return what does not depend on when and where it was computed."""
     return summary.drop(columns=["seconds", "cell"])
 
 
@@ -75,7 +75,7 @@ def test_a_parameter_of_one_attack_is_checked_and_of_several_each_takes_its_own(
 
 
 def test_a_classifier_in_memory_is_known_by_its_weights(place: Path):
-    """Its work is stored; other weights or another noise are other work."""
+    """Work of a classifier is stored; other weights or another noise are other work."""
     data, model = make_data(6), make_model()
     runs = [
         rb.score(one, data, score_draws=2, out="run").reused
@@ -94,7 +94,7 @@ def test_a_module_in_memory_is_new_work_every_time(place: Path):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_function_that_makes_a_module_is_known_again(place: Path, few: ImageDataset):
-    """By its name: the second run computes nothing; its noise is keyed and can be switched off."""
+    """The second run knows the function by name and computes nothing; the noise is keyed and can be off."""
     code = """
         from torch import nn
         class Noisy(nn.Module):
@@ -125,7 +125,7 @@ def test_a_classifier_in_memory_has_its_own_noise(asked: dict[str, object]):
 
 
 def test_an_invalid_row_is_said_in_a_folder_and_raised_in_memory(place: Path):
-    """Where hours of other rows are at stake, the status tells."""
+    """The status tells, because hours of other rows are at stake."""
     data = make_data(4)
     images = data.images.float() / 255 + 0.5
     with pytest.raises(InvalidEvaluationError, match="leaves"):

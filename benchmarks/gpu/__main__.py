@@ -37,7 +37,7 @@ def tests() -> list[dict[str, Any]]:
 
 
 def sections(compiled: bool) -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
-    """What can be run, by name, in this order."""
+    """List what can be run, by name, in this order."""
     from benchmarks.gpu import noise, passes
 
     presets = ("cifar", "digits", "liu2020")

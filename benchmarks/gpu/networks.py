@@ -46,7 +46,7 @@ def images_for(model: Classifier, rows: int) -> Tensor:
 
 
 def victim(model: Classifier, images: Tensor) -> Victim:
-    """What an attack asks of the model about these images."""
+    """Return what an attack asks of the model about these images."""
     batch = Batch(
         images, torch.zeros(len(images), dtype=torch.int64, device=images.device), torch.arange(len(images))
     )

@@ -127,7 +127,7 @@ def import_checkpoint(
 
 
 def _new(out: str | Path | None, name: str, overwrite: bool) -> Path:
-    """Where a checkpoint is to be written. Raises BenchError if it must not."""
+    """Return the path to write a checkpoint to. Raises BenchError if it must not be written there."""
     path = Path("checkpoints") / f"{name}.safetensors" if out is None else Path(out)
     if path.suffix != ".safetensors":
         raise BenchError(f"`out` is {path}; it must end in .safetensors")

@@ -1,4 +1,4 @@
-"""Which models: checkpoints by file or name, networks of anybody, classifiers in memory."""
+"""Models of a call: checkpoints by file or name, networks of anybody, classifiers in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -140,7 +140,7 @@ def sources_of(
 
 
 def compute_of(device: str | Compute) -> Compute:
-    """Where and how models are computed, from the name of a device."""
+    """Return the choices of computing for a device by name."""
     return device if isinstance(device, Compute) else Compute.of(device)
 
 

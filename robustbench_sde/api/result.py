@@ -38,7 +38,7 @@ class Result:
     corruptions: pd.DataFrame | None = None
     #: files of the checkpoints among the models, by name
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    #: of a suite: what there was to do
+    #: plan of a suite: the work that there was to do
     plan: Plan | None = None
     _cells: Sequence[CellResult] = field(default=(), repr=False)
 

@@ -50,7 +50,7 @@ def stability(
     out: Out = None,
     bars: Bars | None = None,
 ) -> Stability:
-    """How fast do neighbouring states part, and what does theory say? (docs/stability.md)
+    """Measure how fast neighbouring states part, beside what theory says. (docs/stability.md)
 
     A random point of a ball, an attack on it, and corruptions are followed through the flow, on the Brownian
     paths of the clean image; these are of the `audit` stream, which no perturbation has seen.

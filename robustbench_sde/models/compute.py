@@ -23,7 +23,7 @@ class Compute:
     noise_backend: NoiseBackend = "auto"
     #: bytes that a process may take on the device; None: what is free when it begins
     memory_limit: int | None = None
-    #: of that, where several processes share the device
+    #: share of that memory, if several processes share the device
     memory_share: float = 1.0
     #: whether drifts are compiled, on their first pass
     compile: bool = False
@@ -39,7 +39,7 @@ class Compute:
         memory_limit: str | None = None,
         compile: bool = False,
     ) -> "Compute":
-        """From the words of a command line.
+        """Make the choices from the words of a command line.
 
         Raises:
             BenchError: there is no such choice, or not on this machine.
@@ -50,7 +50,7 @@ class Compute:
         return cls(resolve_device(device), noise_backend, limit, compile=compile)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
-        """For a manifest."""
+        """Return the choices for a manifest."""
         return asdict(self)
 
 

@@ -10,7 +10,7 @@ from robustbench_sde.sde.draws import Draws, Stream
 
 
 class FixedPath:
-    """The same weights with one and the same Brownian path for an image, whatever draw is asked for.
+    """A classifier whose image always has one Brownian path, whichever draw is asked for.
 
     The path is one of the `audit` stream, so that knowing it tells nothing about any score draw.
     """
@@ -23,7 +23,7 @@ class FixedPath:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
         return self._model.name
 
     @property
@@ -38,12 +38,12 @@ class FixedPath:
 
     @property
     def solver(self) -> str:
-        """That of the model; empty where it has none of ours."""
+        """Name of the model's solver; empty if it has none of ours."""
         return getattr(self._model, "solver", "")
 
     @property
     def steps(self) -> int:
-        """Its steps, or 0."""
+        """Number of the model's steps, or 0."""
         return getattr(self._model, "steps", 0)
 
     @property
@@ -58,12 +58,12 @@ class FixedPath:
 
     @property
     def precision(self) -> str:
-        """That of the model."""
+        """Precision of the model."""
         return self._model.precision
 
     @property
     def device(self) -> torch.device:
-        """Where images must be."""
+        """Device that images must be on."""
         return self._model.device
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:

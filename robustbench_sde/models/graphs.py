@@ -31,7 +31,7 @@ class _Memory:
     """What all graphs of a device share."""
 
     pool: Any
-    #: of the latest replay: what it kept is there
+    #: number of the latest replay: tensors that it kept are valid
     latest: int = 0
 
 
@@ -55,7 +55,7 @@ class GraphedPasses:
         _ALL.add(self)
 
     def __call__(self, run: Pass, images: Tensor, rows: KeyedRows, weights: tuple[int, ...]) -> Tensor:
-        """As `run`; recorded once a shape has come often enough.
+        """Do what `run` does; record it once a shape has come often enough.
 
         Args:
             run: the pass; nothing in it reads a number back or looks at the host.
@@ -77,7 +77,7 @@ class GraphedPasses:
         return out
 
 
-#: those that are alive
+#: graphs that are alive
 _ALL: WeakSet[GraphedPasses] = WeakSet()
 
 

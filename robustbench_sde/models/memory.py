@@ -30,7 +30,7 @@ def keep_freed_memory() -> None:
 
 
 def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: float = 1.0) -> int | None:
-    """How many rows the graph of a gradient may have: a power of two; None where nobody knows.
+    """Return how many rows the graph of a gradient may have, a power of two; None if unknown.
 
     Args:
         model: a classifier of ours; of others nothing is known.
@@ -45,7 +45,7 @@ def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: floa
 
 
 def bytes_per_row(model: Classifier) -> int:
-    """What the graph of a gradient keeps of one image with one draw, weights and recomputation aside.
+    """Return the bytes that the graph of a gradient keeps for one image and draw, without weights.
 
     Found by such a pass, so that it holds for every architecture, noise and solver.
     """
@@ -98,7 +98,7 @@ def _sizes(name: str) -> dict[str, int]:
 
 
 def _left_to_container() -> int | None:
-    """What a control group (v2) leaves of its memory; None where it sets no limit."""
+    """Return the bytes that a control group (v2) leaves; None if it sets no limit."""
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None

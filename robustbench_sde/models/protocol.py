@@ -14,7 +14,7 @@ class RandomClassifier(Protocol):
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """Name in tables."""
 
     @property
     def noise(self) -> str:
@@ -38,11 +38,11 @@ class RandomClassifier(Protocol):
 
     @property
     def precision(self) -> str:
-        """Of its convolutions and linear maps: `fp32` or `bf16`."""
+        """Precision of convolutions and linear maps: `fp32` or `bf16`."""
 
     @property
     def device(self) -> torch.device:
-        """Where images must be."""
+        """Device that images must be on."""
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1].

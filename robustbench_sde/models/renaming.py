@@ -17,10 +17,10 @@ class Foreign:
 
     #: the architecture that it is, in `PRESETS`
     preset: str
-    #: by our names
+    #: tensors by our names
     weights: dict[str, Tensor]
     blocks: int = 1
-    #: that comes nearest to the one it was trained with
+    #: solver that comes nearest to the one it was trained with
     solver: str = "euler"
     noise: NoiseSpec = field(default_factory=NoiseSpec)
 

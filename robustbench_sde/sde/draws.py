@@ -45,7 +45,7 @@ class Stream(StrEnum):
 
 @dataclass(frozen=True)
 class Draws:
-    """Which realisations of the noise: a contiguous range of draw indices of one stream."""
+    """Realisations of the noise: a contiguous range of draw indices of one stream."""
 
     seed: int
     stream: Stream
@@ -55,7 +55,7 @@ class Draws:
         return len(self.indices)
 
     def chunks(self, size: int) -> Iterator["Draws"]:
-        """The same draws in consecutive pieces of at most `size`."""
+        """Cut these draws into consecutive pieces of at most `size`."""
         for start in range(0, len(self), size):
             yield replace(self, indices=self.indices[start : start + size])
 
@@ -150,11 +150,11 @@ class BrownianPaths:
         return self[:]
 
     def __getitem__(self, steps: slice) -> Iterator[Tensor]:
-        """The same for a range of consecutive steps."""
+        """Return the numbers of a range of consecutive steps."""
         return self._generate(range(self._steps)[steps])
 
     def unmade(self, steps: slice) -> Iterator[Numbers]:
-        """The same for a range of steps, as `KeyedNumbers` where kernels of the device make them."""
+        """Return a range of steps as `KeyedNumbers` if kernels of the device make them."""
         if not self._kernels:
             return self[steps]
         return (
@@ -178,7 +178,7 @@ class BrownianPaths:
             yield from self._by_step(following.result())
 
     def _numbers(self, steps: range) -> Tensor:
-        """Those of some steps, made in one piece: (rows, steps, numbers of a step)."""
+        """Make the numbers of some steps in one piece: (rows, steps, numbers of a step)."""
         if self._kernels:
             return self._from_kernel(steps)
         words = self._words(len(steps) * self._blocks, steps.start * self._blocks)

@@ -56,7 +56,7 @@ class Equation:
         return self.drift(t, h.flatten(0, 1)).view_as(h)
 
     def walk(self, start: int = 0, stop: int | None = None) -> Iterator["Step"]:
-        """Its steps in order, or those of a range: each a map from h(t) to h(t + dt)."""
+        """Yield the steps in order, or those of a range: each a map from h(t) to h(t + dt)."""
         stop = self.steps if stop is None else stop
         terms = [term for term, _ in self.noise]
         paths = [_unmade(path, slice(start, stop)) for _, path in self.noise]

@@ -67,7 +67,7 @@ def words(
 
 
 def signed(raw: Words) -> Tensor:
-    """The same bits as int32, which torch computes with."""
+    """View the bits as int32, which torch computes with."""
     return torch.from_numpy(raw.view(np.int32))
 
 

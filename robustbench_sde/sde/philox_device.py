@@ -17,7 +17,7 @@ _KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 def words(
     key: Key, draws: Tensor, images: Tensor, blocks: int, *, first_block: int = 0, site: int = 0
 ) -> Tensor:
-    """As `philox.words`, bit for bit: shape (rows, 8 * blocks), int32 with the bits of uint32.
+    """Make the words of `philox.words`, bit for bit: (rows, 8 * blocks), int32 with the bits of uint32.
 
     Args:
         key: of the stream.

@@ -56,7 +56,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> None:
-    """Of these files, remove those that a process killed inside `atomic_write` has left.
+    """Remove those of these files that a process killed inside `atomic_write` has left.
 
     One whose process lives stays: it is being written.
 
@@ -120,7 +120,7 @@ def check_yaml(path: Path, text: str) -> None:
 
 
 def not_yaml(path: Path, error: Exception) -> BenchError:
-    """What a YAML reader has found, in one line."""
+    """Say in one line what a YAML reader has found."""
     return BenchError(f"{path} is not YAML: {' '.join(str(error).split())}")
 
 

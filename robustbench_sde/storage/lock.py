@@ -22,7 +22,7 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def locked_file(path: Path) -> contextlib.AbstractContextManager[None]:
-    """The same for one file, whether it exists or not."""
+    """Lock one file, whether it exists or not."""
     return _held(
         path.with_name(f".{path.name}.lock"),
         f"another process is writing {path}; wait until it has finished, or give another `out`",

@@ -40,7 +40,7 @@ _MANIFEST = {
 class StoredCell(NamedTuple):
     """What the file of a cell holds."""
 
-    #: its row of the summary (`SUMMARY`)
+    #: row of the cell in the summary (`SUMMARY`)
     row: dict[str, Any]
     #: one row per image (`RECORDS`)
     records: pd.DataFrame
@@ -252,7 +252,7 @@ def safe_name(label: str) -> str:
 
 
 def _manifest_fault(manifest: dict[str, Any]) -> str | None:
-    """What a run would not have written so, or None."""
+    """Say what a run would not have written like this, or None."""
     for name, kind in _MANIFEST.items():
         if not isinstance(manifest.get(name), kind):
             return f"{name!r} is missing or no {kind.__name__}"

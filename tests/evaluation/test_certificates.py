@@ -40,7 +40,7 @@ def test_the_bernstein_bound_is_rarely_too_high(shape: tuple[float, float]) -> N
 
 
 def test_radii_of_linear_classifiers_are_below_the_truth_and_near_it() -> None:
-    """For 2,000 images at known distances no more than alpha of the radii exceed them; median within 5 %.
+    """No more than alpha of the radii exceed them; median within 5 %.
 
     A linear classifier at distance d from its boundary votes rightly with probability Phi(d / sigma).
     """
@@ -67,7 +67,7 @@ def _looked(values: np.ndarray, looks: Looks) -> tuple[float, int]:
 @pytest.mark.parametrize("rule", ["vote", "mean-prob"])
 @pytest.mark.parametrize("truth", [0.5, 0.84, 0.977])
 def test_looking_often_keeps_the_total_error(rule: str, truth: float) -> None:
-    """With known p the bound where sampling stops is too high with probability at most alpha."""
+    """The bound where sampling stops is too high with probability at most alpha."""
     looks = Looks(draws=3_200, alpha=0.1, sigma=0.25, radii=(0.0, 0.25, 0.5), rule=rule)
     dice = np.random.default_rng(2)
     runs = [_looked((dice.random(3_200) < truth).astype(float), looks) for _ in range(1_500)]
@@ -75,7 +75,7 @@ def test_looking_often_keeps_the_total_error(rule: str, truth: float) -> None:
 
 
 def test_looking_often_answers_as_all_draws_do_with_a_third_of_them() -> None:
-    """For images from p = 0.3 to 1 certified shares differ by at most 1 %, with a third of the draws."""
+    """Certified shares of images from p = 0.3 to 1 differ by at most 1 %, with a third of the draws."""
     dice, sigma, radii = np.random.default_rng(3), 0.25, (0.0, 0.25, 0.5, 1.0)
     probabilities = ndtr(dice.normal(1.5, 1.2, 300))
     early = Looks(10_000, 0.001, sigma, radii)

@@ -85,7 +85,7 @@ def test_attacks_and_scores_work_under_no_grad():
 
 @pytest.mark.parametrize("thing", [object(), lambda x: x, 3])
 def test_what_is_no_model_is_told_in_a_sentence(thing):
-    """Its type is named, and what to give."""
+    """The message names its type, and what to give."""
     with pytest.raises(
         BenchError, match=f"a {type(thing).__name__} is no model: give a checkpoint, an nn.Module"
     ):

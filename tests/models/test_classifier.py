@@ -77,7 +77,7 @@ def test_a_wrong_sigma_is_refused(sigma):
 
 
 def test_initial_weights_are_keyed():
-    """The same seed gives the same weights, another seed others, and no global generator is used."""
+    """One seed gives one set of weights, another seed others, and no global generator is used."""
     spec = make_model().spec
     torch.manual_seed(0)
     state = torch.random.get_rng_state()

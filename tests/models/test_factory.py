@@ -71,7 +71,7 @@ def forget():
 
 @pytest.mark.parametrize("text", ["net.py:make", "netpkg.models:make", "net.py:instance"])
 def test_a_function_is_called_and_always_makes_the_same(code, text):
-    """By file or import path; without weights, the generators start from one seed and are put back."""
+    """A function comes by file or import path; without weights, generators start from one seed and are put back."""
     state = torch.get_rng_state()
     (one, first), (two, second) = Factory.of(text).make(), Factory.of(text).make()
     assert first == second
@@ -109,7 +109,7 @@ def test_the_digest_follows_the_weights(code):
 
 
 def test_weights_that_differ_at_every_call_are_found(code):
-    """What is evaluated must be what was hashed."""
+    """Weights that are evaluated must be those that were hashed."""
     source = ModuleSource.made_by(Factory.of("net.py:counts"), make_data(8))
     with pytest.raises(BenchError, match="weights are other ones each time"):
         source.load(Compute())
@@ -127,7 +127,7 @@ def test_weights_that_differ_at_every_call_are_found(code):
     ],
 )
 def test_wrong_factories_are_one_sentence(code, text, message):
-    """Where, what, and the nearest name."""
+    """The sentence says where, what, and the nearest name."""
     with pytest.raises(BenchError, match=message) as caught:
         Factory.of(text).make()
     assert "\n" not in str(caught.value)

@@ -89,7 +89,7 @@ def test_sizes_are_read(text, size):
 
 @pytest.mark.parametrize("text", ["2", "GB", "-1GB", "2 gb", "1e9B"])
 def test_other_sizes_are_refused(text):
-    """With an example of what to write."""
+    """The message has an example of what to write."""
     with pytest.raises(BenchError, match=r"`memory_limit` .*write 2GB"):
         parse_bytes(text)
 

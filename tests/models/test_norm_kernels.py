@@ -23,7 +23,7 @@ def problem(shape, groups, offset, seed=0):
 
 
 def plain(x, norm, shift, relu):
-    """The same by torch's operations, in double precision."""
+    """Compute GroupNorm and ReLU by torch's operations, in double precision."""
     x = x.double() if shift is None else x.double() + shift.double().view(-1, *(shift.shape[1:] or (1, 1)))
     end = F.group_norm(x, norm.num_groups, norm.weight.double(), norm.bias.double(), norm.eps)
     return (F.relu(end) if relu else end).float()

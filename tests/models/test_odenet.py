@@ -84,7 +84,7 @@ def theirs(residual, width=8, channels=1, classes=4):
 
 @pytest.mark.parametrize("residual", [False, True], ids=["conv", "residual"])
 def test_an_imported_odenet_computes_the_same(residual, tmp_path):
-    """Its logits are those of torchdiffeq at a tight tolerance; its file, options beside weights, is read."""
+    """Logits are those of torchdiffeq at a tight tolerance; the file, options beside weights, is read."""
     net, data = theirs(residual), make_data(4)
     torch.save({"state_dict": net.state_dict(), "args": argparse.Namespace(tol=1e-3)}, tmp_path / "model.pth")
     header = import_checkpoint(

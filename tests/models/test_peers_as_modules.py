@@ -42,7 +42,7 @@ class TorchSDE(nn.Module):
 
 
 class TorchDiffEq(TorchSDE):
-    """The same without noise, by torchdiffeq's fixed steps."""
+    """A network without noise, by torchdiffeq's fixed steps."""
 
     def forward(self, images):
         from torchdiffeq import odeint
@@ -59,7 +59,7 @@ def labelled(count=16):
 
 
 def test_a_torchsde_network_reproduces_and_passes_its_control():
-    """Its entropy comes from numpy's global generator, which is pinned: two runs agree to the last bit."""
+    """The entropy of torchsde, from numpy's global generator, is pinned: two runs agree to the last bit."""
     data = labelled()
     with pytest.warns(BenchWarning, match="noise of its own"):
         model = rb.as_classifier(TorchSDE().eval(), data, name="mine")
@@ -136,7 +136,7 @@ def test_other_libraries_attack_our_classifier_and_we_judge(attack, tmp_path: Pa
 
 
 def test_a_plain_module_has_fresh_draws_unless_they_are_fixed():
-    """Its output is the log of a mean of probabilities; a deterministic classifier runs once."""
+    """The output is the log of a mean of probabilities; a deterministic classifier runs once."""
     from builders import make_model
 
     images = make_data(3).images / 255

@@ -123,7 +123,7 @@ def test_tensors_beside_the_network_are_named(tmp_path: Path):
 
 
 def test_two_networks_in_a_file_are_not_guessed_at(tmp_path: Path):
-    """Of a student and a teacher one is named by FILE:KEY."""
+    """One of a student and a teacher is named by FILE:KEY."""
     torch.save(state("student.") | state("teacher.", by=5), tmp_path / "w.pt")
     assert (
         f"several networks that fit: student., teacher.; name one as {tmp_path / 'w.pt'}:student"
@@ -222,7 +222,7 @@ def distributed(path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_other_kinds_of_files_are_told(tmp_path: Path, write, words: str):
-    """What is in a file, and what to do: one line, without torch's advice to open it unsafely."""
+    """The message says what is in a file and what to do: one line, without torch's advice to open it unsafely."""
     write(tmp_path / "w.pt2")
     text = message(Net(), tmp_path / "w.pt2")
     assert words in text
@@ -231,7 +231,7 @@ def test_other_kinds_of_files_are_told(tmp_path: Path, write, words: str):
 
 @pytest.mark.parametrize("kind", ["ViT", "Swin", "ResNet"])
 def test_folders_of_transformers(tmp_path: Path, kind: str):
-    """What save_pretrained wrote is read as from_pretrained reads it, whatever names it has on disk."""
+    """A folder of save_pretrained is read as from_pretrained reads it, whatever names it has on disk."""
     transformers = pytest.importorskip("transformers")
     small = {
         "ViT": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},

@@ -59,7 +59,7 @@ def test_the_answer_comes_in_sentences():
 
 
 def test_too_few_images_to_find_anything_are_said_to_be_so():
-    """With four images no difference is found, however large."""
+    """Four images find no difference, however large."""
     (sentence,) = versus(make_side(*pair(2, 0, images=4, right=3)), "ode").sentences()
     assert "so few images and trainings find no difference at all" in sentence
 

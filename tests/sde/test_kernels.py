@@ -26,7 +26,7 @@ def keyed_rows(rows, seed=0):
 
 
 def from_host(rows, size, steps, first, site, law, seed=0):
-    """The same numbers by numpy: (steps, rows, size)."""
+    """Make the numbers by numpy: (steps, rows, size)."""
     blocks = -(-size // philox.WORDS_PER_BLOCK)
     raw = philox.words(philox.key(seed, "score", "path"), rows, steps * blocks, first_block=first, site=site)
     words = philox.signed(raw).view(len(rows), steps, -1)

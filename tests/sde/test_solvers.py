@@ -133,7 +133,7 @@ def test_order_without_noise(solver):
     ("ours", "theirs"), [("euler", "euler"), ("midpoint", "midpoint"), ("heun", "heun2"), ("rk4", "rk4")]
 )
 def test_agrees_with_torchdiffeq(ours, theirs):
-    """The same steps on the same grid: less than 1e-12 apart in double precision."""
+    """Equal steps on one grid: less than 1e-12 apart in double precision."""
     weights = torch.linspace(-2, 2, 36, dtype=torch.float64).view(6, 6)
     h0 = torch.linspace(-1, 1, 12, dtype=torch.float64).view(1, 2, 6)
     grid = torch.linspace(0, 1, 6, dtype=torch.float64)
@@ -199,7 +199,7 @@ def test_agrees_with_torchsde_on_the_same_increments(method, kind):
             return "Increments()"
 
     class Sde(torch.nn.Module):
-        """The same equation, in torchsde's words."""
+        """An equation in torchsde's words."""
 
         noise_type, sde_type = "diagonal", "stratonovich" if method == "heun" else "ito"
 
@@ -240,7 +240,7 @@ def test_variance_of_additive_noise_is_sigma_squared_t():
 
 
 def test_variance_follows_sigma_of_t():
-    """With sigma(t) from 0.6 to 1.2 the variance is the integral of sigma^2, 1.68 (5 standard errors)."""
+    """The variance with sigma(t) from 0.6 to 1.2 is the integral of sigma^2, 1.68 (5 standard errors)."""
     h0 = torch.zeros(1, 1, 50_000)
     normals = BrownianPaths(Draws(0, Stream.SCORE), [0], (50_000,), steps=50)
     noise = [(Additive(0.6, growth=2.0, horizon=2.0), normals)]
@@ -285,7 +285,7 @@ def test_shared_noise_is_noise_that_is_repeated(solver):
     ],
 )
 def test_a_solver_that_does_not_fit_names_those_that_do(solver, kinds, message):
-    """Which schemes take which noise is part of the error."""
+    """The error says which schemes take which noise."""
     with pytest.raises(BenchError, match=message):
         check_solver(solver, kinds)
 

@@ -140,7 +140,7 @@ class ModuleClassifier(Pluggable, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the module is."""
+        """Device of the module."""
         return device_of(self.module)
 
     @final
@@ -153,7 +153,7 @@ class ModuleClassifier(Pluggable, ABC):
 
     @abstractmethod
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        """The same of normalised images."""
+        """Return logits of normalised images."""
 
 
 class Deterministic(ModuleClassifier):
@@ -174,7 +174,7 @@ class Keyed(ModuleClassifier):
     _noise_off = False
 
     def with_noise(self, *, enabled: bool = True) -> Self:
-        """The same module; False gives it zeros for noise."""
+        """Return a classifier of this module; False gives it zeros for noise."""
         twin = copy.copy(self)
         twin._noise_off, twin.source = not enabled, None
         return twin
@@ -223,13 +223,13 @@ class Opaque(ModuleClassifier):
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where its first tensor is; the CPU where it has none."""
+    """Return the device of a module's first tensor; the CPU if it has none."""
     tensors = (*module.parameters(), *module.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
 
 
 def logits_of(output: object) -> Tensor:
-    """What a module returns as float32 logits; of Hugging Face's outputs the field `logits`."""
+    """Return a module's output as float32 logits; an output of Hugging Face has the field `logits`."""
     found = getattr(output, "logits", output)
     if not isinstance(found, Tensor):
         raise BenchError(f"the module returns a {type(found).__name__}; it must return a tensor of logits")

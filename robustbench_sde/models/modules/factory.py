@@ -28,14 +28,14 @@ _OURS = __name__.partition(".")[0]
 class Factory:
     """``pkg.module:function`` or ``FILE.py:function``: what it returns, a module, is evaluated."""
 
-    #: as `of` has made it: paths are absolute
+    #: text of the factory as `of` has made it, with absolute paths
     text: str
     #: a file of weights for the module
     weights: Path | None = None
 
     @classmethod
     def of(cls, text: str, weights: Path | None = None) -> "Factory":
-        """From the words of a command line, where a plug-in's name stands for its function.
+        """Read the words of a command line; the name of a plug-in stands for its function.
 
         Raises:
             BenchError: there is no such plug-in or file.
@@ -61,7 +61,7 @@ class Factory:
 
     @property
     def name(self) -> str:
-        """What tables call the module."""
+        """Name of the module in tables."""
         return self.path.stem
 
     def make(self) -> tuple[nn.Module, str]:

@@ -106,7 +106,7 @@ LIU2020 = Scales(
 )
 
 _FLOW = re.compile(r"multiscale_flows\.flows\.(\d+)\.")
-#: theirs to ours, weight and bias each
+#: names of theirs to ours, weight and bias each
 _ENDS = {
     "downsampling_layers.0": "stem.conv1",
     "downsampling_layers.1": "stem.norm1",
@@ -116,7 +116,7 @@ _ENDS = {
     "fc_layers.0": "head.norm",
     "fc_layers.4": "head.linear",
 }
-#: the same within a flow
+#: names within a flow, theirs to ours
 _DRIFT = {f"flow_fn.{name}": name for name in ("norm1", "norm2", "conv2", "norm3", "conv3", "norm4")}
 _DRIFT |= {"flow_fn.conv1._layer": "conv1"}
 #: what a flow keeps of its noise, by kind; their dropout is a jump process

@@ -147,7 +147,7 @@ class RayEngine:
         return shard.lost <= RETRIES
 
     def _learn(self, halved: Mapping[Phase, int]) -> None:
-        """What did not fit into memory once is not tried again."""
+        """Remember what did not fit into memory, so that it is not tried again."""
         for phase, rows in halved.items():
             self.halved[phase] = min(rows, self.halved.get(phase, rows))
 
@@ -187,11 +187,11 @@ class _Cluster:
 
     @property
     def task(self) -> str:
-        """What a task asks for."""
+        """Resources that a task asks for."""
         return f"{self._cpus} CPU" + (f" and {self._gpus:g} GPU" if self._gpus else "")
 
     def workers(self) -> int:
-        """How many tasks can run at the same time, as of a moment ago."""
+        """Number of tasks that can run at the same time, as of a moment ago."""
         if time.monotonic() - self._looked > _LOOK:
             self._looked = time.monotonic()
             have = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
@@ -218,13 +218,13 @@ class _Cluster:
         return self._run.remote(parcel, self._data, *(self._files[path] for path in paths))
 
     def finished(self, tasks: Iterable[Any]) -> list[Any]:
-        """Those that are over; waits for one, but not for long."""
+        """Return the tasks that are over; wait for one, but not for long."""
         waiting = list(tasks)
         with self._alive():
             return list(self._ray.wait(waiting, timeout=_LOOK)[0]) if waiting else []
 
     def result(self, task: Any) -> Report:
-        """What a task that is over has to report. Raises _LostError if it was not its own end."""
+        """Return the report of a task that is over. Raises _LostError if it was not its own end."""
         ray = self._exceptions
         try:
             with self._alive():

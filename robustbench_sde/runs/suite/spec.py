@@ -127,7 +127,7 @@ class CorruptionEntry(SuiteEntry):
     severity: Positive = (1, 2, 3, 4, 5)
     family: str | None = None
     frost_dir: str | None = None
-    #: as `cifar10-c:DIR`
+    #: published images, written `cifar10-c:DIR`
     official: str | None = None
 
 

@@ -31,7 +31,7 @@ from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteE
 from robustbench_sde.sde.solvers import accepts_noise
 
 _S = TypeVar("_S", bound=Spec)
-#: of a suite, for one checkpoint
+#: settings of a suite for one checkpoint
 _MOST_CELLS = 100_000
 #: A cell's place in the tables; two cells in one place could not be told apart.
 _Row = tuple[object, ...]
@@ -55,7 +55,7 @@ def study_suites() -> dict[str, str]:
 class Suite:
     """A suite file, checked as far as it can be without data and checkpoints."""
 
-    #: of the file, without its ending
+    #: name of the file, without its ending
     name: str
     document: Document
     spec: SuiteSpec
@@ -154,7 +154,7 @@ class Suite:
         return any(isinstance(entry, CorruptionEntry) for entry in self.entries)
 
     def about(self) -> dict[str, object]:
-        """What a manifest says of the suite."""
+        """Return what a manifest says of the suite."""
         digest = hashlib.sha256(self.document.text.encode()).hexdigest()
         return {"suite": {"name": self.name, "sha256": f"sha256:{digest}"}}
 
@@ -252,7 +252,7 @@ def _entry(document: Document, index: int, content: dict[str, object]) -> Attack
 
 
 def _points(spec: SuiteSpec, entry: AttackEntry | CorruptionEntry) -> int:
-    """How many cells an entry asks for; a name that stands for several counts as one."""
+    """Count the cells that an entry asks for; a name that stands for several counts as one."""
     if isinstance(entry, AttackEntry):
         own = len(entry.attack) * len(entry.norm) * len(entry.eps or [None])
     else:

@@ -62,7 +62,7 @@ def _high(word):
 
 @triton.jit
 def _converted(first, second, LAW: tl.constexpr):
-    """What `LAW` makes of a word of the first half of a step and its partner in the second."""
+    """Convert by `LAW` a word of the first half of a step and its partner in the second."""
     if LAW == WORDS:
         a, b = first.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)
     elif LAW == UNIFORMS:

@@ -85,7 +85,7 @@ def _slopes(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _place(z: KeyedNumbers) -> tuple[Any, ...]:
-    """What the kernels know of the noise."""
+    """Facts about the noise that the kernels are given."""
     return z.rows.key, z.rows.counters, z.first_block, z.site, z.size // (2 * WORDS_PER_BLOCK)
 
 

@@ -78,7 +78,7 @@ def test_equal_decisions_leave_equal_accuracies(net, data, attack, options):
 
 
 def test_the_loss_of_a_saturated_image_has_the_direction_of_its_cross_entropy():
-    """In float64, where nothing is lost, both gradients are parallel, and the float32 one agrees."""
+    """Both gradients are parallel in float64, where nothing is lost, and the float32 one agrees."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(20, 10, generator=generator, dtype=torch.float64)
     labels = torch.arange(20) % 10
