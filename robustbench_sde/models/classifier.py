@@ -50,7 +50,7 @@ class Classifier(Pluggable, nn.Module):
         self.name = spec.preset
         #: whether gradients compute states again (`with_recomputation`)
         self.recompute = False
-        #: of convolutions and linear maps (`with_precision`)
+        #: precision of convolutions and linear maps (`with_precision`)
         self.precision: Precision = "fp32"
         #: how it is computed (`with_compute`); the weights are where they are
         self.compute = Compute()
@@ -140,7 +140,7 @@ class Classifier(Pluggable, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.head.linear.weight.device
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
@@ -173,7 +173,7 @@ class Classifier(Pluggable, nn.Module):
         return SOLVERS[self.spec.solver].order is None and not trains
 
     def _rows(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> KeyedRows | None:
-        """What the noise of a pass is made from, where the device makes it."""
+        """Return what the noise of a pass is made from, if the device makes it."""
         if chosen(self.compute.noise_backend, images.device) == "host":
             return None
         return KeyedRows.of(path_key(draws), draws.indices, image_ids, images.device)
@@ -271,7 +271,7 @@ class Classifier(Pluggable, nn.Module):
         return self._compiled[flow]
 
     def with_noise(self, *, sigma: float | None = None, enabled: bool = True) -> Self:
-        """The same weights with another noise at test time.
+        """Return a classifier of these weights with another noise at test time.
 
         Args:
             sigma: noise scale that replaces the trained or learned one, of every term; no effect on an ODE,
@@ -289,7 +289,7 @@ class Classifier(Pluggable, nn.Module):
         return self._twin(noise=tuple(term.model_copy(update=change) for term in self.spec.noise))
 
     def with_solver(self, *, solver: str | None = None, steps: int | None = None) -> Self:
-        """The same weights, solved by another scheme or in another number of steps; None keeps what is there.
+        """Return a classifier of these weights with another solver or number of steps; None keeps it.
 
         Raises:
             BenchError: there is no such solver, it does not take the noise of this model (switch that off
@@ -299,7 +299,7 @@ class Classifier(Pluggable, nn.Module):
         return self._twin(**{name: value for name, value in changes.items() if value is not None})
 
     def with_recomputation(self, enabled: bool = True) -> Self:
-        """The same weights and gradients, in memory that grows like the square root of `steps`.
+        """Return this classifier with gradients whose memory grows like the square root of `steps`.
 
         States are computed again for the gradient, which costs about one more forward pass.
         """
@@ -308,19 +308,19 @@ class Classifier(Pluggable, nn.Module):
         return twin
 
     def with_precision(self, precision: Precision) -> Self:
-        """The same weights, with convolutions and linear maps in another precision: other numbers."""
+        """Return a classifier of these weights with another precision of convolutions and linear maps."""
         twin = self._twin()
         twin.precision = precision
         return twin
 
     def with_compute(self, compute: Compute) -> Self:
-        """The same weights, where they are, and the same numbers up to float rounding."""
+        """Return this classifier, computed in another way: equal numbers up to float rounding."""
         twin = self._twin()
         twin.compute = compute
         return twin
 
     def _twin(self, **changes: object) -> Self:
-        """The same weights under a changed specification."""
+        """Return a classifier of these weights under a changed specification."""
         twin = copy.copy(self)
         twin._graphs = GraphedPasses()  # what it records depends on all that makes it another
         try:

@@ -71,7 +71,7 @@ def forget():
 
 @pytest.mark.parametrize("text", ["net.py:make", "netpkg.models:make", "net.py:instance"])
 def test_a_function_is_called_and_always_makes_the_same(code, text):
-    """A function comes by file or import path; without weights, generators start from one seed and are put back."""
+    """A function comes by file or import path; without weights, generators start from one seed for it."""
     state = torch.get_rng_state()
     (one, first), (two, second) = Factory.of(text).make(), Factory.of(text).make()
     assert first == second

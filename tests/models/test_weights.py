@@ -222,7 +222,7 @@ def distributed(path: Path) -> None:
 )
 @pytest.mark.filterwarnings("ignore")
 def test_other_kinds_of_files_are_told(tmp_path: Path, write, words: str):
-    """The message says what is in a file and what to do: one line, without torch's advice to open it unsafely."""
+    """One line says what is in a file and what to do, without torch's advice to open it unsafely."""
     write(tmp_path / "w.pt2")
     text = message(Net(), tmp_path / "w.pt2")
     assert words in text

@@ -118,12 +118,12 @@ ODENET_RESIDUAL = Architecture(
     problem=_problem,
 )
 
-#: theirs to ours, the places in their `nn.Sequential`; of convolutional and residual downsampling
+#: places in their `nn.Sequential` to our names, for convolutional and residual downsampling
 _CONV = {"0": "stem.conv1", "1": "stem.norm1", "3": "stem.conv2", "4": "stem.norm2", "6": "stem.conv3"}
 _RESIDUAL = {"0": "stem.conv"}
 _BLOCK = {"norm1": "norm1", "norm2": "norm2"}
 _BLOCK_WITHOUT_BIAS = {"downsample": "shortcut", "conv1": "conv1", "conv2": "conv2"}
-#: the same within the ODE block
+#: names within the ODE block, theirs to ours
 _DRIFT = {
     "norm1": "norm1",
     "conv1._layer": "conv1",
