@@ -3,16 +3,17 @@
 import html
 import json
 from collections.abc import Sequence
+from itertools import groupby
 
 import pandas as pd
 from rich.text import Text
 
 from robustbench_sde.errors import counted
 from robustbench_sde.regression.versus import Contrast, Versus, VersusRow
-from robustbench_sde.reporting.documents import escape
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width
 from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.tex import escape, fitted_table
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.run_folder import markdown as markdown_table
@@ -76,33 +77,20 @@ def versus_markdown(versus: Versus) -> str:
 
 
 def versus_latex(versus: Versus) -> str:
-    """Return a floating table for the LaTeX package booktabs, with a rule between settings."""
+    """Return floating tables for the LaTeX packages booktabs and graphicx, with a rule between settings."""
     columns = _columns(versus)
-    lines: list[str] = []
-    previous = ""
-    for texts in _rows(versus):
-        if previous not in ("", texts[0]):
-            lines.append(r"\midrule")
-        names = ["" if texts[0] == previous else texts[0], *texts[1:_NAMES]]
-        cells = [*map(escape, names), *(escape(text).replace("-", "--") for text in texts[_NAMES:])]
-        lines.append(f"{' & '.join(cells)} \\\\")
-        previous = texts[0]
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            f"\\caption{{{escape(versus_title(versus))}.}}",
-            f"\\begin{{tabular}}{{{''.join('r' if column.numeric else 'l' for column in columns)}}}",
-            r"\toprule",
-            f"{' & '.join(escape(column.heading) for column in columns)} \\\\",
-            r"\midrule",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
+    groups = []
+    for _, rows in groupby(_rows(versus), key=lambda texts: texts[0]):
+        cells = [
+            [*map(escape, texts[:_NAMES]), *(escape(text.replace("-", "–")) for text in texts[_NAMES:])]
+            for texts in rows
         ]
+        groups.append([cells[0], *(["", *others] for _, *others in cells[1:])])
+    return fitted_table(
+        escape(versus_title(versus)),
+        "".join("r" if column.numeric else "l" for column in columns),
+        [escape(column.heading) for column in columns],
+        groups,
     )
 
 

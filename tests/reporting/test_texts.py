@@ -7,8 +7,9 @@ import pytest
 from reporting.conftest import HOSTILE
 from rich.console import Console
 
-from robustbench_sde.reporting.documents import escape, latex
+from robustbench_sde.reporting.documents import latex
 from robustbench_sde.reporting.terminal import flat, summary_table
+from robustbench_sde.reporting.tex import escape
 from robustbench_sde.runs.tables import summary_markdown
 from robustbench_sde.runs.words import budget_text, span, summary_title
 
