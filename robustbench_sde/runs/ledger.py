@@ -9,6 +9,7 @@ import pandas as pd
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, check_control
+from robustbench_sde.evaluation.repeat import REMEMBERS
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
@@ -60,6 +61,21 @@ class Ledger:
                 for cell, row in self.rows.items():
                     if cell.source == clean.source and row["status"] == "ok":
                         row["status"] = f"invalid: {error}"
+
+    def forget_remembering(self) -> None:
+        """Mark all rows of a classifier that remembers earlier calls as invalid, and remove its stored cells.
+
+        One cell that has found it out is enough: nobody knows which of the others were hit.
+        """
+        found = {
+            cell.source: row["status"]
+            for cell, row in self.rows.items()
+            if row["status"].startswith(f"invalid: {REMEMBERS}")
+        }
+        for cell, row in self.rows.items():
+            if cell.source in found and row["status"] == "ok":
+                row["status"] = found[cell.source]
+                self.folder.remove_cell(row["cell"])
 
     def in_order(self) -> dict[Cell, dict[str, Any]]:
         """Return the rows there are, in the order of the work."""

@@ -93,6 +93,7 @@ def run_cells(
                         write_images(cell, result, work, folder, save_images)
                     bars.cells.advance(1)
         finally:
+            ledger.forget_remembering()
             ledger.check_controls(missing.keys)
             done = ledger.in_order()
             if done:

@@ -11,6 +11,7 @@ import torch
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, blank_row, judge, perturb
+from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import forget_recordings
 from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
@@ -23,6 +24,8 @@ from robustbench_sde.storage.examples import EXAMPLES
 
 Phase = Literal["perturbing", "scoring"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+#: relative change of a logit that is rounding where code is compiled again for other batches
+_COMPILED = 1e-4
 _T = TypeVar("_T")
 
 
@@ -49,6 +52,8 @@ class Worker:
         self._keep_images = keep_images
         self._model: tuple[Source, RandomClassifier] | None = None
         self._fitting: dict[Phase, int] = {}
+        #: answers of the model from before its first cell; None if it fails even on clean images
+        self._first: FirstAnswer | None = None
         self._made: tuple[tuple[Source, Perturbation, int], Perturbed] | None = None
         #: rows of a batch that fit into memory, by phase, if fewer than asked for; the dict that is given
         self.halved: dict[Phase, int] = {} if halved is None else halved
@@ -78,6 +83,8 @@ class Worker:
             return judge(model, self._data, cell.perturbation, perturbed, settings, progress=self._images)
 
         result = self._within_memory("scoring", cell.settings.rows, score)
+        if self._first is not None:
+            self._first.check(model, tolerance=_COMPILED if self._compute.compile else 0.0)
         return replace(result, row=result.row | {"checkpoint": cell.source.name})
 
     def _failed(self, cell: Cell, status: str) -> CellResult:
@@ -89,11 +96,18 @@ class Worker:
         if self._model is None or self._model[0] != source:
             self._model = self._made = None  # before the next is loaded: they need not fit together
             self._model = source, source.load(self._compute)
+            self._first = self._ask_first(self._model[1])
             compute = self._compute
             rows = rows_that_fit(self._model[1], compute.memory_limit, compute.memory_share)
             # without a graph a row takes a fourth at most
             self._fitting = {} if rows is None else {"perturbing": rows, "scoring": 4 * rows}
         return self._model[1]
+
+    def _ask_first(self, model: RandomClassifier) -> FirstAnswer | None:
+        try:
+            return FirstAnswer.of(model, self._data)
+        except Exception:  # its cells will fail in the same way, and say how
+            return None
 
     def _perturb(self, cell: Cell, model: RandomClassifier) -> Perturbed:
         wanted = cell.source, cell.perturbation, cell.settings.seed

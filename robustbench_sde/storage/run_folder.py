@@ -118,6 +118,12 @@ class RunFolder:
             shutil.copyfile(path, temporary)
         return found
 
+    def remove_cell(self, cell: str) -> None:
+        """Remove the file of a cell and its examples, so that it is evaluated again."""
+        path = self._stored(cell)
+        for file in (self._examples_path(cell), *([] if path is None else [path])):
+            file.unlink(missing_ok=True)
+
     def write_examples(self, cell: str, examples: Examples) -> None:
         """Store a cell's example images atomically, as `examples/<cell>.safetensors`."""
         names = [field.name for field in fields(examples)]

@@ -1,0 +1,122 @@
+"""A classifier that remembers earlier calls is found, in every command."""
+
+import copy
+
+import pytest
+import torch
+from builders import make_data, make_model
+from torch import nn
+
+import robustbench_sde as rb
+from robustbench_sde.errors import InvalidEvaluationError
+from robustbench_sde.evaluation.repeat import REMEMBERS, FirstAnswer
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.perturbations.corruptions import make_corruptions
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, software
+from robustbench_sde.runs.sources import LiveSource
+from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.storage.run_folder import RunFolder
+
+SMALL = {"eps": 0.01, "steps": 3, "eot_draws": 1, "score_draws": 2}
+
+
+class Decaying(nn.Module):
+    """Turns its logits round after some calls."""
+
+    def __init__(self, calls=40):
+        super().__init__()
+        self.eval()
+        generator = torch.Generator().manual_seed(0)
+        self.linear = nn.Linear(144, 4)
+        self.linear.weight.data = torch.randn(4, 144, generator=generator)
+        self.calls, self.most = 0, calls
+
+    def forward(self, images):
+        self.calls += 1
+        return self.linear(images.flatten(1)) * (1 if self.calls < self.most else -1)
+
+
+class Buffered(nn.Module):
+    """Writes its logits into a tensor that it keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(144, 4)
+        self.kept = torch.zeros(1000, 4)
+
+    def forward(self, images):
+        with torch.no_grad():
+            return self.kept[: len(images)].copy_(self.linear(images.flatten(1)))
+
+
+def calls_of(make):
+    """Count the calls that making a classifier ready takes."""
+    module = make(10**9)
+    rb.as_classifier(module, make_data())
+    return module.calls
+
+
+@pytest.mark.parametrize("more", [4, 8])
+def test_a_module_that_changes_after_some_calls_is_invalid(tmp_path, more):
+    """Every row of it, also those from before the change; nothing of it is stored; others keep theirs."""
+    data = make_data()
+    module = Decaying(calls_of(Decaying) + more)
+    run = rb.attack([rb.as_classifier(module, data), make_model()], data, **SMALL, out=tmp_path / "run")
+    bad, good = run.summary["status"][:3], run.summary["status"][3:]
+    assert all(
+        text.startswith(f"invalid: {REMEMBERS}: 8 of 8 clean images have other logits than before")
+        for text in bad
+    )
+    assert good.tolist() == ["ok"] * 3
+    assert len(list((tmp_path / "run" / "records").iterdir())) == 3
+    assert RunFolder(tmp_path / "run").stored() == set(run.summary["cell"][3:])
+
+
+def test_corruptions_and_work_in_memory_find_it_too(tmp_path):
+    """`score` has no control; in memory the error is raised."""
+    data = make_data()
+    start = calls_of(Decaying)
+    asked = {"corruptions": "fog,contrast", "severities": [1, 2], "score_draws": 2}
+    run = rb.score(Decaying(start + 6), data, **asked, out=tmp_path / "run")
+    assert run.summary["status"].str.startswith(f"invalid: {REMEMBERS}").all()
+    with pytest.raises(InvalidEvaluationError, match=REMEMBERS):
+        rb.score(Decaying(start + 6), data, **asked)
+    assert rb.score(Decaying(start + 1000), data, **asked).ok
+
+
+def test_the_workers_of_a_cluster_find_it_too():
+    """A parcel answers with the status; where its images are is no matter."""
+    data = make_data()
+    module = Decaying(calls_of(Decaying) + 3)
+    source = LiveSource.around(rb.as_classifier(module, data))
+    cells = tuple(Cell(source, one, ScoreSettings(2)) for one in (Clean(), *make_corruptions("fog", [1])))
+    parcel = Parcel(cells, slice(2, 12), (), Compute(), 1, {}, software(cells))
+    statuses = [result.row["status"] for result in parcel.run(PackedImages.of(data)).results]
+    assert any(text.startswith(f"invalid: {REMEMBERS}") for text in statuses), statuses
+
+
+def test_our_classifiers_and_sound_modules_answer_alike():
+    """Random or not, after other images and other draws: to the bit."""
+    for kind in ("none", "additive", "multiplicative"):
+        model, data = make_model(kind), make_data()
+        first = FirstAnswer.of(model, data)
+        model.logits(torch.rand(5, 1, 12, 12), torch.arange(5), Draws(7, Stream.SCORE, range(2)))
+        first.check(model)
+    first = FirstAnswer.of(make_model("none"), make_data())
+    other = copy.deepcopy(make_model("none"))
+    other.head.linear.bias += 1e-6
+    with pytest.raises(InvalidEvaluationError, match=REMEMBERS):
+        first.check(other)
+    first.check(other, tolerance=1e-4)
+
+
+def test_a_module_that_returns_its_own_buffer_has_right_numbers():
+    """Corruptions of it score as those of the same network without the buffer."""
+    data, module = make_data(), Buffered()
+    plain = nn.Sequential(nn.Flatten(), module.linear)
+    asked = {"corruptions": "fog", "severities": [1, 5], "batch_size": 5}
+    found, expected = (rb.score(one, data, **asked).summary["accuracy"].tolist() for one in (module, plain))
+    assert found == expected
