@@ -16,6 +16,7 @@ from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import Side, measured, read_run
 from robustbench_sde.regression.versus import Versus
 from robustbench_sde.regression.versus import versus as compare_networks
+from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder
@@ -50,7 +51,7 @@ class Result:
             BenchError: it is none, or damaged.
         """
         run = RunFolder(Path(folder))
-        return cls(run.read_summary(), run.path, corruptions=run.read_corruptions())
+        return cls(read_checked_summary(run), run.path, corruptions=run.read_corruptions())
 
     @property
     def ok(self) -> bool:

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.strict import Spec, first_problem
+from robustbench_sde.runs.checked import read_checked_records
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: Text of a name or a description: one line without control characters, on which terminals and CI logs act.
@@ -100,7 +101,7 @@ def read_run(path: Path) -> Side:
         ) from error
     cells = []
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
-        records = folder.read_records(row["cell"]) if row["status"] == "ok" else None
+        records = read_checked_records(folder, row) if row["status"] == "ok" else None
         cells.append(measured(row, records, settings.get(row["cell"], "")))
     origin = {
         "version": version,

@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sde.choices import ImageFormat
+from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.checked import check_stored
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder, StoredCell, safe_name
@@ -40,6 +42,7 @@ class StoredCells:
         for cell, key in work.keys.items():
             stored = folder.read_cell(key) if key in present else None
             if stored is not None:
+                _check(stored, folder)
                 found._keep(cell, stored, work)
             elif key in beside:
                 found.elsewhere[cell] = beside[key]
@@ -54,7 +57,7 @@ class StoredCells:
     def adopt(self, work: Work, folder: RunFolder) -> None:
         """Copy the cells that are whole elsewhere into `folder`; they count as its own from then on."""
         for cell, runs in self.elsewhere.items():
-            copies = (folder.adopt_cell(work.keys[cell], run) for run in runs)
+            copies = (folder.adopt_cell(work.keys[cell], run, check_stored) for run in runs)
             stored = next((copy for copy in copies if copy is not None), None)
             if stored is not None:
                 self._keep(cell, stored, work)
@@ -64,6 +67,14 @@ class StoredCells:
         self.rows[cell] = stored.row | {"checkpoint": cell.source.name, "dataset": work.data.name}
         if isinstance(cell.perturbation, Clean | Control):
             self.records[cell] = stored.records
+
+
+def _check(stored: StoredCell, folder: RunFolder) -> None:
+    try:
+        check_stored(stored)
+    except BenchError as error:
+        place = f"the file of cell {stored.row['cell']} in {folder.path / 'records'}"
+        raise BenchError(f"{place} is damaged ({error}); delete it and run again") from error
 
 
 def _beside(folder: RunFolder) -> dict[str, list[RunFolder]]:

@@ -7,6 +7,7 @@ was stopped at any moment goes on from the cells that are there.
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +22,11 @@ from safetensors import SafetensorError
 from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
+from robustbench_sde.storage.records import check_records, digest_of
 from robustbench_sde.storage.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
 
-_KEY = b"sde-bench"
+#: metadata of a cell's file: its row of the summary (JSON), and the digest of its records
+_KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
 #: more are refused before any is read: a few kilobytes of Parquet can claim billions
 _MOST_ROWS = 1_000_000
 #: what its manifest must say; other keys are for people
@@ -72,39 +75,40 @@ class RunFolder:
         path = self._stored(cell)
         if path is None:
             return None
-        records, metadata = _read_table(path, RECORDS)
-        try:
-            row = dict(json.loads(metadata[_KEY]))
-            if row["cell"] != cell or row["images"] != len(records):
-                raise ValueError("its summary row does not belong to its records")
-            if abs(row["accuracy"] - records["correct"].mean()) > 1e-9:  # no checksum guards the row
-                raise ValueError("its summary row says another accuracy than its records")
-        except (KeyError, ValueError, TypeError) as error:
-            raise _damaged(path, error) from error
-        return StoredCell(row, records) if row.keys() == _SUMMARY_NAMES else None
+        found = _read_cell(path, cell)
+        return found if found.row.keys() == _SUMMARY_NAMES else None
 
     def read_records(self, cell: str) -> pd.DataFrame:
-        """Read the records of a stored cell.
+        """Read the records of a stored cell; they are checked.
 
         Raises:
-            BenchError: the file is missing or damaged.
+            BenchError: the file is missing or damaged, or is that of another cell.
         """
         path = self._stored(cell)
         if path is None:
             raise BenchError(f"{self.path} has no records of cell {cell}; run it again")
-        return _read_table(path, RECORDS)[0]
+        return _read_cell(path, cell).records
 
     def write_cell(self, cell: str, label: str, row: dict[str, Any], records: pd.DataFrame) -> None:
         """Store a cell atomically; `label` makes the name of the file readable."""
-        arrow = pa.Table.from_pandas(table(records, RECORDS), preserve_index=False)
-        metadata = {**(arrow.schema.metadata or {}), _KEY: json.dumps(row | {"cell": cell})}
+        records = table(records, RECORDS)
+        arrow = pa.Table.from_pandas(records, preserve_index=False)
+        own = {_KEY: json.dumps(row | {"cell": cell}), _DIGEST: digest_of(records)}
+        metadata = {**(arrow.schema.metadata or {}), **own}
         with atomic_write(self.path / "records" / f"{safe_name(label)}-{cell}.parquet") as temporary:
             pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
-    def adopt_cell(self, cell: str, other: "RunFolder") -> StoredCell | None:
-        """Copy a cell that another run has stored, and return it; None unless it is there and whole."""
+    def adopt_cell(
+        self, cell: str, other: "RunFolder", check: Callable[[StoredCell], object]
+    ) -> StoredCell | None:
+        """Copy a cell that another run has stored, and return it.
+
+        None unless it is there, whole, and `check` raises no BenchError.
+        """
         try:
             found = other.read_cell(cell)
+            if found is not None:
+                check(found)
             other.read_examples(cell)
         except BenchError:  # another run's damage is not ours: the cell is computed
             return None
@@ -250,6 +254,26 @@ def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, 
         return table(arrow.to_pandas(use_threads=False), columns), arrow.schema.metadata or {}
     except Exception as error:  # the reader raises nearly anything on damaged files
         raise _damaged(path, error) from error
+
+
+def _read_cell(path: Path, cell: str) -> StoredCell:
+    """Read the file of a cell, and check that it is what a run has written for this cell."""
+    records, metadata = _read_table(path, RECORDS)
+    try:
+        row = dict(json.loads(metadata[_KEY]))
+        if row["cell"] != cell:
+            raise ValueError(f"it holds the records of another cell, {printable(str(row['cell']))[:40]}")
+        if row["images"] != len(records):
+            raise ValueError(f"it has {len(records)} records and says {row['images']!r:.20}")
+        check_records(records)
+        digest = metadata.get(_DIGEST)  # earlier versions wrote none
+        if digest is not None and digest.decode() != digest_of(records):
+            raise ValueError("its records were changed")
+    except KeyError as error:
+        raise _damaged(path, ValueError(f"its metadata lack {error}")) from error
+    except (ValueError, TypeError, BenchError) as error:
+        raise _damaged(path, error) from error
+    return StoredCell(row, records)
 
 
 def safe_name(label: str) -> str:

@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.storage.schema import RECORDS, SUMMARY
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, table
 
 DRAWS = 16
 
@@ -66,7 +67,12 @@ def write_run(path, side, *, complete=True):
             "image_id": cell.ids,
             "correct": cell.correct,
             "share_correct": cell.right_draws / facts.score_draws,
+            "prediction": 1 - cell.correct.astype(np.int64),
+            "margin": np.where(cell.correct, 0.1, -0.1),
+            "score_draws": np.full(len(cell.ids), facts.score_draws),
         }
+        if cell.status == "ok":
+            row |= numbers_of(table(pd.DataFrame(records), RECORDS), row["norm"], row["eps"])
         rows.append(row)
         entries.append({"cell": key, "perturbation": facts.settings})
         if cell.status == "ok":

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
+from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.evaluation.corruption_summary import (
     CorruptionLevel,
     CorruptionRecords,
@@ -17,7 +18,7 @@ from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.storage.schema import RECORDS, SUMMARY
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, table
 
 #: must appear as text wherever it appears
 HOSTILE = '<script>alert("$x_1$ & 50%")</script>'
@@ -53,13 +54,21 @@ class Sample:
             "noise_high": min(1, share + 0.2 / draws), "undecided": 0.1, "forward_passes": 168.0,
             "backward_passes": 160.0, "seconds": 2.0, "status": "ok", "cell": key,
         }  # fmt: skip
-        self.rows.append(row | changes)
         records = pd.DataFrame({column.name: [_DEFAULTS[column.dtype]] * IMAGES for column in RECORDS})
         correct = np.arange(IMAGES) < right
         records = records.assign(
             image_id=np.arange(IMAGES), label=1, prediction=np.where(correct, 1, 2), correct=correct
         )
-        self.records[key] = records.assign(share_correct=correct.astype(float), confidence=0.8, brier=0.1)
+        passes = {"forward_passes": 168, "backward_passes": 160}
+        numbers = {"confidence": 0.8, "brier": 0.1, "label_probability": 0.5, "linf": 0.1, "l2": 0.5}
+        records = records.assign(
+            share_correct=np.where(np.arange(IMAGES) % 10 == 0, 0.5, correct),
+            margin=np.where(correct, 0.2, -0.2), margin_error=1 / draws, score_draws=draws, **numbers,
+            **{name: changes.get(name, passes[name]) for name in passes},
+        )  # fmt: skip
+        self.records[key] = table(records, RECORDS)
+        row |= changes
+        self.rows.append(row | numbers_of(self.records[key], row["norm"], row["eps"]))
         return key
 
     def write(self, path: Path) -> RunFolder:

@@ -60,9 +60,13 @@ def test_a_grid_says_how_far_probabilities_and_logits_are_from_the_finest(tmp_pa
     rows = []
     for steps, probabilities in ((1, (0.5, 0.999)), (100, (0.8, 0.9))):
         row = {"checkpoint": "net", "perturbation": "clean", "severity": math.nan, "status": "ok"}
-        row |= {"solver_steps": steps, "cell": f"{steps:016d}"}
+        row |= {"solver_steps": steps, "cell": f"{steps:016d}", "images": 2}
         records = table(
-            [blank | {"image_id": i, "label_probability": p} for i, p in enumerate(probabilities)], RECORDS
+            [
+                blank | {"image_id": i, "label": 1, "label_probability": p}
+                for i, p in enumerate(probabilities)
+            ],
+            RECORDS,
         )
         folder.write_cell(row["cell"], "net clean", row, records)
         rows.append(row)

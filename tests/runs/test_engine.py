@@ -237,7 +237,7 @@ def test_a_control_that_differs_marks_the_rows_of_its_checkpoint(tmp_path, data,
         def run(self, *arguments):
             for cell, result in super().run(*arguments):
                 if cell == cells[4]:  # the control of the second seed
-                    result.records.loc[3, "margin"] += 1e-6
+                    result.records.loc[3, "label_probability"] += 1e-6
                 yield cell, result
 
     for _ in range(2):
@@ -256,7 +256,7 @@ def test_clean_and_controls_that_were_stored_apart_are_made_together(tmp_path, d
     clean = cells[0].key(data)
     for cell in cells[:2]:  # as if on another machine
         records = folder.read_records(cell.key(data))
-        records["margin"] += 1e-6
+        records["label_probability"] += 1e-6
         folder.write_cell(cell.key(data), cell.label, folder.read_cell(cell.key(data)).row, records)
     assert run_cells(Work.of(cells, data), folder).reused == 3
     elsewhere = folder.read_records(clean)

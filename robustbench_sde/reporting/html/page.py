@@ -37,6 +37,7 @@ from robustbench_sde.reporting.html.tables import (
     table_at_a_glance,
 )
 from robustbench_sde.reporting.terminal import flat
+from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import interval, perturbation_text, summary_title
@@ -72,7 +73,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     Raises:
         BenchError: the run is damaged or has no cells, or the folder cannot be written.
     """
-    stored, manifest = run.read_summary(), run.read_manifest()
+    stored, manifest = read_checked_summary(run), run.read_manifest()
     summary = tell_apart(stored, manifest["cells"])
     if summary.empty:
         raise BenchError(f"{run.path} has no cells yet; run its command again")

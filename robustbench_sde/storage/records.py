@@ -1,0 +1,50 @@
+"""Check the records of a cell among themselves, and know them again."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from robustbench_sde.errors import BenchError
+
+_SHARES = ("share_correct", "label_probability", "confidence")
+_SIZES = ("image_id", "brier", "linf", "l2", "forward_passes", "backward_passes", "eot_draws")
+#: Sums of probabilities may leave [0, 1] by rounding.
+_ROUNDING = 1e-5
+
+
+def check_records(records: pd.DataFrame) -> None:
+    """Check what must be true of all records (`RECORDS`), whatever made them.
+
+    Raises:
+        BenchError: an image is there twice, `correct` is not `prediction == label` or contradicts `margin`, a
+            share is not in [0, 1], or a size is negative; names the first image.
+    """
+    ids = records["image_id"]
+    margin, correct = records["margin"], records["correct"]
+    right = records["prediction"] == records["label"]
+    faults = {
+        "is there twice": ids.duplicated(),
+        "is correct, or not, against its prediction": correct != right,
+        "is correct, or not, against its margin": ~(margin.where(correct, -margin) >= 0),
+    }
+    for name in _SHARES:
+        inside = (records[name] >= -_ROUNDING) & (records[name] <= 1 + _ROUNDING)
+        faults[f"has a {name} outside of 0 to 1"] = ~inside
+    for name in _SIZES:
+        faults[f"has a negative {name}"] = ~(records[name] >= 0)
+    for fault, where in faults.items():
+        if where.any():
+            raise BenchError(f"image {ids[where].iloc[0]} {fault}")
+
+
+def digest_of(records: pd.DataFrame) -> str:
+    """Hash all values of records (`RECORDS`), so that a change of any of them is noticed."""
+    digest = hashlib.sha256()
+    for name, values in records.items():
+        digest.update(str(name).encode())
+        if pd.api.types.is_numeric_dtype(values.dtype):
+            digest.update(np.ascontiguousarray(values.to_numpy()).tobytes())
+        else:
+            digest.update("\0".join(map(str, values)).encode())
+    return digest.hexdigest()
