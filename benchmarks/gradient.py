@@ -22,11 +22,11 @@ from torch import Tensor
 
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.memory import keep_freed_memory
 from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch
+from robustbench_sde.sde.heap import keep_freed_memory
 
 IMAGES, DRAWS, STEPS, SIGMA = 8, 8, 8, 0.5
 

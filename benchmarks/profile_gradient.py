@@ -12,7 +12,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gradient import Variants, network
-from robustbench_sde.models.memory import keep_freed_memory
+from robustbench_sde.sde.heap import keep_freed_memory
 
 
 def shares(rounds: int) -> dict[str, float]:

@@ -23,11 +23,11 @@ from benchmarks.peers import CHECKPOINTS
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.evaluation.sequential import MOST
-from robustbench_sde.models.memory import keep_freed_memory
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.sde.heap import keep_freed_memory
 
 #: Images of the first table, draws of each, and rows in a pass of scoring.
 IMAGES, DRAWS, BATCH = 64, 32, 256

@@ -13,9 +13,10 @@ from robustbench_sde.evaluation.audit.lab import AuditSettings
 from robustbench_sde.evaluation.audit.report import AuditReport
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
+from robustbench_sde.models.memory import rows_that_fit
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.sources import LiveSource
+from robustbench_sde.sde.heap import keep_freed_memory
 
 
 def audit(

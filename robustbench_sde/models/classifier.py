@@ -241,7 +241,7 @@ class Classifier(Pluggable, nn.Module):
         draws: Draws,
         rows: KeyedRows | None,
     ) -> Equation:
-        """The equation of a flow of states (..., C, H, W) such as `like`."""
+        """Return the equation of a flow of states (..., C, H, W) such as `like`."""
         spec = self.spec
         noise = []
         for index, term in enumerate(spec.noise):
@@ -333,6 +333,6 @@ class Classifier(Pluggable, nn.Module):
 
 
 def _shape_of_noise(shape: NoiseShape, state: Sequence[int]) -> tuple[int, ...]:
-    """Numbers of a step for one image whose state is `state` (C, H, W)."""
+    """Return the shape of the numbers of a step for one image whose state is `state` (C, H, W)."""
     shared = {"independent": 0, "channel": 2, "scalar": 3}[shape]
     return *state[: len(state) - shared], *[1] * shared

@@ -1,6 +1,5 @@
 """How much memory a gradient takes, and how many rows (images x draws) fit into what there is."""
 
-import ctypes
 from functools import cache
 from pathlib import Path
 
@@ -14,19 +13,6 @@ from robustbench_sde.sde.draws import Draws, Stream
 #: Share of the memory that is counted on. Graphs were seen to take up to 1.7 times what they keep: what they
 #: are made of in passing, and the holes that glibc leaves between aligned blocks (benchmarks/memory.py).
 _SHARE = 0.5
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to 1 GiB, for the next pass; other C libraries have no such setting.
-
-    As it comes, it returns the graph of every gradient to the system, and gets the same pages back zeroed
-    one by one: a tenth of the time of an attack (docs/performance.md).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 2**26)
-        mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: float = 1.0) -> int | None:

@@ -1,4 +1,4 @@
-"""What an evaluation asks of a classifier, whoever wrote it."""
+"""Define the interface that an evaluation asks of a classifier, whoever wrote it."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -14,12 +14,13 @@ from robustbench_sde.evaluation.cell import CellResult, blank_row, judge, pertur
 from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import forget_recordings
-from robustbench_sde.models.memory import keep_freed_memory, rows_that_fit
+from robustbench_sde.models.memory import rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.sde.heap import keep_freed_memory
 from robustbench_sde.storage.examples import EXAMPLES
 
 Phase = Literal["perturbing", "scoring"]

@@ -23,7 +23,8 @@ import re, sys
 from pathlib import Path
 import torch
 from builders import make_model
-from robustbench_sde.models.memory import _SHARE, bytes_per_row, keep_freed_memory
+from robustbench_sde.models.memory import _SHARE, bytes_per_row
+from robustbench_sde.sde.heap import keep_freed_memory
 from robustbench_sde.sde.draws import Draws, Stream
 
 keep_freed_memory()

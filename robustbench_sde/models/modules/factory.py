@@ -65,7 +65,7 @@ class Factory:
         return self.path.stem
 
     def make(self) -> tuple[nn.Module, str]:
-        """The module with its weights, and a digest of all that is known to decide what it computes.
+        """Make the module with its weights, and a digest of all that is known to decide what it computes.
 
         It covers every tensor of the state dict; the text of the file and of all files of the user that it
         imports, however indirectly (`code_behind`); the versions of installed packages that these name. Files
@@ -119,7 +119,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """The file as a module; modules beside it can be imported from it, then and later."""
+    """Import the file as a module; it can import modules beside it, now and later."""
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     name = f"_{_OURS}_model_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""The global random generators on a leash: seeded for a block of code, and afterwards as they were.
+"""Seed the global random generators for a block of code and restore them afterwards.
 
 Only for code that is not ours and draws from them. Everything else is keyed (`sde.draws`).
 """
@@ -18,14 +18,14 @@ Seeds = tuple[int, ...]
 
 
 def seeds(seed: int, stream: Stream, image_id: int, block: int) -> Seeds:
-    """Four words that belong to (seed, stream, image, block of draws) alone."""
+    """Return four words that follow from (seed, stream, image, block of draws) alone."""
     words = philox.words(philox.key(seed, stream, "opaque"), [(block, image_id)], 1)
     return tuple(int(word) for word in words[0, :4])
 
 
 @contextmanager
 def forked(words: Seeds, device: torch.device | str = "cpu") -> Iterator[None]:
-    """The generators of torch (of the CPU and of `device`), numpy and Python, seeded and put back.
+    """Seed the generators of torch (of the CPU and of `device`), numpy and Python, and restore them.
 
     torch keeps 32 bits of a seed on the CPU: two of n passes share their numbers with a probability of about
     n^2 / 2^33.

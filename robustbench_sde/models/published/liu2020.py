@@ -119,7 +119,7 @@ _ENDS = {
 #: names within a flow, theirs to ours
 _DRIFT = {f"flow_fn.{name}": name for name in ("norm1", "norm2", "conv2", "norm3", "conv3", "norm4")}
 _DRIFT |= {"flow_fn.conv1._layer": "conv1"}
-#: what a flow keeps of its noise, by kind; their dropout is a jump process
+#: tensors that a flow stores of its noise, by kind; their dropout is a jump process
 _NOISE = {
     "none": {"sigma": "diffusion.sigma"},  # which is 0
     "additive": {"sigma": "diffusion.sigma"},
