@@ -62,7 +62,7 @@ def audit_command(
     """Can the robustness number of a checkpoint be trusted? Looks for masked gradients and broken controls.
 
     Every rule is a line: pass, warn, fail or skip, with its numbers. Writes audits/CHECKPOINT.json into the
-    run folder --out. Exit code 4 when a rule fails.
+    run folder --out. Exit code 4 when a rule fails, 3 when there are too few images to tell.
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
@@ -94,5 +94,7 @@ def audit_command(
         print(report.to_json())
     else:
         print_audit(report, path=str(written))
+    if report.verdict == AuditVerdict.INCONCLUSIVE:
+        raise typer.Exit(ExitCode.INCONCLUSIVE)
     if report.verdict == AuditVerdict.FAIL:
         raise typer.Exit(ExitCode.INVALID)

@@ -116,7 +116,7 @@ def drop_of_shares(drops: Floats, alpha: float) -> Interval:
     return Interval(mean, max(-1.0, mean - half), min(1.0, mean + half))
 
 
-def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> float:
+def mcnemar_power(images: int, changed: float, drop: float, alpha: float, least: float = 0.0) -> float:
     """Return the probability that the exact two-sided McNemar test finds a true drop, and its direction.
 
     Args:
@@ -124,11 +124,14 @@ def mcnemar_power(images: int, changed: float, drop: float, alpha: float) -> flo
         changed: expected share of images whose decision changes, at least `drop`.
         drop: true drop, above 0.
         alpha: level of the test.
+        least: smallest observed drop that counts as found.
     """
     low, high = binom.ppf([1e-9, 1 - 1e-9], images, changed)
     discordant = np.arange(max(1, int(low)), int(high) + 1)
     # special.bdtrc is binom.sf without checks that cost more than it, here many times a cell
-    rejected = bdtrc(_critical(discordant, alpha), discordant, (1 + drop / changed) / 2)
+    enough = np.ceil((least * images + discordant) / 2 - 1e-9) - 1  # lost less won is at least that share
+    critical = np.minimum(np.maximum(_critical(discordant, alpha), enough), discordant)
+    rejected = bdtrc(critical, discordant, min(1.0, (1 + drop / changed) / 2))
     return float(binom.pmf(discordant, images, changed) @ rejected)
 
 

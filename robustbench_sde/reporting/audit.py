@@ -1,24 +1,23 @@
 """Print an audit on the terminal: a line for every rule, the verdict last."""
 
+import math
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
+from robustbench_sde.evaluation.audit.compare import FLOOR, images_for_floor, percent
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict
+from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.reporting.terminal import make_console
 
 _STYLES = {
     AuditVerdict.PASS: "green",
     AuditVerdict.WARN: "yellow",
+    AuditVerdict.INCONCLUSIVE: "magenta",
     AuditVerdict.FAIL: "bold red",
     AuditVerdict.SKIP: "dim",
-}
-
-_SENTENCES = {
-    AuditVerdict.PASS: "nothing speaks against the number",
-    AuditVerdict.WARN: "the number may be used, with these warnings beside it",
-    AuditVerdict.FAIL: "the number must not be used",
 }
 
 
@@ -45,7 +44,28 @@ def print_audit(report: AuditReport, *, path: str) -> None:
 
 
 def verdict_line(report: AuditReport) -> str:
-    """Return the last line, like ``FAIL digits-ode: the number must not be used (black-box)``."""
-    named = [rule.name for rule in report.rules if rule.verdict in (AuditVerdict.WARN, AuditVerdict.FAIL)]
-    reasons = f" ({', '.join(named)})" if named else ""
-    return f"{report.verdict.upper()} {report.checkpoint}: {_SENTENCES[report.verdict]}{reasons}"
+    """Return the last line: the verdict, the number that is judged, and what the audit could have seen.
+
+    For example ``PASS digits-ode: 55.0 % (34.2-74.2) under pgd linf 0.03; a rival stronger by 18 points would
+    have been seen``.
+    """
+    attack = report.setting.partition(",")[0] or "the attack"
+    number = f"the number under {attack}"
+    if report.accuracy is not None:
+        number = f"{percent(Interval(*report.accuracy))} under {attack}"
+    faults = [rule.name for rule in report.rules if rule.verdict == report.verdict]
+    seen = "" if report.seen is None else f"a rival stronger by {math.ceil(100 * report.seen - 1e-6)} points"
+    said = {
+        AuditVerdict.PASS: f"; {seen} would have been seen" if seen else "; nothing speaks against it",
+        AuditVerdict.WARN: f" may be used with the warnings beside it ({', '.join(faults)})"
+        + (f"; {seen} would have been seen" if seen else ""),
+        AuditVerdict.INCONCLUSIVE: f" is not judged: only {seen} would have been seen, and "
+        f"{100 * FLOOR:.0f} points are asked for; {_more_images(report.images)}",
+        AuditVerdict.FAIL: f" must not be used ({', '.join(faults)})",
+    }[report.verdict]
+    return f"{report.verdict.upper()} {report.checkpoint}: {number}{said}"
+
+
+def _more_images(images: int) -> str:
+    needed = images_for_floor(images)
+    return "take more images" if needed is None else f"take {needed} images"

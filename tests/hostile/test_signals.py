@@ -37,7 +37,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(made, tmp_path, job,
     """A command killed by any signal ends as if undisturbed when it is gone on with as its last line says."""
     whole = shutil.copytree(made, tmp_path / "whole")
     started = time.monotonic()
-    assert ended(start(job, whole, fresh=False)) == 0, (whole / "stderr.txt").read_text()
+    assert ended(start(job, whole, fresh=False)) == job.ends, (whole / "stderr.txt").read_text()
     seconds = time.monotonic() - started
     undisturbed = contents(whole)
     moments = random.Random(str(job))
@@ -51,12 +51,12 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(made, tmp_path, job,
         code = ended(process)
         codes[sent.name, code] += 1
         check_end(job, sent, code, (place / "stderr.txt").read_text())
-        if code == 0:
+        if code == job.ends:
             assert contents(place) == undisturbed
             place = shutil.copytree(made, tmp_path / str(number + 1))
         else:
             contents(place)  # whatever has a final name is whole
-    assert ended(start(job, place, fresh=False)) == 0, (place / "stderr.txt").read_text()
+    assert ended(start(job, place, fresh=False)) == job.ends, (place / "stderr.txt").read_text()
     assert contents(place) == undisturbed
     assert not list(place.rglob(".*")), "nothing is left lying about"
     with capsys.disabled():
@@ -140,7 +140,7 @@ def ended(process):
 
 
 def check_end(job, sent, code, stderr):
-    if code == 0:
+    if code == job.ends:
         assert not stderr
     elif sent == signal.SIGKILL:
         assert (code, stderr) == (-sent, "")

@@ -2,18 +2,22 @@
 
 import itertools
 
-from scipy.stats import binomtest
+from scipy.optimize import brentq
+from scipy.stats import binom, binomtest
 
 from robustbench_sde.evaluation.audit.compare import (
     ALPHA_FAIL,
     ALPHA_WARN,
     AttackComparison,
     accuracy,
+    judged,
     percent,
+    seen_in_words,
 )
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import check_control
+from robustbench_sde.evaluation.paired import POWER
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
@@ -48,8 +52,11 @@ def monotone(lab: Lab) -> Finding:
         "eps": [0.0, *grid],
         "accuracy": [accuracy(at).estimate for at in records],
         "p": [pair.p for pair in pairs],
+        "seen": max(pair.seen for pair in pairs),
     }
-    return Finding(AuditVerdict.worst(pair.verdict for pair in pairs), f"by eps {course}", numbers)
+    seen = max(pair.seen for pair in pairs)
+    verdict = judged(AuditVerdict.worst(pair.verdict for pair in pairs), seen)
+    return Finding(verdict, f"by eps {course}; {seen_in_words(seen)}", numbers)
 
 
 def unbounded(lab: Lab) -> Finding:
@@ -64,8 +71,28 @@ def unbounded(lab: Lab) -> Finding:
     verdict = (
         AuditVerdict.FAIL if p <= ALPHA_FAIL else AuditVerdict.WARN if p <= ALPHA_WARN else AuditVerdict.PASS
     )
-    message = f"eps {lab.whole:.4g} leaves {percent(found)}, chance is {100 * chance:.1f} %, p = {p:.2g}"
-    return Finding(verdict, message, {"accuracy": list(found), "chance": chance, "p": p})
+    seen = _excess_over_chance(len(records), chance)
+    message = (
+        f"eps {lab.whole:.4g} leaves {percent(found)}, chance is {100 * chance:.1f} %, p = {p:.2g}; "
+        f"{seen_in_words(seen)}"
+    )
+    numbers: dict[str, float | list[float] | str] = {
+        "accuracy": list(found),
+        "chance": chance,
+        "p": p,
+        "seen_over_chance": seen,
+    }
+    return Finding(judged(verdict, seen), message, numbers)
+
+
+def _excess_over_chance(images: int, chance: float) -> float:
+    """Return the smallest true excess over chance that warns with a probability of `POWER`; 1 if none."""
+    critical = binom.isf(ALPHA_WARN, images, chance)
+
+    def lacking(excess: float) -> float:
+        return float(binom.sf(critical, images, chance + excess)) - POWER
+
+    return float(brentq(lacking, 0.0, 1 - chance)) if lacking(1 - chance) > 0 else 1.0
 
 
 def black_box(lab: Lab) -> Finding:
@@ -129,6 +156,6 @@ def _doubled(lab: Lab, name: str, value: int) -> Finding:
 def _finding(comparison: AttackComparison, rival: str, reference: str) -> Finding:
     message = (
         f"{rival} leaves {percent(comparison.rival)}, {reference} {percent(comparison.reference)}, "
-        f"p = {comparison.p:.2g}"
+        f"p = {comparison.p:.2g}; {seen_in_words(comparison.seen)}"
     )
-    return Finding(comparison.verdict, message, comparison.numbers)
+    return Finding(judged(comparison.verdict, comparison.seen), message, comparison.numbers)

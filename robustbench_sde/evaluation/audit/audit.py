@@ -8,9 +8,11 @@ from types import MappingProxyType
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.audit import attacks, gradients
+from robustbench_sde.evaluation.audit.compare import accuracy
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Finding, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
 from robustbench_sde.evaluation.audit.solver import solver
+from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.progress import Bars
 
@@ -76,7 +78,20 @@ def audit(
         rules=tuple(rules),
         seconds=time.perf_counter() - started,
         setting=f"{settings}{_noise(model)}",
+        accuracy=_number(lab),
+        seen=max(
+            (float(seen) for rule in rules if isinstance(seen := rule.numbers.get("seen"), float)),
+            default=None,
+        ),
     )
+
+
+def _number(lab: Lab) -> Interval | None:
+    """Return the accuracy that is audited; None if the attack cannot be made or scored."""
+    try:
+        return accuracy(lab.records(lab.pgd()))
+    except (NotApplicableError, InvalidEvaluationError):
+        return None
 
 
 def _noise(model: RandomClassifier) -> str:

@@ -1,12 +1,16 @@
 """Compare two attacks on the same images, and decide when one is called stronger than the other."""
 
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.stats import binomtest
 
 from robustbench_sde.evaluation.audit.report import AuditVerdict
+from robustbench_sde.evaluation.paired import POWER, mcnemar_power
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 
 #: Error rate of one comparison that fails a model, of one that warns. An audit makes at most 17 comparisons
@@ -14,6 +18,10 @@ from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 ALPHA_FAIL, ALPHA_WARN = 0.001, 0.01
 #: Smallest difference in accuracy that is not let pass; smaller ones pass, however certain.
 MATERIAL = 0.05
+#: Excess of a rival that an audit has to be able to see; one that cannot is inconclusive.
+FLOOR = 0.30
+#: Largest number of images that is recommended.
+_MOST_IMAGES = 2000
 #: Fewest images on which a comparison can fail: 2^-10 < `ALPHA_FAIL`.
 FEWEST_IMAGES = 10
 
@@ -29,6 +37,9 @@ class AttackComparison:
     gain: Interval
     #: one-sided p-value of "the rival is not stronger" (exact McNemar)
     p: float
+    images: int
+    #: share of images that change sides whichever attack is stronger: the smaller of both exchanges
+    churn: float
 
     @classmethod
     def of(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
@@ -37,7 +48,8 @@ class AttackComparison:
         won, lost = int((before & ~after).sum()), int((~before & after).sum())
         p = float(binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
         gain = paired(before.astype(np.float64) - after)
-        return cls(accuracy(reference), accuracy(rival), gain, p)
+        churn = min(won, lost) / len(before)
+        return cls(accuracy(reference), accuracy(rival), gain, p, len(before), churn)
 
     @property
     def verdict(self) -> AuditVerdict:
@@ -47,6 +59,11 @@ class AttackComparison:
         return AuditVerdict.FAIL if self.p <= ALPHA_FAIL else AuditVerdict.WARN
 
     @property
+    def seen(self) -> float:
+        """Smallest true excess of the rival, as a share, at which 80 % of audits warn or fail."""
+        return smallest_excess(self.images, self.churn)
+
+    @property
     def numbers(self) -> dict[str, float | list[float] | str]:
         """Accuracies, gain and p-value by name, as a rule reports them."""
         return {
@@ -54,7 +71,45 @@ class AttackComparison:
             "rival": list(self.rival),
             "gain": list(self.gain),
             "p": self.p,
+            "seen": self.seen,
         }
+
+
+@lru_cache(maxsize=4096)
+def smallest_excess(images: int, churn: float) -> float:
+    """Return the smallest true excess of a rival at which 80 % of comparisons warn or fail; 1 if none.
+
+    Args:
+        images: number of paired images.
+        churn: share of images that only the rival fools and, likewise, that only the reference fools, beyond
+            the excess.
+    """
+
+    def lacking(excess: float) -> float:
+        return mcnemar_power(images, 2 * churn + excess, excess, 2 * ALPHA_WARN, MATERIAL) - POWER
+
+    most = 1 - 2 * churn
+    return float(brentq(lacking, 1e-6, most, xtol=1e-4)) if most > 1e-6 and lacking(most) > 0 else 1.0
+
+
+def seen_in_words(seen: float) -> str:
+    """Say the smallest excess that would have been seen, like ``18 points more would have been seen``."""
+    if seen >= 1:
+        return "no excess would have been seen"
+    return f"{math.ceil(100 * seen - 1e-6)} points more would have been seen"
+
+
+def judged(verdict: AuditVerdict, seen: float) -> AuditVerdict:
+    """Make a pass inconclusive if the rule could not have seen an excess of `FLOOR`."""
+    return AuditVerdict.INCONCLUSIVE if verdict is AuditVerdict.PASS and seen > FLOOR else verdict
+
+
+def images_for_floor(images: int) -> int | None:
+    """Return how many images, in steps of 5, see an excess of `FLOOR` with one exchange in fifty each way."""
+    for count in range(5 * math.ceil((images + 1) / 5), _MOST_IMAGES, 5):
+        if smallest_excess(count, 0.02) <= FLOOR:
+            return count
+    return None
 
 
 def accuracy(records: pd.DataFrame) -> Interval:

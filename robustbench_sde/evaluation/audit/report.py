@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.storage.files import atomic_write, parse_json
 
 
@@ -20,6 +21,8 @@ class AuditVerdict(StrEnum):
     WARN = "warn"
     #: they must not be used
     FAIL = "fail"
+    #: too few images to tell: a rival much stronger than the attack would not have been seen
+    INCONCLUSIVE = "inconclusive"
     #: the rule does not apply to this model; its message says why
     SKIP = "skip"
 
@@ -27,7 +30,8 @@ class AuditVerdict(StrEnum):
     def worst(cls, verdicts: Iterable["AuditVerdict"]) -> "AuditVerdict":
         """Return the worst of several verdicts; skipped ones say nothing."""
         found = set(verdicts)
-        return next((verdict for verdict in (cls.FAIL, cls.WARN) if verdict in found), cls.PASS)
+        ranked = (cls.FAIL, cls.INCONCLUSIVE, cls.WARN)
+        return next((verdict for verdict in ranked if verdict in found), cls.PASS)
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class AuditReport:
     seconds: float
     #: the attack and the scoring whose number is audited
     setting: str = ""
+    #: accuracy under the audited attack with its 95 % interval over images; None if it could not be attacked
+    accuracy: Interval | None = None
+    #: smallest excess of a rival, as a share, that every comparing rule would have seen in 80 % of audits
+    seen: float | None = None
 
     def write(self, folder: Path) -> Path:
         """Write `<folder>/audits/<checkpoint>.json` atomically, in place of an earlier one.

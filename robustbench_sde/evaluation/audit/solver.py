@@ -5,7 +5,13 @@ and test changes what an attack achieves (Carrara et al. 2019).
 """
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.audit.compare import AttackComparison, accuracy, percent
+from robustbench_sde.evaluation.audit.compare import (
+    AttackComparison,
+    accuracy,
+    judged,
+    percent,
+    seen_in_words,
+)
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.models.classifier import Classifier
@@ -28,6 +34,7 @@ def solver(lab: Lab) -> Finding:
     direct = lab.records(lab.pgd())
     verdicts, course = [AuditVerdict.PASS], [f"{_name(own)} {percent(accuracy(direct))}"]
     numbers: dict[str, float | list[float] | str] = {f"direct on {_name(own)}": list(accuracy(direct))}
+    seen = 0.0
     for variant in _variants(own):
         clean = accuracy(lab.records(Clean(), scored_by=variant))
         scored = lab.records(lab.pgd(), scored_by=variant)
@@ -37,12 +44,17 @@ def solver(lab: Lab) -> Finding:
         found = {"clean": clean, "scored there": accuracy(scored)}
         if variant.spec.steps <= 2 * own.spec.steps:  # making images in 4 N steps costs four attacks
             made = lab.records(lab.pgd(), made_on=variant)
-            verdicts.append(AttackComparison.of(direct, made).verdict)
+            comparison = AttackComparison.of(direct, made)
+            verdicts.append(comparison.verdict)
+            seen = max(seen, comparison.seen)
             found["made there"] = accuracy(made)
         numbers |= {f"{what} on {_name(variant)}": list(at) for what, at in found.items()}
         remarks = ", ".join(f"{what} {100 * at.estimate:.1f} %" for what, at in found.items())
         course.append(f"{_name(variant)}: {remarks}")
-    return Finding(AuditVerdict.worst(verdicts), "; ".join(course), numbers)
+    numbers["seen"] = seen
+    return Finding(
+        judged(AuditVerdict.worst(verdicts), seen), "; ".join([*course, seen_in_words(seen)]), numbers
+    )
 
 
 def _variants(model: Classifier) -> list[Classifier]:

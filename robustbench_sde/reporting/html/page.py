@@ -200,7 +200,7 @@ def _findings(
     if not manifest["complete"]:
         found.append(("warn", "The run is not finished: cells are missing."))
     for report in audits:
-        faults = [rule.name for rule in report.rules if rule.verdict in ("warn", "fail")]
+        faults = [rule.name for rule in report.rules if rule.verdict in ("warn", "inconclusive", "fail")]
         tone = TONES.get(report.verdict, "")
         found.append((tone, f"Audit of {report.checkpoint}: {', '.join([report.verdict, *faults])}."))
     if bad.empty:

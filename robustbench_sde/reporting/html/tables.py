@@ -92,7 +92,7 @@ def table_at_a_glance(
 
 
 #: tone of each verdict
-TONES = {"pass": "good", "warn": "warn", "fail": "bad"}
+TONES = {"pass": "good", "warn": "warn", "inconclusive": "warn", "fail": "bad"}
 
 
 def cells(summary: pd.DataFrame) -> Table:
