@@ -160,7 +160,6 @@ def plant(kind, name="ode"):
 
 PLANTED = [
     (Rounded, "ode", {"usable-gradients", "finite-differences", "unbounded", "black-box"}),
-    (Saturated, "ode", {"usable-gradients", "unbounded", "black-box"}),
     (Misleading, "ode", {"finite-differences", "black-box"}),
     (Undefined, "ode", {"usable-gradients"}),
     (OnlyHere, "ode", {"usable-gradients", "solver"}),
@@ -176,6 +175,13 @@ def test_masked_gradients_fail(kind, name, rules):
     assert (
         verdicts(report)["eps-0-control"] == AuditVerdict.PASS
     )  # what an attack cannot use does not move an image
+
+
+def test_saturated_logits_hide_nothing():
+    """Losses are looked at by their log odds: a softmax of zeros and ones masks no gradient."""
+    report = audit(plant(Saturated, "ode"), images(24), SETTINGS)
+    assert not failed(report)
+    assert verdicts(report)["usable-gradients"] == AuditVerdict.PASS
 
 
 def test_a_detached_stem_fails_and_attacks_with_gradients_are_skipped():
