@@ -1,6 +1,6 @@
 """What the GPU forward pass costs, and whether it keeps its promises.
 
-    python -m benchmarks.gpu [--json FILE] [--only tests noise passes ...] [--compile]
+    python -m benchmarks.gpu [--json FILE] [--only tests noise passes ...]
 
 On a machine with a CUDA GPU, from a checkout, with the package and its test dependencies installed; needs no
 network and no data. Runs the tests marked `gpu`, then prints the tables of docs/performance.md; `--json`
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def tests() -> list[dict[str, Any]]:
     """Run every test that is marked `gpu`; a row for the summary."""
     began = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", "tests"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", "tests"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout[-8000:], flush=True)
     lines = done.stdout.strip().splitlines()
@@ -36,15 +36,20 @@ def tests() -> list[dict[str, Any]]:
     ]
 
 
-def sections(compiled: bool) -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
+def sections() -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
     """List what can be run, by name, in this order."""
-    from benchmarks.gpu import noise, passes
+    from benchmarks.gpu import attacks, decisions, noise, passes
 
     presets = ("cifar", "digits", "liu2020")
     return {
         "tests": tests,
         "noise": noise.normals,
-        "passes": lambda: passes.table(presets, ("cifar", "digits") if compiled else ()),
+        "passes": lambda: passes.table(presets),
+        "scoring": attacks.scoring,
+        "attack cells": attacks.cells,
+        "corruptions": attacks.corruptions,
+        "compiled drifts": passes.compiled,
+        "decisions": lambda: decisions.differences(40, ("fp32", "tf32", "bf16")),
     }
 
 
@@ -72,8 +77,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the sections that are asked for, all unless `--only` names some."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the tables to this file")
-    parser.add_argument("--only", nargs="+", help="these sections alone")
-    parser.add_argument("--compile", action="store_true", help="time torch.compile as well: minutes")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        help="these sections alone, by their titles",
+    )
     options = parser.parse_args(arguments)
     import torch
 
@@ -83,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     document: dict[str, Any] = {"machine": machine()}
     print(document["machine"], flush=True)
     status = 0
-    for name, section in sections(options.compile).items():
+    for name, section in sections().items():
         if options.only and name not in options.only:
             continue
         began = time.perf_counter()

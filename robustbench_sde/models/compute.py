@@ -8,6 +8,7 @@ import torch
 
 from robustbench_sde.choices import NoiseBackend, Precision
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.sde.draws import chosen
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class Compute:
         if noise_backend not in get_args(NoiseBackend):
             raise unknown_name("noise backend", noise_backend, get_args(NoiseBackend))
         limit = None if memory_limit is None else parse_bytes(memory_limit)
-        return cls(resolve_device(device), noise_backend, limit, compile=compile)  # type: ignore[arg-type]
+        there = resolve_device(device)
+        backend = chosen(noise_backend, there)  # type: ignore[arg-type]
+        return cls(there, backend, limit, compile=compile)
 
     def describe(self) -> dict[str, Any]:
         """Return the choices for a manifest."""

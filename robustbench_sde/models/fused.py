@@ -12,6 +12,8 @@ from robustbench_sde.sde.keyed import has_kernels
 LARGEST_GROUP = 16384
 #: fewest channels from which `_SameConvolution` beats the gradient of cuDNN in single precision
 _CHANNELS = 64
+#: rows from which it does with fewer channels, too
+_ROWS = 2048
 
 
 def norms_fuse(h: Tensor, norm: nn.GroupNorm) -> bool:
@@ -53,7 +55,8 @@ def without_bias(conv: nn.Conv2d, h: Tensor) -> Tensor:
     """The convolution alone; the norm after it adds the bias on its way."""
     weight = conv.weight
     single = not (torch.is_autocast_enabled("cuda") or torch.backends.cudnn.allow_tf32)
-    if single and weight.shape[0] == weight.shape[1] >= _CHANNELS and _keeps_size(conv):
+    slow = weight.shape[0] >= _CHANNELS or len(h) >= _ROWS
+    if single and slow and weight.shape[0] == weight.shape[1] and _keeps_size(conv):
         same: Tensor = _SameConvolution.apply(h, weight)
         return same
     return F.conv2d(h, weight, None, conv.stride, conv.padding)

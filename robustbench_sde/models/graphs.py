@@ -90,7 +90,8 @@ def forget_recordings() -> None:
 def _recorded(run: Pass, images: Tensor, rows: KeyedRows, wanted: bool) -> "_Recording | None":
     """A recording; None where there is no memory for one, and then none is tried again."""
     try:
-        return _Recording(run, images, rows, wanted)
+        with torch.cuda.device(images.device):
+            return _Recording(run, images, rows, wanted)
     except RuntimeError:
         torch.cuda.empty_cache()
         return None

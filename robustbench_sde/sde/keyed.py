@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,18 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustbench_sde.errors import BenchWarning
 from robustbench_sde.sde import philox
 
 
-@cache
-def kernels_run() -> bool:
-    """Whether Triton is installed; torch's CUDA builds bring it along."""
-    return importlib.util.find_spec("triton") is not None
-
-
 def has_kernels(device: torch.device | str) -> bool:
-    """Whether Triton makes kernels for a device: CUDA, where it is installed."""
-    return torch.device(device).type == "cuda" and kernels_run()
+    """Whether Triton makes kernels for a device: on CUDA, where it is installed and works."""
+    return torch.device(device).type == "cuda" and _kernels_run()
+
+
+@cache
+def _kernels_run() -> bool:
+    """Whether a kernel runs on the current GPU. Triton comes with torch for CUDA; it needs a C compiler."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        rows = KeyedRows(torch.zeros(2, 2, dtype=torch.int64, device="cuda"), 1, 1)
+        KeyedNumbers(rows, (1, 1, 16), 0, 0).make()
+    except Exception as error:  # of Triton, of the compiler, of the driver
+        text = " ".join(str(error).split())[:200]
+        message = f"no Triton kernels here, the host makes the noise and passes are slower: {text}"
+        warnings.warn(message, BenchWarning, stacklevel=2)
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)

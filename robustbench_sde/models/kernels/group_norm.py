@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from robustbench_sde.sde.kernels import on_device_of
+
 #: entries of a program: as many groups as fit
 _ENTRIES = 2048
 
@@ -58,18 +60,10 @@ class _GroupNorm(torch.autograd.Function):
         offset = None if offset is None else offset.contiguous()
         statistics = torch.empty((2, len(x), groups), dtype=torch.float32, device=x.device)
         shape = _shape_of(x, offset, groups)
+        place = out, statistics, x, weight, bias, weight if offset is None else offset
         if x.numel():
-            _forward_kernel[shape.pop("grid")](
-                out,
-                statistics,
-                x,
-                weight,
-                bias,
-                weight if offset is None else offset,
-                eps=eps,
-                RELU=relu,
-                **shape,
-            )
+            with on_device_of(x):
+                _forward_kernel[shape.pop("grid")](*place, eps=eps, RELU=relu, **shape)
         ctx.save_for_backward(x, weight, bias, offset, statistics)
         ctx.groups, ctx.eps, ctx.relu = groups, eps, relu
         return out
@@ -85,11 +79,10 @@ class _GroupNorm(torch.autograd.Function):
             return torch.autograd.grad(end, x, g.float(), create_graph=True)[0], *nothing
         out = torch.empty_like(x)
         shape = _shape_of(x, offset, ctx.groups)
+        place = out, g.contiguous(), statistics, x, weight, bias, weight if offset is None else offset
         if x.numel():
-            _backward_kernel[shape.pop("grid")](
-                out, g.contiguous(), statistics, x, weight, bias, weight if offset is None else offset,
-                RELU=ctx.relu, **shape,
-            )  # fmt: skip
+            with on_device_of(x):
+                _backward_kernel[shape.pop("grid")](*place, RELU=ctx.relu, **shape)
         return out, *nothing
 
 

@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from robustbench_sde.sde import philox
+from robustbench_sde.sde.kernels import on_device_of
 from robustbench_sde.sde.philox import WORDS_PER_BLOCK, Law
 
 #: threads' worth of block pairs in one program
@@ -210,29 +211,17 @@ def numbers(
     )
     if not out.numel():
         return out
-    if blocks % 2 == 0:
-        lanes = blocks // 2
-        width = min(_LANES, triton.next_power_of_2(lanes))
-        grid = (triton.cdiv(lanes, width) * rows * steps,)
-        _even_kernel[grid](
-            out,
-            key,
-            counters,
-            first_block,
-            site,
-            rows,
-            lanes,
-            size,
-            LAW=kind,
-            LANES=width,
-            num_warps=warps(width),
-        )
-    else:
-        total = steps * rows * blocks
-        grid = (triton.cdiv(total, _LANES),)
-        _odd_kernel[grid](
-            out, key, counters, first_block, site, rows, blocks, total, size, LAW=kind, LANES=_LANES
-        )
+    place = key, counters, first_block, site, rows
+    with on_device_of(out):
+        if blocks % 2 == 0:
+            lanes = blocks // 2
+            width = min(_LANES, triton.next_power_of_2(lanes))
+            grid = (triton.cdiv(lanes, width) * rows * steps,)
+            _even_kernel[grid](out, *place, lanes, size, LAW=kind, LANES=width, num_warps=warps(width))
+        else:
+            total = steps * rows * blocks
+            grid = (triton.cdiv(total, _LANES),)
+            _odd_kernel[grid](out, *place, blocks, total, size, LAW=kind, LANES=_LANES)
     return out
 
 

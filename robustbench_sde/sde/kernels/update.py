@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from robustbench_sde.sde.kernels import on_device_of
 from robustbench_sde.sde.kernels.numbers import NORMALS, even_numbers, warps
 from robustbench_sde.sde.keyed import KeyedNumbers
 from robustbench_sde.sde.philox import WORDS_PER_BLOCK, to_normals
@@ -57,7 +58,8 @@ class _Advance(torch.autograd.Function):
         out = torch.empty(z.shape, dtype=h.dtype, device=h.device)
         grid, options = _launch(z, len(z.rows.counters), kind)
         states = h.shape[0] * h.shape[1]
-        _forward_kernel[grid](out, h, drift, *_place(z), states, dt, scale, **options)
+        with on_device_of(out):
+            _forward_kernel[grid](out, h, drift, *_place(z), states, dt, scale, **options)
         return out
 
     @staticmethod
@@ -70,7 +72,8 @@ class _Advance(torch.autograd.Function):
         to_drift = torch.empty_like(to_h)
         rows = len(z.rows.counters) // draws
         grid, options = _launch(z, rows, ctx.kind)
-        _backward_kernel[grid](to_h, to_drift, g, *_place(z), rows, draws, ctx.dt, ctx.scale, **options)
+        with on_device_of(g):
+            _backward_kernel[grid](to_h, to_drift, g, *_place(z), rows, draws, ctx.dt, ctx.scale, **options)
         return to_h, to_drift, None, None, None, None
 
 

@@ -139,10 +139,11 @@ def test_uint8_is_the_truncated_float(name: str) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("severity", range(1, 6))
 @every_name
-def test_devices_agree(name: str) -> None:
+def test_devices_agree(name: str, severity: int) -> None:
     """An accelerator gives what the CPU gives, up to rounding."""
-    if not torch.cuda.is_available():
-        pytest.skip("no accelerator")
     images = photos(4, 3, 32, 32) / 255
-    assert torch.allclose(corrupt(images.cuda(), name, 3).cpu(), corrupt(images, name, 3), rtol=0, atol=1e-3)
+    found = corrupt(images.cuda(), name, severity).cpu()
+    assert torch.allclose(found, corrupt(images, name, severity), rtol=0, atol=1e-3)
