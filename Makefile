@@ -8,9 +8,16 @@ BIN := $(VENV)/bin
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(VENV)/runs
+
+# what the demo needs and no more; TORCH=--index-url=... picks a build of torch
+$(VENV)/runs: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH) torch torchvision
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
-demo: $(VENV)/installed  ## the smoke suite on the shipped checkpoints and embedded digits; ends with a page to open
+demo: $(VENV)/runs  ## the smoke suite on the shipped checkpoints and embedded digits; ends with a page to open
 	$(BIN)/sde-bench run smoke
 	$(BIN)/sde-bench report reports/smoke
 
@@ -53,6 +60,7 @@ checkpoints: $(VENV)/installed  ## train the four shipped digits checkpoints ane
 	$(BIN)/sde-bench train --force --noise additive --sigma 0.5 --out checkpoints/digits-additive.safetensors
 	$(BIN)/sde-bench train --force --noise multiplicative --sigma 0.5 --out checkpoints/digits-multiplicative.safetensors
 	$(BIN)/sde-bench train --force --noise dropout --sigma 0.5 --out checkpoints/digits-dropout.safetensors
+	cp checkpoints/digits-*.safetensors robustbench_sde/models/shipped/  # these go into the wheel
 
 bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from robustbench_sde.api.models import about_trainings
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
@@ -70,6 +71,6 @@ def evaluate_work(
         bars=bars,
         save_images=kind_of_file,
         cache=cache,
-        about=about_modules(work.sources),
+        about=about_modules(work.sources) | about_trainings(work.sources),
     )
     return Result(run.summary, folder.path, run.reused)

@@ -1,6 +1,6 @@
 """Models of a call: checkpoints by file or name, networks of anybody, classifiers in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from robustbench_sde.errors import BenchError, tell, unknown_name
 from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.located import checkpoints_here, known_checkpoints, locate, shipped_checkpoints
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
@@ -144,33 +145,61 @@ def compute_of(device: str | Compute) -> Compute:
     return device if isinstance(device, Compute) else Compute.of(device)
 
 
-def checkpoints_here() -> list[Path]:
-    """All checkpoints in ``checkpoints/``; states of unfinished trainings are not among them."""
-    return [path for path in sorted(Path("checkpoints").glob("*.safetensors")) if ".state." not in path.name]
-
-
 def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
-    """The checkpoints named, or all in ``checkpoints/`` that were trained on this data set.
+    """Return the named checkpoints, or all in ``checkpoints/`` that were trained on this data set.
 
-    States of unfinished trainings, which a shell's ``*`` names too, are passed over.
+    Without any there, those that are installed with the package are taken, which a warning says. Unfinished
+    trainings are left out unless they are named; either is a warning. States of trainings, which a shell's
+    ``*`` names too, are passed over.
 
     Raises:
-        BenchError: there are none, or a named one does not exist (with the nearest name).
+        BenchError: there are none, or a named one does not exist (with the most similar name).
     """
-    present = checkpoints_here()
     if named:
         named = [path for path in named if ".state." not in path.name] or named
-        known = {path.stem: path for path in present}
-        for path in named:
-            if not path.exists() and str(path) not in known:
-                raise unknown_name("checkpoint", str(path), [*known, *map(str, present)])
-        return distinct_paths(path if path.exists() else known[str(path)] for path in named)
+        found = distinct_paths(_located(path) for path in named)
+        for path, sentence in unfinished(found).items():
+            tell(f"{path.stem}: {sentence}")
+        return found
     entry = entry_of(dataset)
     trained_on = (entry and entry.trained_on) or dataset
-    matching = [path for path in present if read_header(path).dataset.name == trained_on]
-    if not matching:
-        raise BenchError(f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train it")
-    return matching
+    matching = [path for path in checkpoints_here() if read_header(path).dataset.name == trained_on]
+    for path, sentence in unfinished(matching).items():
+        tell(f"left out {path}: {sentence}; name it to evaluate it")
+        matching.remove(path)
+    if matching:
+        return matching
+    shipped = [path for path in shipped_checkpoints() if read_header(path).dataset.name == trained_on]
+    if not shipped:
+        raise BenchError(
+            f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or make one with "
+            f"`sde-bench train --dataset {dataset} --noise multiplicative`"
+        )
+    names = ", ".join(path.stem for path in shipped)
+    message = f"checkpoints/ has none for {dataset!r}: taking the shipped ones, {names}"
+    tell(message)
+    return shipped
+
+
+def unfinished(paths: Iterable[Path]) -> dict[Path, str]:
+    """Return a sentence like ``2 of 8 epochs, training not finished`` about each unfinished checkpoint."""
+    sentences = {path: read_header(path).unfinished for path in paths if path.suffix == ".safetensors"}
+    return {path: sentence for path, sentence in sentences.items() if sentence}
+
+
+def about_trainings(sources: Iterable[Source]) -> dict[str, Any]:
+    """Return the entry `unfinished` of a manifest, by name; nothing if all trainings are finished."""
+    names = {source.path: source.name for source in sources if source.path is not None}
+    found = {names[path]: sentence for path, sentence in unfinished(names).items()}
+    return {"unfinished": found} if found else {}
+
+
+def _located(path: Path) -> Path:
+    found = locate(path)
+    if not found.exists():
+        known = known_checkpoints()
+        raise unknown_name("checkpoint", str(path), [*known, *map(str, checkpoints_here())])
+    return found
 
 
 def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:

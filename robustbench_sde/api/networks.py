@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from robustbench_sde.api.models import checkpoints_here
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditVerdict, read_audits
+from robustbench_sde.models.located import known_checkpoints
 from robustbench_sde.regression.kinds import kinds_by_header, kinds_by_pattern, parse_kinds
 from robustbench_sde.storage.provenance import file_sha256
 
@@ -25,7 +25,7 @@ def kinds_of(
     """
     if kinds is not None:
         return kinds_by_pattern(parse_kinds(kinds) if isinstance(kinds, str) else kinds, names)
-    here = {path.stem: path for path in checkpoints_here()}
+    here = known_checkpoints()
     files = {
         name: here[name]
         for name in names

@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from robustbench_sde.api.evaluation import with_corruptions
-from robustbench_sde.api.models import compute_of, find_checkpoints
+from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
@@ -105,7 +105,7 @@ def run(
         compute=compute,
         bars=bars,
         stored=plan.stored,
-        about=chosen.about(),
+        about=chosen.about() | about_trainings(work.sources),
     )
     folder.write_text("suite.yaml", chosen.document.text)
     result = Result(done.summary, folder.path, done.reused, checkpoints=files, plan=plan)

@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 from robustbench_sde.api.attack import attack as attack_models
 from robustbench_sde.api.evaluation import Out
-from robustbench_sde.api.models import Model, checkpoints_here
+from robustbench_sde.api.models import Model
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.located import known_checkpoints
 from robustbench_sde.progress import Bars
 from robustbench_sde.regression.versus import Versus
 from robustbench_sde.storage.runs_here import find_run
@@ -88,7 +89,7 @@ def versus(
         [] if models is None else list(models) if isinstance(models, list | tuple) else [models]
     )
     name = Path(reference).stem if str(reference).endswith(".safetensors") else str(reference)
-    known = {path.stem for path in checkpoints_here()}
+    known = set(known_checkpoints())
     of_file = Path(reference).exists() or name in known
     if several and of_file:
         several = [reference, *(model for model in several if str(model) != str(reference))]

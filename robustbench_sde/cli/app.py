@@ -99,7 +99,7 @@ def main() -> None:
             _fail(f"{message}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
             traceback.print_exc()
-            _fail("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)
+            _end("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)
     if code == ExitCode.INTERRUPTED:
         exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)
@@ -118,7 +118,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def _fail(message: str, code: ExitCode) -> None:
-    print(f"sde-bench: {printable(_in_words_of_the_command_line(message))}", file=sys.stderr)
+    _end(_in_words_of_the_command_line(message), code)
+
+
+def _end(message: str, code: ExitCode) -> None:
+    print(f"sde-bench: {printable(message)}", file=sys.stderr)
     raise SystemExit(int(code))
 
 

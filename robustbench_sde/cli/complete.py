@@ -85,9 +85,10 @@ def studies(incomplete: str) -> list[str]:
 
 
 def checkpoints(incomplete: str) -> list[str]:
-    """Complete a checkpoint by its name in checkpoints/."""
-    found = (path.stem for path in sorted(Path("checkpoints").glob("*.safetensors")))
-    return _starting(incomplete, (name for name in found if ".state" not in name))
+    """Complete a checkpoint by its name in checkpoints/ or among the shipped ones."""
+    folders = (Path("checkpoints"), PACKAGE / "models" / "shipped")
+    found = {path.stem for folder in folders for path in folder.glob("*.safetensors")}
+    return _starting(incomplete, sorted(name for name in found if ".state" not in name))
 
 
 def runs(incomplete: str) -> list[str]:

@@ -16,7 +16,6 @@ _T = TypeVar("_T")
 
 #: how to get entries of kinds of which none is shipped
 _COME_FROM = {
-    "checkpoints": ": `sde-bench train` writes into checkpoints/",
     "models": ": plug-ins add them (docs/your-data.md)",
     "runs": ": `sde-bench attack` and `sde-bench run` write into reports/",
 }
@@ -127,16 +126,19 @@ def _attacks() -> dict[str, str]:
 
 
 def _checkpoints() -> dict[str, str]:
-    from robustbench_sde.api.models import checkpoints_here
     from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.models.located import checkpoints_here, shipped_checkpoints
 
     entries = {}
-    for path in checkpoints_here():
+    shipped = shipped_checkpoints()
+    for path in [*checkpoints_here(), *shipped]:
         header = read_header(path)
         accuracy = header.training.get("test_accuracy", [None])[0]
         state = header.unfinished or ("" if accuracy is None else f"clean {accuracy:.1%}")
         noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in header.model.noise) or "no noise"
-        entries[str(path)] = ", ".join(filter(None, (header.dataset.name, noise, state)))
+        entries[path.stem + " (shipped)" if path in shipped else str(path)] = ", ".join(
+            filter(None, (header.dataset.name, noise, state))
+        )
     return entries
 
 

@@ -31,13 +31,14 @@ def show_command(
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """
+    from robustbench_sde.models.located import locate
     from robustbench_sde.storage.runs_here import resolve
 
     suites = complete.shipped(_SUITES)
     suite = spelled(path, suites)
-    checkpoint = Path("checkpoints") / f"{path}.safetensors"
+    checkpoint = locate(Path(path))
     place = resolve(path)
-    if place.is_dir() and suite not in suites and not (place != Path(path) and checkpoint.exists()):
+    if place.is_dir() and suite not in suites and not (place != Path(path) and checkpoint.is_file()):
         _show_run(place, json=json, robustbench=robustbench)
     elif robustbench:
         raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
@@ -46,7 +47,7 @@ def show_command(
     elif Path(path).is_file() and Path(path).suffix == ".json":
         _show_baseline(Path(path), json=json)
     elif Path(path).exists() or checkpoint.exists():
-        _show_checkpoint(Path(path) if Path(path).exists() else checkpoint, json=json)
+        _show_checkpoint(checkpoint, json=json)
     else:
         near = nearest(path, [*suites, *complete.checkpoints(""), *complete.runs("")])
         hint = f"did you mean {near!r}?" if near else "give a checkpoint, a run, a baseline file or a suite"

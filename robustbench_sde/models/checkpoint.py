@@ -14,6 +14,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
+from robustbench_sde.models.located import locate
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.provenance import versions
@@ -82,7 +83,8 @@ def load_checkpoint(
     """A classifier ready to be evaluated: parameters frozen, in eval mode.
 
     Args:
-        path: a checkpoint written by this package.
+        path: a checkpoint written by this package: its file, or its name in checkpoints/ or among the
+            shipped ones.
         sigma: noise scale at test time, at least 0; None keeps the trained one.
         noise: False switches the noise off at test time.
         solver: another scheme at test time (`SOLVERS`); None keeps the one trained with.
@@ -97,8 +99,9 @@ def load_checkpoint(
         BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; noise
             and solver do not fit together; or there is no such precision.
     """
-    header, tensors = read_checkpoint(Path(path))
-    check_tensors(Path(path), tensors, Classifier.weight_shapes(header.model))
+    path = locate(Path(path))
+    header, tensors = read_checkpoint(path)
+    check_tensors(path, tensors, Classifier.weight_shapes(header.model))
     model = Classifier.from_weights(header.model, tensors)
     model.name = Path(path).stem
     compute = device if isinstance(device, Compute) else Compute(str(device))

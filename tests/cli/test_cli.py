@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from unittest.mock import ANY
 
 import pandas as pd
 import pytest
@@ -15,7 +18,9 @@ from forked import finished as sde_bench
 from robustbench_sde.cli import complete
 from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.data import load_dataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, read_checkpoint, save_checkpoint
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.located import SHIPPED
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
 
@@ -170,6 +175,48 @@ def test_values_are_completed(place, monkeypatch, completer, typed, found):
     """Names of registries, suites and checkpoints are completed, the last of several, in any case."""
     monkeypatch.chdir(place)
     assert completer(typed) == found
+
+
+def test_an_unfinished_training_is_no_default_and_says_so(place, tmp_path):
+    """An interrupted training is left out unless it is named; list, show, manifest and page say it."""
+    path = tmp_path / "checkpoints" / "half.safetensors"
+    shutil.copytree(place / "checkpoints", tmp_path / "checkpoints")
+    header, tensors = read_checkpoint(path.with_name("tiny-none.safetensors"))
+    model = Classifier.from_weights(header.model, tensors)
+    save_checkpoint(path, model, header.model_copy(update={"training": {"epochs": 8, "epochs_done": 2}}))
+    every = sde_bench(*ATTACK, "--json", cwd=tmp_path)
+    assert {row["checkpoint"] for row in json.loads(every.stdout)} == {"tiny-none", "tiny-additive"}
+    sentence = "2 of 8 epochs, training not finished"
+    assert f"half.safetensors: {sentence}; name it" in every.stderr
+    named = sde_bench(*ATTACK, "half", "--json", "--out", "reports/half", cwd=tmp_path)
+    assert {row["checkpoint"] for row in json.loads(named.stdout)} == {"half"}
+    assert f"half: {sentence}" in named.stderr
+    assert f"half: {sentence}" in (tmp_path / "reports" / "half" / "manifest.yaml").read_text()
+    assert sentence in sde_bench("list", "checkpoints", "--json", cwd=tmp_path).stdout
+    assert sentence in sde_bench("show", "checkpoints/half.safetensors", cwd=tmp_path).stdout
+    assert sde_bench("report", "half", cwd=tmp_path).code == 0
+    assert f"half: {sentence}." in (tmp_path / "reports" / "half" / "index.html").read_text()
+
+
+def test_the_first_line_works_in_an_empty_folder(tmp_path):
+    """Without checkpoints/ the shipped ones are taken, which one line says; a name finds one of them."""
+    every = sde_bench(*ATTACK, "--json", cwd=tmp_path)
+    assert every.code == 0, every.stderr
+    names = ["digits-additive", "digits-dropout", "digits-multiplicative", "digits-ode"]
+    assert list(dict.fromkeys(row["checkpoint"] for row in json.loads(every.stdout))) == names
+    assert every.stderr.count("\n") == 1
+    assert f"taking the shipped ones, {', '.join(names)}" in every.stderr
+    named = sde_bench(*ATTACK, "digits-ode", "--json", cwd=tmp_path)
+    assert json.loads(named.stdout) == [
+        {**row, "seconds": ANY} for row in json.loads(every.stdout) if row["checkpoint"] == "digits-ode"
+    ]
+
+
+def test_the_shipped_checkpoints_are_those_of_the_repository():
+    """The package holds the digits checkpoints of checkpoints/, byte for byte."""
+    root = Path(__file__).parents[2] / "checkpoints"
+    shipped = {path.name: path.read_bytes() for path in SHIPPED.glob("*")}
+    assert shipped == {path.name: path.read_bytes() for path in root.glob("digits-*.safetensors")}
 
 
 def test_json_is_json(place, tmp_path):
@@ -399,11 +446,11 @@ def test_version_is_the_package_version(tmp_path):
     assert sde_bench("--version", cwd=tmp_path).stdout.strip() == f"sde-bench {__version__}"
 
 
-@pytest.mark.parametrize(("kind", "way"), [("checkpoints", "sde-bench train"), ("models", "plug-ins")])
+@pytest.mark.parametrize(("kind", "way"), [("runs", "sde-bench attack"), ("models", "plug-ins")])
 def test_a_list_of_nothing_says_so(tmp_path, kind, way):
     """And how there can be something; what is printed for programs stays empty."""
     finished = sde_bench("list", kind, "--json", cwd=tmp_path)
-    assert (finished.code, json.loads(finished.stdout)) == (0, {})
+    assert (finished.code, len(json.loads(finished.stdout))) == (0, 0)
     assert finished.stderr.startswith(f"sde-bench: there are no {kind} here")
     assert way in finished.stderr
 

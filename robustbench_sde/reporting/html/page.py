@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
@@ -199,6 +199,9 @@ def _findings(
         found.append(("bad", f"{len(bad)} of {len(summary)} cells must not be used: {bad.iloc[0]['status']}"))
     if not manifest["complete"]:
         found.append(("warn", "The run is not finished: cells are missing."))
+    trainings = manifest.get("unfinished")
+    if isinstance(trainings, dict):
+        found += [("warn", printable(f"{name}: {sentence}.")) for name, sentence in trainings.items()]
     for report in audits:
         faults = [rule.name for rule in report.rules if rule.verdict in ("warn", "inconclusive", "fail")]
         tone = TONES.get(report.verdict, "")

@@ -1,0 +1,34 @@
+"""Find checkpoints by name: in `checkpoints/` of the current folder, then among those of the package."""
+
+from importlib import resources
+from pathlib import Path
+
+#: folder of the checkpoints that are installed with the package
+SHIPPED = Path(str(resources.files("robustbench_sde"))) / "models" / "shipped"
+#: folder of the user's checkpoints
+HERE = Path("checkpoints")
+
+
+def checkpoints_here() -> list[Path]:
+    """Return the checkpoints in `checkpoints/`; states of unfinished trainings are not among them."""
+    return _checkpoints(HERE)
+
+
+def shipped_checkpoints() -> list[Path]:
+    """Return the checkpoints that are installed with the package and have no namesake in `checkpoints/`."""
+    own = {path.name for path in checkpoints_here()}
+    return [path for path in _checkpoints(SHIPPED) if path.name not in own]
+
+
+def known_checkpoints() -> dict[str, Path]:
+    """Return the checkpoints that can be named without a path, by name."""
+    return {path.stem: path for path in [*checkpoints_here(), *shipped_checkpoints()]}
+
+
+def locate(path: Path) -> Path:
+    """Return the path itself if it exists, or the checkpoint of this name, or else the path."""
+    return path if path.exists() else known_checkpoints().get(str(path), path)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.safetensors")) if ".state." not in path.name]
