@@ -159,7 +159,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         metavar="PKG.MODULE:FUNCTION",
-        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, or a plug-in's name. "
+        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, timm:NAME, "
+        "torchvision:NAME, hf:FOLDER, or a plug-in's name. "
         "This imports and runs the code; checkpoints never run code.",
         rich_help_panel=MODEL,
     ),

@@ -16,6 +16,7 @@ from robustbench_sde.models.modules.adapter import Interface, ModuleClassifier, 
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.modules.freezing import freeze
+from robustbench_sde.models.modules.hub import HubModel
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.smoothed import Smoothed, check_smoothing
 from robustbench_sde.storage.provenance import file_sha256
@@ -240,6 +241,8 @@ class ModuleSource(Source):
         interface, notes = examine(
             module.to((compute or Compute()).device), data, name=factory.name, normalisation=normalisation
         )
+        if isinstance(module, HubModel):
+            notes = (*notes, *(f"{factory.name}: {note}" for note in module.notes(data)))
         made = cls(
             name=factory.name,
             sha256=_sha256(digest, interface),

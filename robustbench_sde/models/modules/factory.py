@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ from torch import nn
 from robustbench_sde.errors import BenchError, one_line, unknown_name
 from robustbench_sde.models.modules.code import code_behind
 from robustbench_sde.models.modules.forked import forked
+from robustbench_sde.models.modules.hub import hub_of, hub_version, make_hub
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.plugins import Plugins
 
@@ -41,11 +42,16 @@ class Factory:
             BenchError: there is no such plug-in or file.
         """
         text = MODEL_PLUGINS.target(text) or text
+        if hub_of(text):
+            folder = text.removeprefix("hf:")
+            text = text if folder == text else f"hf:{Path(folder).expanduser().resolve()}"
+            return cls(text, None if weights is None else weights.resolve())
         place, colon, function = text.rpartition(":")
         if not (colon and place and function.isidentifier()):
             names = "".join(f", {name}" for name in MODEL_PLUGINS.names())
             raise BenchError(
-                f"`module` is {text!r}; write pkg.module:function, FILE.py:function or a plug-in{names}"
+                f"`module` is {text!r}; write pkg.module:function, FILE.py:function, timm:NAME, "
+                f"torchvision:NAME, hf:FOLDER or a plug-in{names}"
             )
         if place.endswith(".py"):
             file = Path(place).expanduser().resolve()
@@ -74,15 +80,16 @@ class Factory:
         Raises:
             BenchError: the code fails or returns no module, or the weights do not fit.
         """
+        if hub_of(self.text):
+            with forked(_SEEDS):
+                made: nn.Module = make_hub(self.text, self.weights)
+            return made, _digest([Path(self.text).name, hub_version(self.text), *_tensors(made)])
         source, made = self._call()
         if self.weights is not None:
             load_weights(made, self.weights)
         name = "" if self.text.rpartition(":")[0].endswith(".py") else source.__name__
-        digest = hashlib.sha256()
-        for part in (self.text.rpartition(":")[2], *code_behind(source, name=name), *_tensors(made)):
-            digest.update(f"{len(part)}:".encode())
-            digest.update(part if isinstance(part, bytes) else part.encode())
-        return made, f"sha256:{digest.hexdigest()}"
+        parts = [self.text.rpartition(":")[2], *code_behind(source, name=name), *_tensors(made)]
+        return made, _digest(parts)
 
     def _call(self) -> tuple[ModuleType, nn.Module]:
         place, _, function = self.text.rpartition(":")
@@ -134,6 +141,14 @@ def _from_file(path: Path) -> ModuleType:
             del sys.modules[name]
             raise
     return sys.modules[name]
+
+
+def _digest(parts: Iterable[str | bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:".encode())
+        digest.update(part if isinstance(part, bytes) else part.encode())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _tensors(module: nn.Module) -> Iterator[str | bytes]:
