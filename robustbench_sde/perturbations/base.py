@@ -5,6 +5,7 @@ A subclass writes `_perturb` for one batch and can skip none of it (a template m
 
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,13 +15,15 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.errors import BenchError, BenchWarning, InvalidEvaluationError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
 
-#: A perturbation may leave its ball by so much, for float rounding.
+#: Float rounding by which images may be outside of their ball; it is left as it is.
 SLACK = 1e-6
+#: Distance by which images may leave [0, 1] or their ball; up to it they are moved back, and that is said.
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -103,19 +106,29 @@ class Perturbation(ABC):
         Raises:
             BenchError: an argument does not fit the model.
             InvalidEvaluationError: a perturbed image is not finite, not in [0, 1], outside its ball, or
-                of another shape or dtype. Nothing is clipped in silence.
+                of another shape or dtype. Up to `TOLERANCE` outside, it is moved back, with a BenchWarning.
         """
         started = time.perf_counter()
         _check_arguments(model, images, labels, ids)
-        parts = []
+        parts, moved = [], 0
         size = self.images_per_batch(rows, model.stochastic)
         for piece in (slice(start, start + size) for start in range(0, len(images), size)):
             batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
             with torch.enable_grad():  # a caller's no_grad is about the caller's own code
                 perturbed = self._perturb(model, batch, seed=seed, rows=rows)
             verify(batch.images, perturbed.images, batch.ids, self.budget)
+            inside = move_inside(batch.images, perturbed.images, self.budget)
+            moved += int((inside != perturbed.images).flatten(1).any(1).sum())
+            perturbed = replace(perturbed, images=inside)
             parts.append(replace(perturbed, chosen=perturbed.chosen or (self.label,) * len(batch)))
             progress.advance(len(batch))
+        if moved:
+            warnings.warn(
+                f"{self.label}: {moved} of {len(images)} images left [0, 1] or their ball by at most "
+                f"{TOLERANCE:g} and were moved back",
+                BenchWarning,
+                stacklevel=2,
+            )
         return Perturbed(
             torch.cat([part.images.cpu() for part in parts]),
             torch.cat([part.forward_passes for part in parts]),
@@ -198,19 +211,50 @@ def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None
             f"the originals {tuple(original.shape)} {original.dtype}"
         )
     flat = perturbed.flatten(1)
+    outside = torch.maximum(-flat.amin(1), flat.amax(1) - 1)
     faults = {
-        "is not finite": ~flat.isfinite().all(1),
-        "leaves [0, 1]": (flat < 0).any(1) | (flat > 1).any(1),
+        "is not finite": (~flat.isfinite().all(1), outside),
+        "leaves [0, 1]": (outside > TOLERANCE, outside),
     }
     if budget is not None:
-        size = budget.norm.size(perturbed - original)
-        faults[f"leaves the ball {budget}"] = size > budget.eps + SLACK
-    for fault, where in faults.items():
+        beyond = budget.norm.size(perturbed - original) - budget.eps
+        faults[f"leaves the ball {budget}"] = beyond > TOLERANCE, beyond
+    for fault, (where, excess) in faults.items():
         if where.any():
-            first = int(ids[where.cpu()][0])
+            first = int(where.int().argmax())
+            by = f" by {float(excess[first]):.2g}" if bool(excess[first].isfinite()) else ""
+            hint = _rounding_hint(perturbed[where], budget) if "ball" in fault else ""
             raise InvalidEvaluationError(
-                f"{int(where.sum())} of {len(ids)} perturbed images are invalid: image {first} {fault}"
+                f"{int(where.sum())} of {len(ids)} perturbed images are invalid: image {int(ids[first])} "
+                f"{fault}{by}{hint}"
             )
+
+
+def move_inside(original: Tensor, perturbed: Tensor, budget: Ball | None) -> Tensor:
+    """Move images that `verify` accepts into [0, 1], and those more than `SLACK` outside into their ball.
+
+    All images are (B, C, H, W); those inside come back unchanged, to the bit.
+    """
+    if budget is not None:
+        delta = perturbed - original
+        beyond = budget.norm.size(delta) > budget.eps + SLACK
+        if beyond.any():
+            projected = original + budget.norm.project(delta, budget.eps)
+            perturbed = torch.where(beyond.view(-1, 1, 1, 1), projected, perturbed)
+    return perturbed.clamp(0, 1)
+
+
+def _rounding_hint(perturbed: Tensor, budget: Ball | None) -> str:
+    """Say so if images look rounded to 8 bits in a ball with no whole number of grey levels."""
+    if budget is None or budget.norm.name != "linf":
+        return ""
+    levels, whole = 255 * budget.eps, 255 * perturbed
+    if float((whole - whole.round()).abs().max()) > 1e-3 or abs(levels - round(levels)) < 1e-3:
+        return ""
+    return (
+        f"; the images look rounded to 8 bits, and eps is {levels:.4g} grey levels: round towards the "
+        f"originals, or claim {math.ceil(levels)}/255"
+    )
 
 
 def _check_arguments(model: RandomClassifier, images: Tensor, labels: Tensor, ids: Tensor) -> None:

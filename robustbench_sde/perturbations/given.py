@@ -40,6 +40,12 @@ class Given(Perturbation):
             raise BenchError(f"eps is {self.eps}; it must be at least 0, and belong to a norm")
         if self.norm:
             get_norm(self.norm)
+        largest = 1.0 if self.norm == "linf" else math.sqrt(self.images[0].numel())
+        if self.eps is not None and self.eps > largest:
+            raise BenchError(
+                f"`eps` is {self.eps:g}, and images in [0, 1] are never farther apart than {largest:.4g} in "
+                f"{self.norm}: eight grey levels are 8/255"
+            )
 
     @classmethod
     def of(

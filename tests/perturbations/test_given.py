@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.errors import BenchError, BenchWarning, InvalidEvaluationError
 from robustbench_sde.perturbations.given import Given, images_of
 from robustbench_sde.storage.images import PerturbedImages
 
@@ -74,6 +74,46 @@ def test_a_ball_that_is_claimed_is_verified():
         rb.score(make_model(), data, images, norm="linf", eps=0.04)
     with pytest.raises(BenchError, match="belong to a norm"):
         rb.score(make_model(), data, images, eps=0.04)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 8), ("linf", 1.01), ("l2", 12.1)])
+def test_a_ball_that_holds_all_images_is_refused(norm, eps):
+    """8 is meant in grey levels: every image would be inside."""
+    data = make_data(6)
+    with pytest.raises(BenchError, match=r"^`eps` is .*: eight grey levels are 8/255$"):
+        rb.score(make_model(), data, data.images, norm=norm, eps=eps)
+
+
+@pytest.mark.parametrize(("outside", "norm"), [(3e-6, ""), (3e-8, ""), (3e-6, "linf"), (3e-6, "l2")])
+def test_rounding_is_moved_back_and_said(outside, norm):
+    """Up to 1e-5 outside of [0, 1] or the ball; the images that are scored are inside."""
+    data = make_data(6)
+    clean = to_float(data.images)
+    step = (0.05 + outside) / (1 if norm == "linf" else 12)
+    images = clean + step * torch.where(clean < 0.5, 1.0, -1.0) if norm else clean.clone()
+    if not norm:
+        images[2, 0, 0, :2] = torch.tensor([-outside, 1 + max(outside, 2e-7)])
+    asked = {"norm": norm, "eps": 0.05} if norm else {}
+    with pytest.warns(BenchWarning, match=r"of 6 images left \[0, 1\] or their ball by at most 1e-05"):
+        result = rb.score(make_model(), data, images, **asked)
+    assert result.ok
+    assert 0 <= result.images.min() <= result.images.max() <= 1
+    if norm:
+        assert result.records[norm].max() <= 0.05 + 1e-6
+
+
+def test_beyond_the_tolerance_the_message_says_by_how_much():
+    """And if rounding to 8 bits in a ball of 7.65 grey levels looks like the reason, it says so."""
+    data = make_data(6)
+    clean = to_float(data.images)
+    with pytest.raises(InvalidEvaluationError, match=r"leaves \[0, 1\] by 0\.02$"):
+        rb.score(make_model(), data, clean.clamp(max=0.9) * 1.02 / 0.9)
+    rounded = (255 * (clean + 0.03 * torch.where(clean < 0.5, 1.0, -1.0))).round() / 255
+    with pytest.raises(InvalidEvaluationError, match=r"by 0\.0014; the images look rounded .* eps is 7.65"):
+        rb.score(make_model(), data, rounded, norm="linf", eps=0.03)
+    with pytest.raises(InvalidEvaluationError, match=r"leaves the ball linf .* by 0\.0039$"):
+        rb.score(make_model(), data, rounded, norm="linf", eps=7 / 255)
+    assert rb.score(make_model(), data, rounded, norm="linf", eps=8 / 255).ok
 
 
 def test_what_a_file_says_of_itself_stays_text(tmp_path):

@@ -13,7 +13,7 @@ from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
 from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
-from robustbench_sde.perturbations.base import SLACK, Batch, verify
+from robustbench_sde.perturbations.base import SLACK, TOLERANCE, Batch, verify
 from robustbench_sde.perturbations.norms import NORMS, Ball
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -318,9 +318,9 @@ def test_the_ball_has_no_more_slack_than_stated():
     """A change of eps + 2 slack is refused, one of eps + slack / 2 is not."""
     clean = torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64)
     ball = Ball(NORMS["linf"], 0.1)
-    verify(clean, clean + 0.1 + SLACK / 2, torch.tensor([0]), ball)
+    verify(clean, clean + 0.1 + TOLERANCE / 2, torch.tensor([0]), ball)
     with pytest.raises(InvalidEvaluationError):
-        verify(clean, clean + 0.1 + 2 * SLACK, torch.tensor([0]), ball)
+        verify(clean, clean + 0.1 + 2 * TOLERANCE, torch.tensor([0]), ball)
 
 
 @pytest.mark.parametrize("eps", [2.0, 5.0])
