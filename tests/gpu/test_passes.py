@@ -92,7 +92,7 @@ def test_recordings_follow_weights_that_move_and_can_be_forgotten():
 
 
 def test_training_is_not_recorded():
-    """Where weights want gradients, passes run as they come."""
+    """Passes run unrecorded if weights need gradients."""
     model, images = make_model().to("cuda").requires_grad_(True).with_compute(GRAPHS), inputs()
     for _ in range(4):
         model.logits(images, range(6), Draws(0, Stream.TRAIN)).sum().backward()

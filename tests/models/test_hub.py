@@ -68,7 +68,7 @@ def test_faults_are_one_line(tmp_path: Path, text: str, words: str):
 
 
 def test_classes_in_another_order_are_noted():
-    """The same names at other places are told with the first of them."""
+    """Equal names at other places are named with the first of them."""
     data = make_data(4, (1, 4, 4), 3)
     names = tuple(reversed(data.class_names))
     module = HubModel(nn.Flatten(), (0.0,), (1.0,), 4, names)
