@@ -31,7 +31,8 @@ def train_command(
     noise: Annotated[
         str,
         typer.Option(
-            help="none (an ODE), additive, multiplicative, dropout, jump, or several: additive:0.3+dropout.",
+            help="none (an ODE), additive, multiplicative, dropout, jump, levy (levy:0.2,alpha=1.5), or "
+            "several: additive:0.3+dropout.",
             rich_help_panel=_MODEL,
         ),
     ] = "none",

@@ -255,6 +255,7 @@ class Classifier(Pluggable, nn.Module):
                     steps=spec.steps,
                     site=term_site(flow, index),
                     law=diffusion.law,
+                    words=diffusion.words,
                     device=like.device,
                     backend=self.compute.noise_backend,
                     rows=rows,

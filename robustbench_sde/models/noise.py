@@ -76,6 +76,13 @@ class NoiseSpec(Spec):
         """Whether the forward pass is random."""
         return self.kind != "none" and self.sigma > 0
 
+    @property
+    def label(self) -> str:
+        """Return kind, scale and parameters of this kind for names: ``levy-0.3-alpha1.5``."""
+        known = own_parameters(self.kind)
+        own = [f"{name}{value:g}" for name, value in self.own.items() if not known[name].stored_by_all]
+        return "-".join([self.kind, f"{self.sigma:g}", *own])
+
     def term(self, sigma: float | Tensor, horizon: float) -> NoiseTerm:
         """Return the noise term of an equation up to `horizon`, with a given or learned scale."""
         build = NOISE_TERMS[self.kind]

@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -65,6 +66,11 @@ class NoiseTerm(ABC):
     def law(self) -> Law:
         """Return the law of the random numbers of a step: standard normals, unless a class overrides it."""
         return philox.to_normals
+
+    @property
+    def words(self) -> int:
+        """Return the number of random words that `law` uses for a number."""
+        return 1
 
     def sigma_at(self, t: float) -> float | Tensor:
         """Return the scale at time t."""
@@ -218,7 +224,58 @@ class Jump(NoiseTerm):
         return base + self.sigma_at(t) * h * jumps
 
 
+@dataclass(frozen=True, eq=False)
+class Levy(NoiseTerm):
+    """Additive noise with jumps of all sizes: symmetric alpha-stable increments sigma dt^(1/alpha) z.
+
+    E exp(iuz) = exp(-|u|^alpha / 2), so that alpha = 2 is additive noise in law; for smaller alpha the
+    variance is infinite. Source: Samorodnitsky & Taqqu, "Stable Non-Gaussian Random Processes", 1994,
+    section 1.7 and chapter 3.
+    """
+
+    name = "levy"
+    summary = "symmetric alpha-stable increments, the same for every state"
+    parameters = MappingProxyType(
+        {"alpha": Parameter(1.5, above=1.0, at_most=2.0, summary="stability index; 2 is Gaussian")}
+    )
+    euler_orders = (0.5, 1.0)  # strong: 1 / alpha is known in general
+    outside_theorem = (
+        "the theorem is about Brownian motion; Levy noise is the same for two solutions and cancels"
+    )
+    cancels = True
+
+    #: stability index, above 1 and at most 2
+    alpha: float = 1.5
+
+    @property
+    def law(self) -> Law:
+        """Return the law of symmetric alpha-stable numbers."""
+        return partial(to_stable, alpha=self.alpha)
+
+    @property
+    def words(self) -> int:
+        """Return 2: an angle and an exponential number."""
+        return 2
+
+    def add_noise(self, base: Tensor, t: float, h: Tensor, drift: Tensor, z: Tensor, dt: float) -> Tensor:
+        scale = self.sigma_at(t) * math.pow(dt, 1 / self.alpha)
+        return base + scale * z
+
+
+def to_stable(raw: Tensor, alpha: float) -> Tensor:
+    """Return symmetric alpha-stable numbers (..., n) float32 of words (..., 2 n), n angles in front.
+
+    E exp(iuz) = exp(-|u|^alpha / 2). Source: Chambers, Mallows & Stuck, JASA 71, 1976: with V uniform on
+    (-pi/2, pi/2) and W exponential, sin(alpha V) / cos(V)^(1/alpha) (cos((1 - alpha) V) / W)^(1/alpha - 1).
+    """
+    first, second = (philox.to_uniforms(half).double() + 2.0**-25 for half in raw.chunk(2, -1))  # in (0, 1)
+    v, w = (first - 0.5) * math.pi, -second.log()
+    tail = (((1 - alpha) * v).cos() / w) ** (1 / alpha - 1)
+    stable: Tensor = 2 ** (-1 / alpha) * (alpha * v).sin() / v.cos() ** (1 / alpha) * tail
+    return stable.float()
+
+
 #: Kinds of noise by name.
 NOISE_TERMS: Mapping[str, type[NoiseTerm]] = MappingProxyType(
-    {term.name: term for term in (Additive, Multiplicative, Dropout, Jump)}
+    {term.name: term for term in (Additive, Multiplicative, Dropout, Jump, Levy)}
 )

@@ -115,6 +115,7 @@ class BrownianPaths:
         steps: how many there are.
         site: which noise term of which flow, `term_site`.
         law: what the words become.
+        words: how many of them a number takes.
         device: where the numbers are wanted.
         backend: what makes them.
         rows: `draws` and `image_ids` as they already lie on the device, in place of both.
@@ -129,20 +130,22 @@ class BrownianPaths:
         steps: int,
         site: int = 0,
         law: philox.Law = philox.to_normals,
+        words: int = 1,
         device: torch.device | str = "cpu",
         backend: NoiseBackend = "auto",
         rows: KeyedRows | None = None,
     ) -> None:
         self._key = path_key(draws)
         self._backend = chosen(backend, device)
-        self._kernels = self._backend == "device" and has_kernels(device)
+        known = law in (philox.to_normals, philox.to_uniforms)  # to kernels
+        self._kernels = self._backend == "device" and has_kernels(device) and known
         if self._backend == "host":
             self._listed = [(draw, image) for draw in draws.indices for image in _listed(image_ids)]
         else:
             self._keyed = KeyedRows.of(self._key, draws.indices, image_ids, device) if rows is None else rows
         self._shape = (len(draws), len(image_ids), *shape)
         self._size = math.prod(shape)
-        self._blocks = -(-self._size // philox.WORDS_PER_BLOCK)
+        self._blocks = -(-self._size * words // philox.WORDS_PER_BLOCK)
         self._steps, self._site, self._law, self._device = steps, site, law, torch.device(device)
 
     def __iter__(self) -> Iterator[Tensor]:

@@ -110,7 +110,7 @@ class TrainConfig(Spec):
     def default_name(self, data: ImageDataset) -> str:
         """Return the default name of a checkpoint: data, preset, noise, robust training and seed."""
         shape = "" if self.noise_shape == "independent" else f"-{self.noise_shape}"
-        terms = [f"{term.kind}-{term.sigma:g}{shape}" for term in self.noise_terms() if term.kind != "none"]
+        terms = [f"{term.label}{shape}" for term in self.noise_terms() if term.kind != "none"]
         preset = "" if self.preset in ("digits", "cifar") else self.preset
         noise = "+".join(terms) or ("" if "resnet" in preset else "ode")
         baseline = "" if self.adversarial == "none" else f"{self.adversarial}-{self.adversarial_eps:.3g}"

@@ -272,3 +272,21 @@ def test_an_adaptive_solver_gives_each_image_a_pass_of_its_own():
     (gradient,) = torch.autograd.grad(batch[0, 0].max(), images)
     assert gradient[0].any()
     assert not gradient[1:].any()
+
+
+def test_a_parameter_of_one_kind_stands_beside_it():
+    """``levy:0.3,alpha=1.7`` is one term; unknown parameters, and values out of range, are one sentence."""
+    (term,) = parse_noise("levy:0.3,alpha=1.7", sigma=0.5, rate=2.0)
+    assert (term.sigma, term.own) == (0.3, {"alpha": 1.7, "rate": 2.0})
+    assert term.label == "levy-0.3-alpha1.7"
+    assert NoiseSpec.model_validate_json(term.model_dump_json()) == term
+    model = make_model(noise=(term,))
+    one, other = (logits(model.with_noise(sigma=sigma)) for sigma in (0.3, 0.31))
+    assert not torch.equal(one, other)
+    for text, message in {
+        "levy,rate=2": "unknown parameter of levy noise 'rate'; known: alpha",
+        "levy,alpha=2.5": "alpha of levy noise must be above 1 and at most 2, not 2.5",
+        "additive,alpha=1.5": "unknown parameter of additive noise 'alpha'",
+    }.items():
+        with pytest.raises(BenchError, match=message):
+            parse_noise(text, sigma=0.5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchsde
+from scipy.stats import kstest
 from torchdiffeq import odeint
 
 from robustbench_sde.errors import BenchError
@@ -16,6 +17,7 @@ from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 from robustbench_sde.sde.integrate import Equation, solve
 from robustbench_sde.sde.solvers import SOLVERS, check_solver
 
+DRAWS = Draws(0, Stream.SCORE)
 MU, SIGMA, T, X0 = 0.5, 0.8, 1.0, 1.0
 WITH_NOISE = [name for name, solver in SOLVERS.items() if solver.noise_orders]
 DIFFUSIONS = [name for name, term in NOISE_TERMS.items() if issubclass(term, Diffusion)]
@@ -312,7 +314,9 @@ def test_every_solver_takes_its_kinds_of_noise_and_no_other(name, kind):
         return
     check_solver(name, (kind,))
     term, h0 = NOISE_TERMS[kind](0.5), torch.ones(1, 3, 40)
-    path = BrownianPaths(Draws(0, Stream.SCORE, range(2)), range(3), (40,), steps=4, law=term.law)
+    path = BrownianPaths(
+        Draws(0, Stream.SCORE, range(2)), range(3), (40,), steps=4, law=term.law, words=term.words
+    )
     ends = [
         solve(lambda t, h: torch.tanh(h), h0, noise, horizon=1.0, steps=4, solver=SOLVERS[name])
         for noise in ([], [(term, path)])
@@ -333,3 +337,37 @@ def test_the_steps_of_an_equation_are_its_solution():
         h = step(h)
     assert [step.t for step in steps] == [0.0, 0.5, 1.0, 1.5]
     assert torch.equal(h, equation.solve(h0))
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 1.9])
+def test_levy_noise_has_the_characteristic_function_of_its_law(alpha):
+    """E cos(u X) = exp(-(sigma |u|)^alpha T / 2) at the end of a solve, in steps of any number."""
+    for steps in (1, 8):
+        term, size = NOISE_TERMS["levy"](0.7, alpha=alpha), 40_000
+        path = BrownianPaths(DRAWS, [0], (size,), steps=steps, law=term.law, words=term.words)
+        end = solve(lambda t, h: 0 * h, torch.zeros(1, 1, size), [(term, path)], horizon=2.0, steps=steps)
+        assert end.isfinite().all()
+        for u in (0.3, 1.0, 2.0):
+            expected = math.exp(-((0.7 * u) ** alpha) * 2.0 / 2)
+            error = math.sqrt((1 + math.exp(-((1.4 * u) ** alpha)) - 2 * expected**2) / 2 / size)
+            assert float((u * end.double()).cos().mean()) == pytest.approx(expected, abs=5 * error)
+
+
+def test_levy_noise_with_alpha_2_is_additive_noise_in_law():
+    """The end of a solve follows N(0, sigma^2 T): Kolmogorov-Smirnov, p above 1e-3; alpha 1.7 fails that."""
+    size, p = 40_000, {}
+    for alpha in (2.0, 1.7):
+        term = NOISE_TERMS["levy"](0.7, alpha=alpha)
+        path = BrownianPaths(DRAWS, [0], (size,), steps=4, law=term.law, words=term.words)
+        end = solve(lambda t, h: 0 * h, torch.zeros(1, 1, size), [(term, path)], horizon=2.0, steps=4)
+        p[alpha] = kstest(end.flatten().numpy(), "norm", args=(0, 0.7 * math.sqrt(2))).pvalue
+    assert p[2.0] > 1e-3 > p[1.7]
+
+
+def test_levy_numbers_are_keyed():
+    """A step, an image or a draw asked for alone has the numbers of the whole."""
+    term = NOISE_TERMS["levy"](0.7)
+    options = {"steps": 5, "law": term.law, "words": term.words}
+    whole = torch.stack(list(BrownianPaths(Draws(0, Stream.SCORE, range(4)), [3, 8], (11,), **options)))
+    part = torch.stack(list(BrownianPaths(Draws(0, Stream.SCORE, range(2, 3)), [8], (11,), **options)[2:4]))
+    assert torch.equal(part, whole[2:4, 2:3, 1:])

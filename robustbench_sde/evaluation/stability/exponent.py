@@ -102,6 +102,8 @@ def noise_share(step: Step, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tens
     u, _ = along
     share = torch.zeros(u.shape[:2], dtype=torch.float64, device=u.device)
     for term, z in step.noise:
+        if term.cancels:
+            continue
         if not isinstance(term, Diffusion):
             return torch.full_like(share, torch.nan)
         w = Linearised(_joint(term, step.t), torch.stack(at, 2)).jvp(torch.stack(along, 2))
