@@ -11,7 +11,10 @@ from robustbench_sde.storage.provenance import file_sha256
 
 
 def kinds_of(
-    kinds: str | Mapping[str, str] | None, names: Sequence[str], hashes: Mapping[str, str]
+    kinds: str | Mapping[str, str] | None,
+    names: Sequence[str],
+    hashes: Mapping[str, str],
+    files: Mapping[str, Path],
 ) -> dict[str, list[str]]:
     """Return the checkpoints of each kind, by pattern, or else by the headers of files in checkpoints/.
 
@@ -19,19 +22,20 @@ def kinds_of(
         kinds: patterns of names by kind, or their text; None: by headers.
         names: names of all networks.
         hashes: hash of each checkpoint, by name; only files with this hash are looked at.
+        files: checkpoint files by name, if they are known; others are looked for in checkpoints/.
 
     Raises:
         BenchError: a pattern is wrong or matches nothing.
     """
     if kinds is not None:
         return kinds_by_pattern(parse_kinds(kinds) if isinstance(kinds, str) else kinds, names)
-    here = known_checkpoints()
-    files = {
+    here = known_checkpoints() | dict(files)
+    found = {
         name: here[name]
         for name in names
         if name in here and (name not in hashes or file_sha256(here[name]) == hashes[name])
     }
-    return kinds_by_header(files)
+    return kinds_by_header(found)
 
 
 def audit_warnings(folder: Path, names: Sequence[str], hashes: Mapping[str, str]) -> Iterator[str]:

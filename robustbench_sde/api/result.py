@@ -141,6 +141,10 @@ class Result:
         names = list(dict.fromkeys(cell.facts.checkpoint for cell in side.cells))
         faults = [] if self.folder is None else list(audit_warnings(self.folder, names, hashes))
         found = compare_networks(
-            side, reference, kinds_of(kinds, names, hashes), allow_unequal=allow_unequal, warnings=faults
+            side,
+            reference,
+            kinds_of(kinds, names, hashes, self.checkpoints),
+            allow_unequal=allow_unequal,
+            warnings=faults,
         )
         return replace(found, folder=self.folder)

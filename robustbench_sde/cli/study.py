@@ -59,6 +59,7 @@ def study_command(
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
     from robustbench_sde.reporting.terminal import make_console, print_footer, print_json
+    from robustbench_sde.reporting.versus import read_versus
     from robustbench_sde.runs.suite.suite import study_suites
     from robustbench_sde.runs.words import summary_title
 
@@ -100,6 +101,9 @@ def study_command(
         print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
     else:
         console = make_console()
+        answer = read_versus(folder)
+        for sentence in [] if answer is None else answer.sentences():
+            console.print(sentence, style="bold", soft_wrap=True, markup=False)
         console.print(study_table(console, name, rows, summary_title(summary)))
         print_footer(summary, folder=place, reused=result.reused)
     if not result.ok:

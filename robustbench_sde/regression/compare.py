@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import partial
 
 import numpy as np
@@ -47,6 +48,7 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
         _draft(name, old, now, policy.limits(name), policy.alpha)
         for name, (old, now) in zip(names, pairs, strict=True)
     ]
+    drafts += _draft_versus(run, policy)
     adjusted = iter(paired.holm([test.p for _, tests in drafts for test in tests]))
     count = sum(len(tests) for _, tests in drafts)
     cells = []
@@ -59,6 +61,58 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
     return Comparison(
         baseline.name, run.name, policy.alpha, tuple(cells), tuple(_notes(cells, names, new, policy))
     )
+
+
+def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list[_Test]]]:
+    """Compare cells of the run with those of a reference in the same run, by the rules of the policy.
+
+    Raises:
+        BenchError: a rule matches no cell, or the run lacks the reference.
+    """
+    for rule in policy.versus:
+        known = {
+            (facts.perturbation, facts.norm, facts.eps, facts.severity, facts.settings, facts.seed): cell
+            for cell in run.cells
+            if (facts := cell.facts).checkpoint == rule.reference
+        }
+        others = [
+            cell
+            for cell in run.cells
+            if cell.facts.checkpoint != rule.reference and fnmatchcase(cell.facts.label, rule.match)
+        ]
+        if not known or not others:
+            missing = f"reference {rule.reference!r}" if not known else f"cell that matches {rule.match!r}"
+            raise BenchError(f"versus in the policy: {run.name} has no {missing}")
+        limits = Limits(max_drop=rule.max_below, required=rule.required)
+        for cell in others:
+            facts = cell.facts
+            key = (facts.perturbation, facts.norm, facts.eps, facts.severity, facts.settings, facts.seed)
+            name = f"{facts.label} versus {rule.reference}"
+            yield _draft_pair(name, known.get(key), cell, limits, policy.alpha)
+
+
+def _draft_pair(
+    name: str, reference: ComparedCell | None, cell: ComparedCell, limits: Limits, alpha: float
+) -> tuple[CellVerdict, list[_Test]]:
+    """Return the comparison of two cells of one run with its test of the decisions."""
+    draft = CellVerdict(
+        name,
+        Verdict.INCOMPARABLE,
+        "",
+        limits,
+        seeds=(cell.facts.seed, cell.facts.seed),
+        invalid=cell.status != "ok",
+    )
+    if reference is None:
+        return replace(draft, reason="the reference was not attacked like this"), []
+    for side, status in (("cell", cell.status), ("reference", reference.status)):
+        if status != "ok":
+            return replace(draft, reason=f"the {side} is {status}"), []
+    common, left, right = np.intersect1d(reference.ids, cell.ids, assume_unique=True, return_indices=True)
+    if not len(common):
+        return replace(draft, reason="the networks have no image in common"), []
+    test = _test_decisions(reference.correct[left], cell.correct[right], alpha)
+    return replace(draft, images=len(common)), [test]
 
 
 def _pair_cells(

@@ -31,6 +31,19 @@ class PolicyRule(Spec):
     required: bool | None = None
 
 
+class VersusRule(Spec):
+    """Limit of how far networks may lie below a reference in the same run."""
+
+    #: name of the reference checkpoint
+    reference: str = Field(min_length=1)
+    #: names of the other cells as tables show them; * stands for any text and ? for any letter
+    match: str = Field(min_length=1)
+    #: largest loss of accuracy against the reference that is tolerated, as a share
+    max_below: float = Field(gt=0, lt=1)
+    #: whether an inconclusive comparison counts
+    required: bool = True
+
+
 class Policy(Limits):
     """Limits for all cells, rules for some, and the level of the tests."""
 
@@ -38,6 +51,8 @@ class Policy(Limits):
     alpha: float = Field(default=0.05, gt=0, le=0.5)
     #: rules for some cells; of several that match, the later wins
     cells: tuple[PolicyRule, ...] = ()
+    #: limits between networks of the run
+    versus: tuple[VersusRule, ...] = ()
 
     def limits(self, cell: str) -> Limits:
         """Return the limits for the cell of this name."""

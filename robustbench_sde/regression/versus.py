@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from robustbench_sde.errors import BenchError, counted, unknown_name
 from robustbench_sde.evaluation import paired
 from robustbench_sde.evaluation.statistics import Floats, Interval
 from robustbench_sde.evaluation.trainings import Spread, difference
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
+from robustbench_sde.storage.files import parse_json
 
 #: Probability of one or more false differences in a whole table (Holm).
 ALPHA = 0.05
@@ -131,18 +133,21 @@ class Versus:
         rest = [f"under {counted(silent, 'setting')} nothing differs from {self._name} beyond chance"]
         return [*(said[setting] for setting in telling[:_MOST_SENTENCES]), *(rest if silent else [])]
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Versus":
+        """Read a comparison that was written as the JSON of `to_dict`.
+
+        Raises:
+            BenchError: the text is something else.
+        """
+        return parse_json(_VERSUS, text, "comparison of `versus`")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        rows = [
-            asdict(row)
-            | {
-                measure: contrast and asdict(contrast) | {"difference": contrast.difference._asdict()}
-                for measure, contrast in (("accuracy", row.accuracy), ("single_draw", row.single_draw))
-            }
-            for row in self.rows
-        ]
+        rows = [asdict(row) for row in self.rows]
         return {
             "reference": self.reference,
+            "sde_against_ode": self.sde_against_ode,
             "dataset": self.dataset,
             "alpha": ALPHA,
             "answer": self.sentences(),
@@ -189,11 +194,22 @@ class Versus:
         return "; ".join([head, *others]) + more
 
 
+_VERSUS = TypeAdapter(Versus)
+
+
 def setting_text(setting: Setting) -> str:
     """Format a perturbation setting, like ``pgd linf 0.03`` or ``fog 3``."""
     perturbation, norm, eps, severity = setting
     level = "" if severity is None else f"{severity:g}"
-    return " ".join(part for part in (perturbation, norm, "" if eps is None else f"{eps:g}", level) if part)
+    return " ".join(
+        part for part in (perturbation, norm, "" if eps is None else _budget_text(eps), level) if part
+    )
+
+
+def _budget_text(eps: float) -> str:
+    """Format a budget, like ``0.03`` or ``8/255``: as a grey level if the decimal is long."""
+    grey = 255 * eps
+    return f"{grey:.0f}/255" if len(f"{eps:g}") > 5 and abs(grey - round(grey)) < 1e-6 else f"{eps:g}"
 
 
 def versus(

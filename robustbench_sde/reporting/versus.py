@@ -8,8 +8,10 @@ from itertools import groupby
 import pandas as pd
 from rich.text import Text
 
-from robustbench_sde.errors import counted
+from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.regression.measured import read_run
 from robustbench_sde.regression.versus import Contrast, Versus, VersusRow
+from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width
 from robustbench_sde.reporting.terminal import make_console
@@ -55,6 +57,32 @@ def write_versus(versus: Versus, folder: RunFolder) -> list[Drawn]:
     folder.write_text("versus.md", versus_markdown(versus))
     folder.write_text("versus.tex", versus_latex(versus))
     return versus_figure(versus, folder)
+
+
+def read_versus(run: RunFolder) -> Versus | None:
+    """Return the comparison that a run's page shows; None if there is nothing to compare.
+
+    It is the one that `versus` has written, or else that with the only network without noise among networks
+    with noise.
+    """
+    path = run.path / "versus.json"
+    if path.exists():
+        return Versus.from_json(path.read_bytes())
+    summary = run.read_summary()
+    sound = summary[summary["status"] == "ok"]
+    plain = sound.loc[(sound["noise"] == "none") & (sound["solver"] != ""), "checkpoint"].unique()
+    noisy = sound.loc[sound["noise"] != "none", "checkpoint"].unique()
+    if len(plain) != 1 or not len(noisy) or plain[0] in noisy:
+        return None
+    try:
+        return compare_networks(read_run(run.path), str(plain[0]))
+    except BenchError:  # several settings of one network, or unequal effort: ask `versus` itself
+        return None
+
+
+def versus_texts(versus: Versus) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and rows of the table."""
+    return [column.heading for column in _columns(versus)], _rows(versus)
 
 
 def versus_title(versus: Versus) -> str:

@@ -261,3 +261,30 @@ def test_a_model_that_lost_five_points_never_passes_and_an_improved_one_never_fa
         models = [random_model(rng, images, 0.05) for _ in range(2)]
         sides = [run_of(rng, *cells) for cells in zip(*models, strict=True)]
         assert compare(*sides, policy).verdict is Verdict.REGRESSION
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "verdict"),
+    [
+        (60, 5, Verdict.REGRESSION),
+        (3, 3, Verdict.OK),
+        (5, 60, Verdict.IMPROVED),
+        (25, 8, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_a_policy_keeps_networks_of_a_run_near_a_reference(lost, won, verdict):
+    """The SDE must stay within five points of the ODE; a loss beyond it fails the gate."""
+    before, after = changed(360, 200, lost, won)
+    run = make_side(make_cell(before, checkpoint="ode"), make_cell(after, checkpoint="sde"))
+    rule = {"reference": "ode", "match": "sde pgd*", "max_below": 0.05}
+    found = compare(run, run, Policy.model_validate({"versus": [rule]}))
+    (cell,) = (cell for cell in found.cells if "versus" in cell.name)
+    assert cell.name == "sde pgd linf eps=0.03 versus ode"
+    assert cell.verdict == verdict
+    assert found.verdict == max(verdict, Verdict.OK, key=list(Verdict).index)
+    for change, words in (
+        ({"reference": "odd"}, "no reference 'odd'"),
+        ({"match": "x*"}, "no cell that matches"),
+    ):
+        with pytest.raises(BenchError, match=words):
+            compare(run, run, Policy.model_validate({"versus": [rule | change]}))

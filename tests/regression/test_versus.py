@@ -165,5 +165,5 @@ def test_a_run_in_a_folder_is_compared_and_a_failed_audit_is_told(tmp_path):
     assert found.folder == run
     assert found.warnings == ("the audit of sde failed (black-box): its numbers must not be used",)
     again = json.loads(json.dumps(found.to_dict()))
-    assert again["rows"][0]["accuracy"]["difference"]["estimate"] == pytest.approx(-0.1)
+    assert again["rows"][0]["accuracy"]["difference"][0] == pytest.approx(-0.1)
     assert again["answer"] == found.sentences()

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
+from robustbench_sde.regression.versus import Versus
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.documents import latex
@@ -37,11 +38,15 @@ from robustbench_sde.reporting.html.tables import (
     table_at_a_glance,
 )
 from robustbench_sde.reporting.terminal import flat
+from robustbench_sde.reporting.versus import read_versus, versus_figure, versus_texts, versus_title
 from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import interval, perturbation_text, summary_title
 from robustbench_sde.storage.run_folder import RunFolder
+
+#: number of columns with names in the table of differences
+_NAMES = 2
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,16 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     means = [] if corruptions is None else corruption_figure(corruptions, out)
     maps = [] if corruptions is None else corruption_heatmaps(corruptions, out)
     cost = costs(summary)
+    versus = read_versus(run)
+    differences = [] if versus is None else versus_figure(versus, out)
     sections = [
+        Section(
+            "versus",
+            "Does the noise help?",
+            "" if versus is None else versus_title(versus),
+            figures=_inlined(out, differences),
+            tables=[] if versus is None else [_versus_table(versus)],
+        ),
         Section("attacks", "Accuracy against budget", figures=_inlined(out, curves)),
         Section(
             "distances",
@@ -138,7 +152,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     page = render(
         title=run.path.resolve().name,
         lead=summary_title(summary),
-        findings=_findings(summary, manifest, audits),
+        findings=[*_answers(versus), *_findings(summary, manifest, audits)],
         glance=table_at_a_glance(
             summary, corruptions, {report.checkpoint: report.verdict for report in audits}
         ),
@@ -149,7 +163,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*curves, *distances, *means, *maps, *draws, *sigmas)
+        for drawn in (*differences, *curves, *distances, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]
@@ -228,6 +242,23 @@ def _lowest(sound: pd.DataFrame) -> str:
     others = f" ({equal} other cell{'s' * (equal > 1)} equally low)" if equal else ""
     text = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
     return f"Lowest accuracy: {text} %, {row['checkpoint']} under {perturbation_text(row)}{others}."
+
+
+def _answers(versus: Versus | None) -> list[tuple[str, str]]:
+    """Return the answer of a comparison as findings, its warnings first."""
+    if versus is None:
+        return []
+    warnings = [("warn", f"{text[:1].upper()}{text[1:]}.") for text in versus.warnings]
+    return [*warnings, *(("", f"{text[:1].upper()}{text[1:]}.") for text in versus.sentences())]
+
+
+def _versus_table(versus: Versus) -> Table:
+    headings, rows = versus_texts(versus)
+    kinds: Headings = [
+        (heading, "name" if place < _NAMES else "number") for place, heading in enumerate(headings)
+    ]
+    cells = [[PageCell(text) for text in row] for row in rows]
+    return Table("versus-table", f"Difference to {versus.reference}, images paired", kinds, cells)
 
 
 def _audit_table(index: int, report: AuditReport) -> Table:
