@@ -28,6 +28,8 @@ ONE_TRAINING = (
     "more than images do: three seeds of a kind were up to 2 points apart on CIFAR-10 and 15 to 34 points on "
     "the embedded digits (L2 0.5, docs/results.md); train each kind three times to speak of kinds"
 )
+#: beginning of a warning about unequal effort
+UNEQUAL = "unequal effort"
 #: largest number of settings about which there is a sentence each
 _MOST_SENTENCES = 6
 #: largest common number of draws for which single draws are tested exactly
@@ -252,7 +254,7 @@ def versus(
     if not drafts:
         raise BenchError(f"{reference!r} shares no valid perturbation setting with another network")
     if unequal and not allow_unequal:
-        raise BenchError(f"unequal effort: {unequal[0]}; run both alike, or allow it with `allow_unequal`")
+        raise BenchError(f"{UNEQUAL}: {unequal[0]}; run both alike, or allow it with `allow_unequal`")
     notes = [] if spread else [ONE_TRAINING]
     return Versus(
         reference=base,
@@ -261,7 +263,7 @@ def versus(
         kinds={kind: tuple(names) for kind, names in members.items()},
         sde_against_ode=_is_sde_against_ode(networks, members, base),
         spread=spread,
-        warnings=(*warnings, *(f"unequal effort: {text}" for text in unequal)),
+        warnings=(*warnings, *(f"{UNEQUAL}: {text}" for text in unequal)),
         notes=tuple(notes),
     )
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.measured import read_run
-from robustbench_sde.regression.versus import Contrast, Versus, VersusRow
+from robustbench_sde.regression.versus import UNEQUAL, Contrast, Versus, VersusRow
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width
@@ -62,19 +62,22 @@ def write_versus(versus: Versus, folder: RunFolder) -> list[Drawn]:
 def read_versus(run: RunFolder) -> Versus | None:
     """Return the comparison that a run's page shows; None if there is nothing to compare.
 
-    It is the one that `versus` has written, or else that with the only network without noise among networks
-    with noise.
+    The reference and the kinds are those of `versus.json`, which `versus` has written. Without that file the
+    reference is the only network without noise among networks with noise.
     """
     path = run.path / "versus.json"
-    if path.exists():
-        return Versus.from_json(path.read_bytes())
-    summary = run.read_summary()
-    sound = summary[summary["status"] == "ok"]
-    plain = sound.loc[(sound["noise"] == "none") & (sound["solver"] != ""), "checkpoint"].unique()
-    noisy = sound.loc[sound["noise"] != "none", "checkpoint"].unique()
-    if len(plain) != 1 or not len(noisy) or plain[0] in noisy:
-        return None
     try:
+        if path.exists():
+            asked = Versus.from_json(path.read_bytes())
+            told = [text for text in asked.warnings if not text.startswith(UNEQUAL)]
+            side = read_run(run.path)  # the cells may be others by now
+            return compare_networks(side, asked.reference, asked.kinds, allow_unequal=True, warnings=told)
+        summary = run.read_summary()
+        sound = summary[summary["status"] == "ok"]
+        plain = sound.loc[(sound["noise"] == "none") & (sound["solver"] != ""), "checkpoint"].unique()
+        noisy = sound.loc[sound["noise"] != "none", "checkpoint"].unique()
+        if len(plain) != 1 or not len(noisy) or plain[0] in noisy:
+            return None
         return compare_networks(read_run(run.path), str(plain[0]))
     except BenchError:  # several settings of one network, or unequal effort: ask `versus` itself
         return None

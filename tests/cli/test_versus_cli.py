@@ -32,6 +32,13 @@ def test_a_run_is_compared_with_its_reference(sde_bench, tmp_path):
     assert (folder / "figures" / "versus.svg").exists()
     code, stdout, _ = sde_bench("versus", "--run", folder, "--reference", "ode", "--json")
     assert json.loads(stdout)["answer"] == [sentence]
+    code, _, stderr = sde_bench("report", folder)
+    assert code == 0, stderr
+    page = (folder / "index.html").read_text()
+    findings = page[page.index('class="findings"') :]
+    first = findings[findings.index("<li") : findings.index("</li>")]
+    assert "A_$net is 17.5 points below the ODE under pgd linf 0.03 (" in first
+    assert "versus-table" in page
 
 
 def test_missing_cells_are_run_and_found_again(sde_bench, tmp_path):
