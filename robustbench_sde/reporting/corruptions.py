@@ -131,8 +131,18 @@ def _level(row: TableRow) -> str:
     return "all" if math.isnan(row["severity"]) else f"{row['severity']:g}"
 
 
-#: errors from here on get white letters
-_DARK = 0.55
+#: error above which white letters have more contrast than black ones on the colour map Blues
+_DARK = 0.715
+
+
+def _whole_percent(row: TableRow) -> str:
+    value, low, high = (100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
+    return f"{value:.0f} ({low:.0f}-{high:.0f})"
+
+
+def letter_colour(error: float) -> str:
+    """Return the colour of letters on the heat map's colour for an error in [0, 1]."""
+    return "white" if error > _DARK else "black"
 
 
 def graded_corruptions(own: pd.DataFrame) -> pd.DataFrame:
@@ -142,7 +152,7 @@ def graded_corruptions(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def corruption_heatmaps(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Write `figures/heatmap-<checkpoint>`: darker is more errors, half the width of the interval beside."""
+    """Write `figures/heatmap-<checkpoint>`: darker is more errors, the interval beside each accuracy."""
     drawn = []
     for checkpoint, own in corruptions.groupby("checkpoint", sort=False):
         rows = graded_corruptions(own)
@@ -151,20 +161,19 @@ def corruption_heatmaps(corruptions: pd.DataFrame, folder: RunFolder) -> list[Dr
         corrupted = list(rows["corruption"].unique())
         severities = sorted(rows["severity"].unique())
         errors = np.full((len(corrupted), len(severities)), np.nan)
-        with styled(1.7 + 0.62 * len(severities), 0.75 + 0.21 * len(corrupted)) as figure:
-            axes = figure.add_subplot(xlabel="severity", title=f"{checkpoint}: accuracy, % (± 95 %)")
+        with styled(1.9 + 0.85 * len(severities), 0.9 + 0.21 * len(corrupted)) as figure:
+            axes = figure.add_subplot(xlabel="severity", title=f"{checkpoint}\naccuracy, % (95 %)")
             for row in rows.to_dict("records"):
                 place = corrupted.index(row["corruption"]), severities.index(row["severity"])
                 errors[place] = 1 - row["accuracy"]
-                half = 50 * (row["accuracy_high"] - row["accuracy_low"])
                 axes.text(
                     place[1],
                     place[0],
-                    f"{100 * row['accuracy']:.0f} ± {half:.0f}",
+                    _whole_percent(row),
                     ha="center",
                     va="center",
                     fontsize="small",
-                    color="white" if errors[place] > _DARK else "black",
+                    color=letter_colour(errors[place]),
                 )
             axes.imshow(errors, cmap="Blues", vmin=0, vmax=1, aspect="auto")
             axes.grid(visible=False)

@@ -3,10 +3,12 @@
 import re
 from itertools import product
 
+import numpy as np
 import pytest
+from matplotlib import colormaps
 from PIL import Image
 
-from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
+from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps, letter_colour
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
@@ -16,6 +18,7 @@ from robustbench_sde.reporting.figures import (
     file_name,
     line_style,
 )
+from robustbench_sde.reporting.html.tables import accuracy
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import distance_table
 from robustbench_sde.runs.words import most_draws, name_lines
@@ -158,7 +161,9 @@ def test_corruption_figures(sample, tmp_path):
     drawn = names(corruption_heatmaps(corruptions, run))
     assert len(drawn) == 3
     shown = texts(run, drawn[-1])
-    assert sum("±" in text for text in shown) == 6 + 1  # two corruptions and the mean, twice; the title
+    cells = [text for text in shown if re.fullmatch(r"\d+ \(\d+-\d+\)", text)]
+    assert len(cells) == 6  # two corruptions and the mean, twice
+    assert all(int(text.rstrip(")").rpartition("-")[2]) <= 100 for text in cells)
     assert {"fog", "glass_blur", "mean"} <= set(shown)
 
 
@@ -177,3 +182,22 @@ def test_file_names_stay_in_the_folder():
     """Whatever a checkpoint is called."""
     assert file_name("heatmap", "../../etc/passwd") == "heatmap-etc-passwd"
     assert "/" not in file_name("foolbox:LinfPGD", "a b/c")
+
+
+def test_letters_of_a_heat_map_can_be_read():
+    """Letters have a contrast of at least 4.5 with their cell (WCAG 2), whatever the error."""
+    for error in np.linspace(0, 1, 101):
+        colour = colormaps["Blues"](error)[:3]
+        linear = [(c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4) for c in colour]
+        light = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+        contrast = {"black": (light + 0.05) / 0.05, "white": 1.05 / (light + 0.05)}
+        assert contrast[letter_colour(error)] >= 4.5, error
+
+
+def test_darker_is_more_errors_on_the_page():
+    """The colour of the page's heat map grows with the errors, from nothing at an accuracy of 1."""
+    ends = {"accuracy_low": 0.0, "accuracy_high": 1.0}
+    heat = [accuracy({"accuracy": value, **ends}, heat=True).heat for value in (1.0, 0.9, 0.5, 0.0)]
+    assert heat[0] == 0
+    assert heat == sorted(heat)
+    assert len(set(heat)) == 4
