@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +16,19 @@ from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.base import Perturbation, Perturbed
+from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, empty_table, table
+
+#: Share of images with a gradient that is zero or not finite; above it a row is suspect.
+SUSPECT_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class CellResult:
     """What a cell has become; one that failed or is invalid has no records and no images."""
 
-    #: row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN)
+    #: row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN) or suspect ones
     row: dict[str, Any]
     #: one row per image (`RECORDS`)
     records: pd.DataFrame
@@ -39,7 +43,7 @@ class CellResult:
     @property
     def ok(self) -> bool:
         """Whether there are records and numbers."""
-        return bool(self.row["status"] == "ok")
+        return not self.records.empty
 
 
 def evaluate(
@@ -94,10 +98,13 @@ def judge(
     records["forward_passes"] = perturbed.forward_passes.numpy()
     records["backward_passes"] = perturbed.backward_passes.numpy()
     records["eot_draws"] = perturbed.eot_draws.numpy()
+    for place, name in enumerate(GRADIENT_SIGNS):
+        records[name] = perturbed.counted[:, place].numpy()
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
     row = blank_row(model, data, perturbation, settings)
     row |= numbers_of(records, str(row["norm"]), float(row["eps"]))
+    row["status"] = suspicion(row) or "ok"
     row["seconds"] = perturbed.seconds + time.perf_counter() - started
     return CellResult(row, records, perturbed.images)
 
@@ -117,7 +124,28 @@ def numbers_of(records: pd.DataFrame, norm: str, eps: float) -> dict[str, float]
         "forward_passes": float(records["forward_passes"].mean()),
         "backward_passes": float(records["backward_passes"].mean()),
         "eot_draws": float(records["eot_draws"].mean()),
+        **{name: _share_with(records[name], eps) for name in GRADIENT_SIGNS},
     }
+
+
+def _share_with(shares: "pd.Series[float]", eps: float) -> float:
+    """Compute the share of images with any such gradient; NaN without gradients, and for the control."""
+    counted = shares.notna()
+    return float((shares[counted] > 0).sum() / len(shares)) if counted.any() and eps != 0 else math.nan
+
+
+def suspicion(row: Mapping[str, Any]) -> str:
+    """Say why the numbers of a row could be wrong, as its status; empty if nothing speaks against them.
+
+    A saturated loss is no reason: it is replaced (docs/protocol.md).
+    """
+    for name, what in (("gradients_zero", "zero everywhere"), ("gradients_not_finite", "not finite")):
+        if row[name] > SUSPECT_SHARE:
+            return (
+                f"suspect: gradients of {row[name]:.0%} of the images are {what} at least once, so that the "
+                "attack may be weaker than it looks; see `sde-bench audit`"
+            )
+    return ""
 
 
 def blank_row(
@@ -157,7 +185,7 @@ def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
 
     With keyed noise and equal batches nothing may differ but the cost and what made the images.
     """
-    cost = ("forward_passes", "backward_passes", "eot_draws", "chosen")
+    cost = ("forward_passes", "backward_passes", "eot_draws", "chosen", *GRADIENT_SIGNS)
     compared = [column.name for column in RECORDS if column.name not in cost]
     same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
     different = ~same.all(axis=1)

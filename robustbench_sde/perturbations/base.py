@@ -20,6 +20,9 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
 
+#: Signs that a gradient cannot be followed; the columns of `Perturbed.gradients` and of tables.
+GRADIENT_SIGNS = ("gradients_zero", "gradients_not_finite", "gradients_saturated")
+
 #: Float rounding by which images may be outside of their ball; it is left as it is.
 SLACK = 1e-6
 #: Distance by which images may leave [0, 1] or their ball; up to it they are moved back, and that is said.
@@ -62,6 +65,16 @@ class Perturbed:
     chosen: tuple[str, ...] = ()
     #: wall time that all images took together
     seconds: float = 0.0
+    #: (B, 3) float64 on the CPU: share of an image's gradients with each of `GRADIENT_SIGNS`, NaN where it
+    #: had no gradient; None: nobody counted
+    gradients: Tensor | None = None
+
+    @property
+    def counted(self) -> Tensor:
+        """`gradients`, or NaN (B, 3) where nobody counted."""
+        if self.gradients is not None:
+            return self.gradients
+        return torch.full((len(self.images), len(GRADIENT_SIGNS)), math.nan, dtype=torch.float64)
 
     @classmethod
     def free(cls, images: Tensor, chosen: tuple[str, ...] = ()) -> "Perturbed":
@@ -136,6 +149,7 @@ class Perturbation(ABC):
             torch.cat([part.eot_draws for part in parts]),
             tuple(name for part in parts for name in part.chosen),
             time.perf_counter() - started,
+            gradients=torch.cat([part.counted for part in parts]),
         )
 
     def describe(self) -> dict[str, str | float]:

@@ -38,7 +38,7 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
         console.print(text, style="bold red")
     for warning in _solver_warnings(summary["solver"].unique()):
         console.print(warning, style="yellow")
-    for kind in ("invalid", "failed"):
+    for kind in ("invalid", "failed", "suspect"):
         count = int(summary["status"].str.startswith(f"{kind}:").sum())
         if count:
             console.print(f"{kind}: {count} of {len(summary)}", style="bold red")

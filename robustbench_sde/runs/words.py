@@ -71,6 +71,8 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
     ]
     if summary["distance_median"].notna().any():
         numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
+    if any((summary[name] > 0).any() for name in _GRADIENT_SIGNS):
+        numbers.append(SummaryColumn("bad gradients", _gradients, "gradients_zero"))
     return [*named, *several, *numbers]
 
 
@@ -156,3 +158,16 @@ def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
     settings = ["perturbation", "norm", "eps", "severity"]
     groups = summary.groupby([name_lines(summary), *settings], dropna=False)["score_draws"]
     return summary[summary["score_draws"] == groups.transform("max")]
+
+
+#: columns that count gradients an attack cannot follow, and their words
+_GRADIENT_SIGNS = {
+    "gradients_zero": "zero",
+    "gradients_not_finite": "not finite",
+    "gradients_saturated": "saturated",
+}
+
+
+def _gradients(row: dict[Hashable, Any]) -> str:
+    """Say which shares of the images had gradients that cannot be followed: ``95% saturated``."""
+    return ", ".join(f"{row[name]:.0%} {word}" for name, word in _GRADIENT_SIGNS.items() if row[name] > 0)

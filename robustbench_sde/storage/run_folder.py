@@ -5,6 +5,7 @@ was stopped at any moment goes on from the cells that are there.
 """
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -75,8 +76,10 @@ class RunFolder:
         path = self._stored(cell)
         if path is None:
             return None
-        found = _read_cell(path, cell)
-        return found if found.row.keys() == _SUMMARY_NAMES else None
+        row, records = _read_cell(path, cell)
+        if not records["backward_passes"].any():  # what an attack without gradients has not counted
+            row = dict.fromkeys(_LATER, math.nan) | row
+        return StoredCell(row, records) if row.keys() == _SUMMARY_NAMES else None
 
     def read_records(self, cell: str) -> pd.DataFrame:
         """Read the records of a stored cell; they are checked.
@@ -243,6 +246,7 @@ class RunFolder:
 
 
 _SUMMARY_NAMES = {column.name for column in SUMMARY}
+_LATER = [column.name for column in SUMMARY if column.later]
 
 
 def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:

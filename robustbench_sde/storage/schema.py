@@ -3,6 +3,7 @@
 Checked whenever a table is written or read; `docs/tables.md` is made from them.
 """
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ class Column:
     name: str
     dtype: str
     meaning: str
+    #: whether earlier versions did not write it: NaN in their files
+    later: bool = False
 
 
 #: One row per image of a cell.
@@ -44,6 +47,11 @@ RECORDS = (
     Column("forward_passes", "int64", "forward passes of one draw that the perturbation took"),
     Column("backward_passes", "int64", "backward passes of one draw that the perturbation took"),
     Column("eot_draws", "int64", "draws that the attack averaged in each look at the model; 0: no attack"),
+    Column(
+        "gradients_zero", "float64", "share of the attack's gradients that are 0 everywhere; NaN: none", True
+    ),
+    Column("gradients_not_finite", "float64", "share of them with an entry that is NaN or infinite", True),
+    Column("gradients_saturated", "float64", "share of them at which the cross-entropy has saturated", True),
     Column(
         "chosen", "str", "what made the image: of an ensemble the attack that hurt it most; empty if clean"
     ),
@@ -83,8 +91,20 @@ SUMMARY = (
     Column("forward_passes", "float64", "mean forward passes per image, one draw each, of the perturbation"),
     Column("backward_passes", "float64", "mean backward passes per image, one draw each"),
     Column("eot_draws", "float64", "mean over images of the draws that the attack averaged; 0: no attack"),
+    Column(
+        "gradients_zero",
+        "float64",
+        "share of images with a gradient of 0 everywhere; NaN: no gradients",
+        True,
+    ),
+    Column("gradients_not_finite", "float64", "share of images with a gradient that is not finite", True),
+    Column("gradients_saturated", "float64", "share of images with a saturated cross-entropy", True),
     Column("seconds", "float64", "wall time of the cell: perturbing and scoring"),
-    Column("status", "str", "ok, or `invalid: reason`, `failed: reason`: the row must not be used"),
+    Column(
+        "status",
+        "str",
+        "ok, or `invalid: reason`, `failed: reason`, `suspect: reason`: the row must not be used",
+    ),
     Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
     Column("cell", "str", "hash of all that decides the row"),
 )
@@ -160,6 +180,9 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
         BenchError: a column is missing, unknown, or not of its type.
     """
     frame = pd.DataFrame(rows)
+    if len(frame.columns):
+        later = [column.name for column in columns if column.later and column.name not in frame]
+        frame = frame.assign(**dict.fromkeys(later, math.nan))
     names = [column.name for column in columns]
     missing, unknown = set(names) - set(frame.columns), set(frame.columns) - set(names)
     if missing or unknown:

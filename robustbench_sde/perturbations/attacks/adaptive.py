@@ -71,4 +71,5 @@ def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward:
         whole("backward_passes") + backward,
         whole("eot_draws"),
         tuple(chosen[row] for row in back.tolist()) if chosen else (),
+        gradients=whole("counted"),
     )

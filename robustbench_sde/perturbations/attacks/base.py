@@ -159,6 +159,15 @@ class Attack(Perturbation):
         return merged(parts, forward=looked + passes, backward=passes)
 
     def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        perturbed = self._run_members(model, batch, seed=seed, rows=rows)
+        dead = (perturbed.counted[:, 0] >= 0.5).nonzero()[:, 0]
+        if not len(dead) or self.eps is None or not all(member.gradients for member in self.members(model)):
+            return perturbed
+        from robustbench_sde.perturbations.attacks.rescue import go_on_by_square  # it is an attack itself
+
+        return go_on_by_square(self, model, batch, perturbed, dead, seed=seed, rows=rows)
+
+    def _run_members(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         aim, passes = self.aim(model, batch, seed=seed)
         worst = Worst(batch, passes)
         turns = [(restart, member) for restart in range(self.restarts) for member in self.members(model)]
@@ -173,7 +182,7 @@ class Attack(Perturbation):
             here = active.to(batch.images.device)
             start = KeyedRandom(seed, Stream.ATTACK, f"start/{member.label}")
             images = member.run(victim, batch.images[here], start, restart).detach()
-            worst.count(whole.forward_passes, whole.backward_passes)
+            worst.count(whole)
             if len(turns) == 1:
                 return worst.only(images, self.draws_per_look(model))
             draws = Draws(seed, Stream.SELECT, range(self.select_draws))

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-#: Signs of a gradient that an attack cannot follow, in the order of the columns of every count.
-SIGNS = ("gradients_zero", "gradients_not_finite", "gradients_saturated")
+from robustbench_sde.perturbations.base import GRADIENT_SIGNS
 
 
 class GradientHealth:
@@ -12,7 +11,7 @@ class GradientHealth:
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._taken = torch.zeros(images, dtype=torch.int64, device=device)
-        self._counts = torch.zeros(images, len(SIGNS), dtype=torch.int64, device=device)
+        self._counts = torch.zeros(images, len(GRADIENT_SIGNS), dtype=torch.int64, device=device)
 
     def count(self, rows: Tensor, peak: Tensor, saturated: Tensor) -> None:
         """Count one gradient of some images.
@@ -29,11 +28,6 @@ class GradientHealth:
         """Add the counts of another run on the same images."""
         self._taken += other._taken
         self._counts += other._counts
-
-    @property
-    def dead(self) -> Tensor:
-        """(B,) bool on the CPU: at least half of the gradients of an image were zero everywhere."""
-        return ((self._taken > 0) & (2 * self._counts[:, 0] >= self._taken)).cpu()
 
     @property
     def shares(self) -> Tensor:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.perturbations.attacks.best import Lowest
+from robustbench_sde.perturbations.attacks.health import GradientHealth
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch, Perturbed
 
 
@@ -13,15 +15,17 @@ class Worst:
     def __init__(self, batch: Batch, passes: int) -> None:
         self._lowest = Lowest(batch.images)
         self._chosen = [""] * len(batch)
+        self.health = GradientHealth(len(batch), batch.images.device)
         self.forward_passes = torch.full((len(batch),), passes, dtype=torch.int64)
         self.backward_passes = torch.zeros(len(batch), dtype=torch.int64)
         #: (n,) on the CPU: positions of the images that are not settled
         self.active = torch.arange(len(batch))
 
-    def count(self, forward: Tensor, backward: Tensor) -> None:
-        """Add the passes of a run, (B,) each."""
-        self.forward_passes += forward
-        self.backward_passes += backward
+    def count(self, victim: Victim) -> None:
+        """Add the passes of a run and the gradients that it took; `victim` is of the whole batch."""
+        self.forward_passes += victim.forward_passes
+        self.backward_passes += victim.backward_passes
+        self.health.add(victim.health)
 
     def update(self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: int) -> None:
         """Learn from a run of `name` on the active images."""
@@ -41,4 +45,11 @@ class Worst:
 
     def _perturbed(self, images: Tensor, draws: int, chosen: tuple[str, ...] = ()) -> Perturbed:
         each = torch.full_like(self.forward_passes, draws)
-        return Perturbed(images, self.forward_passes, self.backward_passes, each, chosen)
+        return Perturbed(
+            images,
+            self.forward_passes,
+            self.backward_passes,
+            each,
+            chosen,
+            gradients=self.health.shares,
+        )

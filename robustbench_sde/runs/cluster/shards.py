@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.cell import CellResult, numbers_of
+from robustbench_sde.evaluation.cell import CellResult, numbers_of, suspicion
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
@@ -108,5 +108,6 @@ def _merge(parts: Sequence[CellResult], images: int) -> CellResult:
         return replace(failed, row=failed.row | {"images": images})
     records = pd.concat([part.records for part in parts], ignore_index=True)
     row = parts[0].row | numbers_of(records, str(parts[0].row["norm"]), float(parts[0].row["eps"]))
+    row["status"] = suspicion(row) or "ok"
     row["seconds"] = sum(float(part.row["seconds"]) for part in parts)
     return CellResult(row, records, torch.cat([part.images for part in parts])[:EXAMPLES])

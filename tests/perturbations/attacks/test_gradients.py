@@ -1,6 +1,7 @@
 """Gradients that are not finite, vanish or have saturated: the right number all the same."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -147,3 +148,51 @@ def test_the_ball_of_fmn_shrinks_grows_and_reaches_past_the_boundary():
         0.1,
     )
     assert radius.tolist() == pytest.approx([0.8 * 0.9, 0.6 * 1.1, (0.3 + 2 / 5) * 1.1])
+
+
+def _rounded(net, x):
+    return net((x * 8).round() / 8) + 0 * x.mean((1, 2, 3))[:, None]
+
+
+def test_every_row_says_how_healthy_its_gradients_are(net, data):
+    """Healthy attacks count zeros, black boxes nothing; a saturated row is ok, one without gradients suspect."""
+    few = data.subset(12)
+
+    def row(how, attack):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that gradients are zero is said before the attack as well
+            result = rb.attack(Changed(net, how).eval(), few, attack, eps=0.06, score_draws=1)
+        return result.summary.iloc[-1], result
+
+    def plain(net, x):
+        return net(x)
+
+    signs = ["gradients_zero", "gradients_not_finite", "gradients_saturated"]
+    healthy, result = row(plain, "pgd")
+    assert healthy[signs].tolist() == [0, 0, 0]
+    assert healthy["status"] == "ok"
+    assert result.summary.loc[:1, signs].isna().all(axis=None)  # clean and the control
+    assert row(plain, "square")[0][signs].isna().all()
+    saturated, _ = row(HOW["x100"], "pgd")
+    assert saturated["gradients_saturated"] > 0.9
+    assert saturated["status"] == "ok"
+    for how, sign in ((HOW["root"], "gradients_not_finite"), (_rounded, "gradients_zero")):
+        bad, result = row(how, "apgd-ce")
+        assert bad[sign] == 1
+        assert bad["status"].startswith("suspect: ")
+        assert not result.ok
+
+
+def test_an_attack_without_gradients_goes_on_by_square(net, data):
+    """Where every gradient is zero `pgd` leaves as few images as `square` does, and records name it."""
+    rounded = Changed(net, _rounded).eval()
+    few = data.subset(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgd, square = (
+            rb.attack(rounded, few, name, norm="linf", eps=0.1, score_draws=1) for name in ("pgd", "square")
+        )
+    left = [result.summary.iloc[-1]["accuracy"] for result in (pgd, square)]
+    assert left[1] < 0.5
+    assert abs(left[0] - left[1]) <= 0.1
+    assert "square" in set(pgd.records["chosen"])
