@@ -13,16 +13,17 @@ class GradientHealth:
         self._taken = torch.zeros(images, dtype=torch.int64, device=device)
         self._counts = torch.zeros(images, len(GRADIENT_SIGNS), dtype=torch.int64, device=device)
 
-    def count(self, rows: Tensor, peak: Tensor, saturated: Tensor) -> None:
+    def count(self, rows: Tensor, peak: Tensor, standing: Tensor, saturated: Tensor) -> None:
         """Count one gradient of some images.
 
         Args:
             rows: (n,) int64 positions of the images, on the device.
             peak: (n,) largest absolute entry of each gradient; NaN or inf where an entry is.
+            standing: (n,) bool, whether the image is not fooled yet; others need no gradient and may have none.
             saturated: (n,) bool, whether the loss had saturated.
         """
         self._taken[rows] += 1
-        self._counts[rows] += torch.stack((peak == 0, ~peak.isfinite(), saturated), 1)
+        self._counts[rows] += torch.stack(((peak == 0) & standing, ~peak.isfinite(), saturated), 1)
 
     def add(self, other: "GradientHealth") -> None:
         """Add the counts of another run on the same images."""

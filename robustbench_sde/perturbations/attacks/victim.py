@@ -235,7 +235,7 @@ class Victim:
         if log_probs.requires_grad:
             margin = self._aim.margin_and_error(log_probs.detach()[None])[0]
             log_probs.register_hook(partial(self._count_backward, draws))
-            images.register_hook(partial(self._healthy, margin > SATURATED))
+            images.register_hook(partial(self._healthy, margin))
             scale = torch.where(margin > SATURATED, _SCALED / margin, 1.0)
             log_probs = log_probs * scale[:, None]
         return log_probs
@@ -254,7 +254,7 @@ class Victim:
         look, gradient = self._gradient(images, step, objective)
         peak = gradient.flatten(1).abs().amax(1)
         saturated = (look.margin > SATURATED) & (objective is cross_entropy)
-        self.health.count(self._places, peak, saturated)
+        self.health.count(self._places, peak, look.margin >= 0, saturated)
         broken = (~peak.isfinite()).nonzero()[:, 0]
         if len(broken):
             aside = images[broken] + _ASIDE * torch.where(images[broken] < 0.5, 1.0, -1.0)
@@ -307,9 +307,10 @@ class Victim:
         weight = torch.stack(weights)
         return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
 
-    def _healthy(self, saturated: Tensor, gradient: Tensor) -> Tensor:
+    def _healthy(self, margin: Tensor, gradient: Tensor) -> Tensor:
         """Count a gradient that another library has asked for, and make its entries finite."""
-        self.health.count(self._places, gradient.flatten(1).abs().amax(1), saturated)
+        peak = gradient.flatten(1).abs().amax(1)
+        self.health.count(self._places, peak, margin >= 0, margin > SATURATED)
         return gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def _at_images(self, output: Tensor, images: Tensor, wanted: Tensor) -> Tensor:

@@ -155,7 +155,7 @@ def _rounded(net, x):
 
 
 def test_every_row_says_how_healthy_its_gradients_are(net, data):
-    """Healthy attacks count zeros, black boxes nothing; a saturated row is ok, one without gradients suspect."""
+    """Healthy attacks count none, black boxes do not count; a saturated row is ok, one without is suspect."""
     few = data.subset(12)
 
     def row(how, attack):
