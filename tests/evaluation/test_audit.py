@@ -159,7 +159,7 @@ def plant(kind, name="ode"):
 
 
 PLANTED = [
-    (Rounded, "ode", {"usable-gradients", "finite-differences", "unbounded", "black-box"}),
+    (Rounded, "ode", {"usable-gradients", "finite-differences"}),
     (Misleading, "ode", {"finite-differences", "black-box"}),
     (Undefined, "ode", {"usable-gradients"}),
     (OnlyHere, "ode", {"usable-gradients", "solver"}),

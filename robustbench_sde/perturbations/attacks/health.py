@@ -19,7 +19,7 @@ class GradientHealth:
         Args:
             rows: (n,) int64 positions of the images, on the device.
             peak: (n,) largest absolute entry of each gradient; NaN or inf where an entry is.
-            standing: (n,) bool, whether the image is not fooled yet; others need no gradient and may have none.
+            standing: (n,) bool, whether the image is not fooled yet; others need no gradient.
             saturated: (n,) bool, whether the loss had saturated.
         """
         self._taken[rows] += 1
