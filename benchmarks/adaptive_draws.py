@@ -25,7 +25,8 @@ FIXED, SCORE_DRAWS = 8, 128
 def main(arguments: list[str] | None = None) -> None:
     """Print the table, a row at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    noisy = [path for path in sorted(CHECKPOINTS.glob("digits-*")) if "ode" not in path.name]
+    shipped = sorted(CHECKPOINTS.glob("digits-*"))
+    noisy = [path for path in shipped if path.stem not in ("digits-ode", "digits-smoothed")]
     parser.add_argument("checkpoints", nargs="*", type=Path, default=noisy)
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)

@@ -65,7 +65,12 @@ def rows(run: Run) -> list[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Run what is not stored, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoints", nargs="*", type=Path, default=sorted(CHECKPOINTS.glob("digits-*")))
+    parser.add_argument(
+        "checkpoints",
+        nargs="*",
+        type=Path,
+        default=[path for path in sorted(CHECKPOINTS.glob("digits-*")) if "smoothed" not in path.name],
+    )
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--norm", choices=sorted(ATTACKS), default="linf")

@@ -50,7 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "checkpoints", nargs="*", type=Path, default=sorted((ROOT / "checkpoints").glob("digits-*"))
+        "checkpoints",
+        nargs="*",
+        type=Path,
+        default=[
+            path for path in sorted((ROOT / "checkpoints").glob("digits-*")) if "smoothed" not in path.name
+        ],
     )
     parser.add_argument("--suite", default="smoke")
     parser.add_argument("--images", type=int, default=50)

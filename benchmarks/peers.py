@@ -178,7 +178,12 @@ def table_rows(job: Job, gradients: int) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> None:
     """Print the table, a row at a time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoints", nargs="+", type=Path, default=sorted(CHECKPOINTS.glob("digits-*")))
+    parser.add_argument(
+        "--checkpoints",
+        nargs="+",
+        type=Path,
+        default=[path for path in sorted(CHECKPOINTS.glob("digits-*")) if "smoothed" not in path.name],
+    )
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])

@@ -12,6 +12,7 @@ from robustbench_sde.version import __version__
 if TYPE_CHECKING:
     from robustbench_sde.api.attack import attack
     from robustbench_sde.api.audit import audit
+    from robustbench_sde.api.certify import certify
     from robustbench_sde.api.checkpoints import import_checkpoint, train
     from robustbench_sde.api.compare import compare
     from robustbench_sde.api.models import as_classifier
@@ -27,6 +28,7 @@ _LAZY = {
     "as_classifier": "robustbench_sde.api.models",
     "attack": "robustbench_sde.api.attack",
     "audit": "robustbench_sde.api.audit",
+    "certify": "robustbench_sde.api.certify",
     "compare": "robustbench_sde.api.compare",
     "corrupt": "robustbench_sde.perturbations.corruptions.apply",
     "import_checkpoint": "robustbench_sde.api.checkpoints",
@@ -44,6 +46,7 @@ __all__ = [
     "as_classifier",
     "attack",
     "audit",
+    "certify",
     "compare",
     "corrupt",
     "import_checkpoint",

@@ -96,10 +96,12 @@ def sources_of(
     noise: bool = True,
     precision: str = "fp32",
     smoothing: float | Sequence[float] | None = None,
+    certified: bool = False,
 ) -> list[Source]:
     """Return what stands for the models in cells, checkpoints first, with this noise and precision.
 
-    With several values of `smoothing` each model stands there once for each of them.
+    With several values of `smoothing` each model stands there once for each of them. `certified` with no
+    models means the checkpoints that were made for it.
 
     Raises:
         BenchError: one of them cannot be loaded or evaluated on `data`, or is in memory with a noise and a
@@ -109,7 +111,7 @@ def sources_of(
         [] if models is None else models if isinstance(models, list | tuple) else [models]
     )
     files = [Path(model) for model in several if isinstance(model, str | Path)]
-    paths = find_checkpoints(files, data.name) if files or models is None else []
+    paths = find_checkpoints(files, data.name, smoothed=certified) if files or models is None else []
     sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
     for model in several:
         if isinstance(model, str | Path):
@@ -145,8 +147,11 @@ def compute_of(device: str | Compute) -> Compute:
     return device if isinstance(device, Compute) else Compute.of(device)
 
 
-def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
+def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bool = False) -> list[Path]:
     """Return the named checkpoints, or all in ``checkpoints/`` that were trained on this data set.
+
+    Those whose name ends in ``-smoothed`` are made for noise on the image: not named, they are for `certify`
+    (`smoothed`) and for nothing else.
 
     Without any there, those that are installed with the package are taken, which a warning says. Unfinished
     trainings are left out unless they are named; either is a warning. States of trainings, which a shell's
@@ -163,13 +168,19 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str) -> list[Path]:
         return found
     entry = entry_of(dataset)
     trained_on = (entry and entry.trained_on) or dataset
-    matching = [path for path in checkpoints_here() if read_header(path).dataset.name == trained_on]
+
+    def fits(path: Path) -> bool:
+        return path.stem.endswith("-smoothed") == smoothed and read_header(path).dataset.name == trained_on
+
+    matching = [path for path in checkpoints_here() if fits(path)]
     for path, sentence in unfinished(matching).items():
         tell(f"left out {path}: {sentence}; name it to evaluate it")
         matching.remove(path)
     if matching:
         return matching
-    shipped = [path for path in shipped_checkpoints() if read_header(path).dataset.name == trained_on]
+    shipped = [path for path in shipped_checkpoints() if fits(path)]
+    if not shipped and smoothed:
+        raise BenchError(f"no checkpoint *-smoothed in checkpoints/ was trained on {dataset!r}; name one")
     if not shipped:
         raise BenchError(
             f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or make one with "

@@ -10,6 +10,7 @@ import typer
 
 from robustbench_sde.cli.attack import attack_command
 from robustbench_sde.cli.audit import audit_command
+from robustbench_sde.cli.certify import certify_command
 from robustbench_sde.cli.command import OnceCommand
 from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
@@ -47,6 +48,7 @@ app.command("corrupt")(corrupt_command)
 app.command("run")(run_command)
 app.command("score")(score_command)
 app.command("audit")(audit_command)
+app.command("certify")(certify_command)
 app.command("stability")(stability_command)
 app.command("study")(study_command)
 app.command("versus")(versus_command)

@@ -12,6 +12,7 @@ from robustbench_sde.cli.texts import parse_images, parse_score_draws, parse_smo
 from robustbench_sde.errors import BenchError
 
 if TYPE_CHECKING:
+    from robustbench_sde.api.certify import Certificates
     from robustbench_sde.api.models import Model as AnyModel
     from robustbench_sde.api.result import Result
     from robustbench_sde.api.stability import Stability
@@ -345,7 +346,7 @@ def _ours(named: list[Path]) -> list[Path]:
     return named
 
 
-def folder_of(result: "Result | Stability") -> "RunFolder":
+def folder_of(result: "Result | Stability | Certificates") -> "RunFolder":
     """Return the folder that a command has written."""
     from robustbench_sde.storage.run_folder import RunFolder
 

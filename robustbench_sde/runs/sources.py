@@ -70,7 +70,7 @@ class Source:
         Raises:
             BenchError: `smoothing` is out of range.
         """
-        name = f"{self.name}-smoothed-{check_smoothing(smoothing):g}"
+        name = f"{self.name}@{check_smoothing(smoothing):g}"
         return replace(self, name=name, smoothing=smoothing)
 
     @final

@@ -68,7 +68,7 @@ def test_a_deterministic_module_of_anybody_becomes_keyed():
     result = rb.attack(module, make_data(4), "pgd", eps=0.05, steps=2, smoothing=[0.1, 0.3], score_draws=4)
     assert set(result.summary["noise"]) == {"keyed"}
     names = list(result.summary["checkpoint"].unique())
-    assert names == ["Sequential-smoothed-0.1", "Sequential-smoothed-0.3"]
+    assert names == ["Sequential@0.1", "Sequential@0.3"]
     clean, control = (result.summary[result.summary["perturbation"] == name] for name in ("clean", "control"))
     np.testing.assert_array_equal(clean["single_draw_accuracy"], control["single_draw_accuracy"])
 

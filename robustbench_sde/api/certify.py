@@ -1,0 +1,128 @@
+"""`certify`: what is proven about a classifier with noise on its images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from robustbench_sde.api.evaluation import Out, work_folder
+from robustbench_sde.api.models import Models, compute_of, sources_of
+from robustbench_sde.choices import DecisionRule
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.certificate_report import CertificateReport
+from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.attacks.registry import plan_attacks
+from robustbench_sde.progress import Bars
+from robustbench_sde.runs.certificates import certificate_key, run_certificates
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """One report for each smoothed model."""
+
+    reports: tuple[CertificateReport, ...]
+    #: folder in which they are stored; None: in memory only
+    folder: Path | None = None
+    #: number of reports that were stored there already
+    reused: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no certificate is contradicted by an attack."""
+        return all(report.ok for report in self.reports)
+
+
+def certify(
+    models: Models,
+    data: ImageDataset,
+    *,
+    smoothing: float | Sequence[float] = 0.25,
+    radius: Sequence[float] = (0.0, 0.25, 0.5, 1.0),
+    draws: int = 10_000,
+    select_draws: int = 100,
+    alpha: float = 0.001,
+    early: bool = True,
+    attack: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    sigma: float | None = None,
+    noise: bool = True,
+    precision: str = "fp32",
+    score_draws: int = 256,
+    rule: DecisionRule = "vote",
+    seed: int = 0,
+    batch_size: int = 256,
+    device: str | Compute = "auto",
+    out: Out = None,
+    bars: Bars | None = None,
+) -> Certificates:
+    """Prove a lower bound of the accuracy under every L2 perturbation, for noise on the image.
+
+    With `attack` there is an upper bound beside it, and each certificate is put to the test
+    (docs/certificates.md).
+
+    Args:
+        models: as in `attack`; None: the checkpoints in checkpoints/ whose names end in ``-smoothed``.
+        data: images.
+        smoothing: deviation of the Gaussian noise on the image, in units of images in [0, 1]; or several.
+        radius: L2 radii whose certified accuracy is reported, in the same units.
+        draws: largest number of draws of an image, on the `certify` stream.
+        select_draws: draws that pick the class, on the `select` stream.
+        alpha: probability with which each certificate may be wrong.
+        early: stop where more draws would change no answer; False: all draws for every image.
+        attack: name of an attack with an L2 norm, made within each radius; None: no bracket.
+        parameters: fields of the attack's class.
+        sigma: as in `attack`.
+        noise: as in `attack`.
+        precision: as in `attack`.
+        score_draws: draws that decide attacked images.
+        rule: `vote` or `mean-prob`; certificates and scores are about this decision.
+        seed: as in `attack`.
+        batch_size: as in `attack`.
+        device: as in `attack`.
+        out: as in `attack`.
+        bars: told of checkpoints and images.
+
+    Returns:
+        For each model certified accuracies, and what is proven about each image.
+
+    Raises:
+        BenchError: an argument is wrong, or a model cannot be evaluated.
+        InvalidEvaluationError: logits are not finite, or an attacked image is not valid.
+
+    Source: Cohen, Rosenfeld & Kolter, ICML 2019 (`vote`); Salman et al., NeurIPS 2019 (`mean-prob`).
+    """
+    radii = tuple(sorted(dict.fromkeys(float(each) for each in radius)))
+    settings = CertifySettings(draws, select_draws, alpha, radii, rule, early, seed, batch_size)
+    score = ScoreSettings(score_draws, rule, seed, batch_size)
+    attacks: list[Attack] = []
+    if attack is not None:
+        budgets = [each for each in radii if each > 0]
+        if not budgets:
+            raise BenchError("`radius` has nothing above 0 for the attack to use")
+        if score_draws < 2:
+            raise BenchError(f"`score_draws` is {score_draws}; a test of certificates needs at least 2")
+        attacks = plan_attacks([attack], "l2", budgets, {}, {attack: dict(parameters or {})})
+        if any(each.norm != "l2" for each in attacks):
+            raise BenchError(f"certificates are about L2, which {attack} has not; choose apgd-ce or pgd")
+    sources = sources_of(
+        models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing, certified=True
+    )
+    folder = None
+    if out is not None:
+        keys = [certificate_key(source, data, attacks, settings, score) for source in sources]
+        folder = work_folder(out, "certify", data, keys)
+    reports, reused = run_certificates(
+        sources,
+        data,
+        attacks,
+        settings,
+        score,
+        folder,
+        compute=compute_of(device),
+        bars=bars or Bars(),
+    )
+    return Certificates(tuple(reports), None if folder is None else folder.path, reused)

@@ -1,0 +1,136 @@
+"""Define `sde-bench certify`."""
+
+from typing import Annotated
+
+import typer
+
+import robustbench_sde as rb
+from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import options as o
+from robustbench_sde.errors import ExitCode
+
+_CERTIFICATE = "Certificate"
+
+
+def certify_command(
+    context: typer.Context,
+    checkpoints: o.Checkpoints = None,
+    smoothing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIGMAS",
+            help="Deviation of the noise on images in [0, 1], with commas or repeated.",
+            show_default="0.25",
+            rich_help_panel=_CERTIFICATE,
+        ),
+    ] = None,
+    radius: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RADII",
+            help="L2 radii whose certified accuracy is reported, with commas or repeated.",
+            show_default="0,0.25,0.5,1",
+            rich_help_panel=_CERTIFICATE,
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(help="Largest number of draws of an image.", rich_help_panel=_CERTIFICATE)
+    ] = 10_000,
+    select_draws: Annotated[
+        int, typer.Option(help="Draws that pick the class.", rich_help_panel=_CERTIFICATE)
+    ] = 100,
+    alpha: Annotated[
+        float,
+        typer.Option(help="Probability with which a certificate may be wrong.", rich_help_panel=_CERTIFICATE),
+    ] = 0.001,
+    early: Annotated[
+        bool,
+        typer.Option(
+            "--early/--all-draws",
+            help="Stop where more draws would change no answer.",
+            rich_help_panel=_CERTIFICATE,
+        ),
+    ] = True,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="Attack within each radius, for the other side of the bracket: apgd-ce, pgd, ...",
+            rich_help_panel=o.ATTACK,
+            autocompletion=complete.attacks,
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the attack; default: its own.", rich_help_panel=o.ATTACK)
+    ] = None,
+    eot_draws: Annotated[
+        int | None,
+        typer.Option(help="Draws averaged in every gradient; default: its own.", rich_help_panel=o.ATTACK),
+    ] = None,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    normalize: o.Normalize = None,
+    dataset: o.Dataset = "digits",
+    data_dir: o.DataDir = None,
+    download: o.Download = False,
+    image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    class_order: o.ClassOrder = None,
+    images: o.Images = 40,
+    sigma: o.Sigma = None,
+    noise: o.Noise = True,
+    device: o.Device = "auto",
+    precision: o.Precision = "fp32",
+    score_draws: Annotated[
+        int, typer.Option(help="Draws that decide attacked images.", rich_help_panel=o.SCORING)
+    ] = 256,
+    rule: o.RuleOption = "vote",
+    seed: o.Seed = 0,
+    out: o.Out = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+    noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
+    compile_: o.Compile = False,
+    batch_size: o.BatchSize = 256,
+) -> None:
+    """Prove how accurate a classifier with Gaussian noise on the image is under every L2 perturbation.
+
+    Without names it certifies the checkpoints in checkpoints/ that end in -smoothed. --attack adds the other
+    side of the bracket; a certificate that the attack contradicts makes the row invalid, and the exit code 4.
+
+    [bold]Example:[/bold] sde-bench certify digits-smoothed --smoothing 0.25 --attack apgd-ce
+    """
+    from robustbench_sde.evaluation.certificate_report import to_json
+    from robustbench_sde.reporting.certificates import certificate_figure, print_certificates
+    from robustbench_sde.reporting.progress import progress_bars
+
+    options = o.shared(context) | {
+        "smoothing": texts.parse_numbers(smoothing or ["0.25"], "--smoothing"),
+        "radius": texts.parse_numbers(radius or ["0,0.25,0.5,1"], "--radius"),
+    }
+    data = o.load_images(context)
+    models = o.find_models(context, checkpoints, data, options["device"])
+    given = {"steps": steps, "eot_draws": eot_draws}
+    with progress_bars(quiet=quiet) as bars:
+        found = rb.certify(
+            models,
+            data,
+            draws=draws,
+            select_draws=select_draws,
+            alpha=alpha,
+            early=early,
+            attack=attack,
+            parameters={name: value for name, value in given.items() if value is not None},
+            **options,
+            out=out or "auto",
+            bars=bars,
+        )
+    folder = o.folder_of(found)
+    certificate_figure(found.reports, folder)
+    if json:
+        print(to_json(list(found.reports)))
+    else:
+        print_certificates(found.reports, folder=str(folder.path), reused=found.reused)
+    if not found.ok:
+        raise typer.Exit(ExitCode.INVALID)

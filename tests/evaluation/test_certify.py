@@ -1,0 +1,168 @@
+"""Certificates of smoothed classifiers: exact for linear ones, resumable, and put to the test by attacks."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import make_data, make_model
+from scipy.special import ndtr
+from torch import nn
+
+import robustbench_sde as rb
+from robustbench_sde.data import to_float
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.bounds import certified_radius, clopper_pearson_low
+from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at, contradictions
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.smoothed import Smoothed
+from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.progress import Bars
+from robustbench_sde.runs.certificates import certify_model
+
+SIGMA = 0.25
+
+
+class Linear:
+    """Two classes, divided by a plane through the middle of the cube: its true radii are known."""
+
+    name, noise, sigma, stochastic, precision = "linear", "none", 0.0, False, "fp32"
+    image_shape, classes, device = (1, 12, 12), 2, torch.device("cpu")
+
+    def __init__(self):
+        weights = torch.cos(torch.arange(144.0))
+        self.weights = weights / weights.norm()
+
+    def distance(self, images):
+        """Return the signed distance of each image to the plane."""
+        return (images.flatten(1) - 0.5) @ self.weights
+
+    def logits(self, images, image_ids, draws):
+        """Return logits that grow with the distance to the plane."""
+        distance = 5 * self.distance(images)
+        return torch.stack((-distance, distance), 1).expand(len(draws), -1, -1)
+
+
+def linear_data(count):
+    """Images with the labels that the plane gives."""
+    data = make_data(count, classes=2)
+    labels = (Linear().distance(to_float(data.images)) > 0).long()
+    return type(data).whole("random", "test", data.images, labels, data.class_names)
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean-prob"])
+def test_radii_of_a_linear_classifier_stay_below_the_truth(rule):
+    """No radius exceeds the distance to the plane, and those by votes are what so many draws can prove."""
+    data, settings = linear_data(40), CertifySettings(draws=1_000, rule=rule, early=False, radii=(0.0,))
+    records = certificates(Smoothed(Linear(), SIGMA), data, settings, sigma=SIGMA)
+    truth = Linear().distance(to_float(data.images)).abs().numpy()
+    assert (records["radius"] <= truth).all()
+    assert records["correct"].mean() > 0.5
+    if rule == "vote":
+        expected = [
+            certified_radius(clopper_pearson_low(round(1_000 * p), 1_000, settings.alpha), SIGMA)
+            for p in ndtr(truth / SIGMA)
+        ]
+        assert records["radius"].mean() == pytest.approx(np.mean(expected), rel=0.03)
+
+
+def test_stopping_early_answers_alike_with_less_than_half_of_the_draws():
+    """At each radius the certified accuracy is that of all 2,000 draws, for less than half of the work."""
+    data, radii = linear_data(30), (0.0, 0.25, 0.5)
+    model = Smoothed(Linear(), SIGMA)
+    found = [
+        certificates(model, data, CertifySettings(draws=2_000, radii=radii, early=early), sigma=SIGMA)
+        for early in (True, False)
+    ]
+    for radius in radii:
+        shares = [certified_at(records, radius).mean() for records in found]
+        assert abs(shares[0] - shares[1]) <= 1 / 30
+    assert found[0]["draws"].mean() <= found[1]["draws"].mean() / 2
+
+
+def test_batches_change_no_certificate():
+    """One image at a time gives the certificates of a batch, for an SDE inside."""
+    model, data = Smoothed(make_model("multiplicative"), 0.1), make_data(5)
+    found = [
+        certificates(model, data, CertifySettings(draws=150, select_draws=20, rows=rows), sigma=0.1)
+        for rows in (256, 1)
+    ]
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_a_certificate_with_a_wrong_sigma_is_caught():
+    """Radii that were computed with three times the sigma of the noise are contradicted by an attack.
+
+    The right sigma passes under the same attack.
+    """
+    data, radii = linear_data(40), (0.0, 0.4)
+    attacks = [make_attack("apgd-ce", norm="l2", eps=0.4, steps=10, eot_draws=4)]
+    settings = CertifySettings(draws=1_000, radii=radii)
+    score = ScoreSettings(100, "vote")
+    right, wrong = (
+        certify_model(Smoothed(Linear(), SIGMA), data, attacks, settings, score, sigma=claimed, bars=Bars())
+        for claimed in (SIGMA, 3 * SIGMA)
+    )
+    assert right.ok
+    assert all(bracket.certified[0] <= bracket.attacked[0] for bracket in right.brackets)
+    assert wrong.status.startswith("invalid: ")
+    named = [image for bracket in wrong.brackets for image in bracket.contradictions]
+    assert named
+    assert f"image {named[0]} at 0.4" in wrong.status
+
+
+@pytest.mark.parametrize("rule", ["vote", "mean-prob"])
+def test_a_lost_image_counts_only_beyond_chance(rule):
+    """Half of the draws lost is chance, nine tenths lost is none; images without certificates never count."""
+    records = pd.DataFrame({"correct": [True, True, False], "radius": [0.5, 0.5, 0.0]})
+    attacked = pd.DataFrame(
+        {
+            "image_id": [7, 8, 9],
+            "score_draws": [200] * 3,
+            "share_correct": [0.49, 0.1, 0.1],
+            "label_probability": [0.49, 0.1, 0.1],
+        }
+    )
+    assert contradictions(records, attacked, 0.4, CertifySettings(rule=rule)) == [8]
+
+
+def test_certify_is_resumable(tmp_path):
+    """The same call finds its report in the folder; another error probability is other work."""
+    model, data = make_model("none"), make_data(4)
+    asked = {"smoothing": [0.1, 0.2], "draws": 50, "select_draws": 10, "radius": (0.0, 0.1), "out": tmp_path}
+    first = rb.certify(model, data, **asked)
+    again = rb.certify(model, data, **asked)
+    assert (first.reused, again.reused) == (0, 2)
+    assert again.reports == first.reports
+    assert rb.certify(model, data, **asked, alpha=0.01).reused == 0
+    stored = json.loads((tmp_path / "certificates" / "tiny-none@0.1.json").read_text())
+    assert len(stored["certificates"]) == 4
+
+
+def test_any_module_can_be_certified():
+    """A deterministic nn.Module becomes `keyed`, and its bracket holds."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 4)).eval()
+    found = rb.certify(
+        module, make_data(6), attack="pgd", parameters={"steps": 2}, radius=(0.0, 0.1), draws=100
+    )
+    (report,) = found.reports
+    assert (report.noise, found.ok) == ("keyed", True)
+    assert all(math.isfinite(bracket.attacked[0]) for bracket in report.brackets)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"rule": "single"}, "has no certificate"),
+        ({"alpha": 0.0}, "`alpha` is 0"),
+        ({"draws": 1}, "`draws` is 1"),
+        ({"radius": (-1.0,)}, "`radius` must name"),
+        ({"attack": "pgd", "radius": (0.0,)}, "nothing above 0"),
+    ],
+)
+def test_what_cannot_be_certified_is_refused(asked, message):
+    """Rules without a theorem and impossible numbers are one sentence."""
+    with pytest.raises(BenchError, match=message):
+        rb.certify(make_model("none"), make_data(2), **asked)
