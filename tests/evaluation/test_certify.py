@@ -129,7 +129,7 @@ def test_a_lost_image_counts_only_beyond_chance(rule):
 
 
 def test_certify_is_resumable(tmp_path):
-    """The same call finds its report in the folder; another error probability is other work."""
+    """A call that was made before finds its report in the folder; another error probability is other work."""
     model, data = make_model("none"), make_data(4)
     asked = {"smoothing": [0.1, 0.2], "draws": 50, "select_draws": 10, "radius": (0.0, 0.1), "out": tmp_path}
     first = rb.certify(model, data, **asked)
