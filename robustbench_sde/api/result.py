@@ -12,6 +12,8 @@ from torch import Tensor
 from robustbench_sde.api.networks import audit_warnings, kinds_of
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
+from robustbench_sde.evaluation.statistics import Interval
+from robustbench_sde.evaluation.tries import survival
 from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import Side, measured, read_run
 from robustbench_sde.regression.versus import Versus
@@ -77,6 +79,21 @@ class Result:
         if self.folder is None:
             return self._cells[row].records
         return RunFolder(self.folder).read_records(str(self.summary["cell"].iloc[row]))
+
+    def survives(self, tries: int, row: int = -1) -> Interval:
+        """Accuracy of a row against somebody who may submit each image `tries` times (docs/protocol.md).
+
+        Args:
+            tries: independent submissions, of which one wrong answer is enough; at most the score draws.
+            row: its place in the summary.
+
+        Returns:
+            The share of images that all tries get right, with a 95 % interval clustered by image.
+
+        Raises:
+            BenchError: the row has too few score draws, or no records.
+        """
+        return survival(self.records_of(row), tries)
 
     def images_of(self, row: int) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]: the images of a row of the summary, by its place.

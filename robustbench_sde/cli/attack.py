@@ -107,6 +107,13 @@ def attack_command(
     precision: o.Precision = "fp32",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
+    tries: Annotated[
+        int | None,
+        typer.Option(
+            help="Also print accuracy against somebody who may submit each image so often, single draws.",
+            rich_help_panel=o.SCORING,
+        ),
+    ] = None,
     seed: o.Seed = 0,
     save_images: Annotated[
         choices.ImageFormat | None,
@@ -134,7 +141,7 @@ def attack_command(
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
-    from robustbench_sde.reporting.terminal import print_json, print_summary
+    from robustbench_sde.reporting.terminal import print_json, print_summary, print_survival
 
     options = o.shared(context)
     attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
@@ -160,12 +167,15 @@ def attack_command(
             bars=bars,
         )
     folder = o.folder_of(result)
+    sound = [row for row, status in enumerate(result.summary["status"]) if status == "ok"]
     accuracy_against_eps(result.summary, folder)
     accuracy_against_distance(result.summary, folder, folder)
     if json:
         print_json(result.summary)
     else:
         print_summary(result.summary, folder=str(folder.path), reused=result.reused)
+        if tries is not None:
+            print_survival(result.summary, [result.survives(tries, row) for row in sound], sound, tries)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 

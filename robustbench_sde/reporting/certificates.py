@@ -8,7 +8,7 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.certificate_report import CertificateReport
 from robustbench_sde.reporting.figures import ACCURACY, COLOURS, Drawn, save, styled
-from robustbench_sde.reporting.table import CellText, fitted
+from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.storage.run_folder import RunFolder
@@ -51,7 +51,7 @@ def print_certificates(reports: Sequence[CertificateReport], *, folder: str, reu
             )
             lines.append([Text(text, style) for text in texts])
         blocks.append(lines)
-    console.print(fitted(console, title, columns, blocks))
+    console.print(fit_to_width(console, title, columns, blocks))
     if reused:
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     for report in reports:

@@ -13,8 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
+from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.reporting.table import CellText, fit_to_width
-from robustbench_sde.runs.words import TableColumn, summary_columns, summary_title
+from robustbench_sde.runs.words import (
+    TableColumn,
+    interval,
+    perturbation_text,
+    summary_columns,
+    summary_title,
+)
 from robustbench_sde.storage.runs_here import RunHere
 
 #: width of a pipe, enough for every column
@@ -26,6 +33,29 @@ def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> Non
     console = make_console()
     console.print(summary_table(summary, console))
     print_footer(summary, folder=folder, reused=reused)
+
+
+def print_survival(summary: pd.DataFrame, found: Sequence[Interval], rows: Sequence[int], tries: int) -> None:
+    """Print accuracy against `tries` submissions for some rows of the summary.
+
+    Args:
+        summary: all rows.
+        found: share of images that survive, for each of `rows`.
+        rows: places of rows in the summary.
+        tries: number of submissions.
+    """
+    columns = [
+        TableColumn("checkpoint", numeric=False),
+        TableColumn("perturbation", numeric=False),
+        TableColumn(f"survives {tries} (95 %)"),
+    ]
+    every = summary.to_dict("records")
+    lines: list[list[CellText]] = [
+        [str(every[row]["checkpoint"]), perturbation_text(every[row]), interval(*share)]
+        for row, share in zip(rows, found, strict=True)
+    ]
+    console = make_console()
+    console.print(fit_to_width(console, "right in every one of so many single-draw tries", columns, [lines]))
 
 
 def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
