@@ -16,7 +16,7 @@ def records(shares, draws):
 
 
 def test_one_try_is_the_single_draw_accuracy():
-    """With k = 1 estimate and interval equal the single-draw columns of the summary."""
+    """Estimate and interval of one try equal the single-draw columns of the summary."""
     result = rb.attack(make_model(), make_data(), "pgd", eps=0.1, steps=2, eot_draws=2, score_draws=8)
     row = result.summary.iloc[-1]
     expected = (row["single_draw_accuracy"], row["single_draw_low"], row["single_draw_high"])
