@@ -10,7 +10,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.compute import Compute
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "digits-multiplicative.safetensors"
-#: with the budget of the shipped suite; few steps, since the CPU takes them, too
+#: attacks with the budget of the shipped suite; few steps, since the CPU takes them, too
 ATTACKS = {
     "pgd": {"steps": 10, "eot_draws": 4},
     "cw": {"steps": 20, "eot_draws": 4, "norm": "l2", "eps": 1.0},
@@ -24,7 +24,7 @@ SCORED_ALONE = ("clean", "control", *CORRUPTIONS)
 
 
 def differences(images: int, precisions: Sequence[Precision] = ("fp32",)) -> Iterator[dict[str, Any]]:
-    """For each perturbation, how many decisions and margins of a GPU are not those of the CPU in fp32.
+    """Count, by perturbation, decisions and margins of a GPU that are not those of the CPU in fp32.
 
     Args:
         images: of the embedded digits.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import GradientHealth
@@ -248,13 +249,16 @@ class Victim:
     ) -> tuple[Look, Tensor]:
         """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W).
 
-        The gradient is finite: where it is not, it is taken again a little aside (`_ASIDE`) on the same
-        draws, and what is not finite there either is 0. `health` counts what was found at first.
+        The gradient is finite: what is not is 0. A module of somebody else has it taken again a little aside
+        (`_ASIDE`) on the same draws first; finding out where makes the host wait for the device, which our
+        own networks, whose operations have finite derivatives, do without. `health` counts what was found.
         """
         look, gradient = self._gradient(images, step, objective)
         peak = gradient.flatten(1).abs().amax(1)
         saturated = (look.margin > SATURATED) & (objective is cross_entropy)
         self.health.count(self._places, peak, look.margin >= 0, saturated)
+        if isinstance(self._model, Classifier):
+            return look, gradient.nan_to_num(0.0, 0.0, 0.0)
         broken = (~peak.isfinite()).nonzero()[:, 0]
         if len(broken):
             aside = images[broken] + _ASIDE * torch.where(images[broken] < 0.5, 1.0, -1.0)

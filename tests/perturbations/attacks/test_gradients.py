@@ -184,7 +184,7 @@ def test_every_row_says_how_healthy_its_gradients_are(net, data):
 
 
 def test_an_attack_without_gradients_goes_on_by_square(net, data):
-    """Where every gradient is zero `pgd` leaves as few images as `square` does, and records name it."""
+    """Zero gradients everywhere: `pgd` leaves as few images as `square` does, and records name it."""
     rounded = Changed(net, _rounded).eval()
     few = data.subset(20)
     with warnings.catch_warnings():
