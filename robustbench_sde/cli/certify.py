@@ -76,7 +76,7 @@ def certify_command(
     resize: o.Resize = None,
     crop: o.Crop = None,
     class_order: o.ClassOrder = None,
-    images: o.Images = 40,
+    images: o.Images = 20,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
     device: o.Device = "auto",
