@@ -12,6 +12,7 @@ from forked import finished as sde_bench
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: what each prints
 SAYS = {
+    "library_classifiers.py": ["torchbnn", "blitz", "bayesian_torch", "laplace"],
     "other_libraries.py": ["torchattacks", "art", "ours"],
     "quickstart.py": ["ODE  eps 0.05", "SDE  eps 0.05"],
     "torchsde_model.py": [
