@@ -8,7 +8,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self, final
 
@@ -89,6 +89,8 @@ class Perturbation(ABC):
     name: ClassVar[str]
     #: raised when its numbers change, so that cells stored before are not taken for new ones
     revision: ClassVar[int] = 1
+    #: False for a row that keeps the images as they are: the clean one, and the control
+    changes_images: ClassVar[bool] = True
 
     @final
     def __call__(
@@ -152,6 +154,14 @@ class Perturbation(ABC):
             gradients=torch.cat([part.counted for part in parts]),
         )
 
+    @property
+    def settings(self) -> dict[str, str | float | None]:
+        """Values of its parameters by name, those that are texts, numbers or None."""
+        if not is_dataclass(self):
+            return {}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, str | float | int | None)}
+
     def describe(self) -> dict[str, str | float]:
         """Say the columns that describe it in a summary table."""
         return {"perturbation": self.label, "norm": "", "eps": math.nan, "severity": math.nan}
@@ -205,6 +215,7 @@ class Clean(Perturbation):
     """The images as they are."""
 
     name = "clean"
+    changes_images = False
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         return Perturbed.free(batch.images, ("",) * len(batch))

@@ -51,6 +51,8 @@ class _File(Spec):
     #: ids of the images, in the order of all outcomes
     images: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, max_length=_MAX_IMAGES)
     settings: list[Line]
+    #: parameters by name of each of `settings`, of attacks alone; empty in files of older versions
+    parameters: list[dict[Line, Line]] = Field(default_factory=list)
     #: names of the values of a cell, for people; they are part of the format
     columns: list[str]
     cells: list[Annotated[_Row, BeforeValidator(_by_name)]] = Field(min_length=1)
@@ -84,7 +86,8 @@ def save_baseline(run: Side, path: Path) -> None:
         same_data = cell.facts.fingerprint == first.facts.fingerprint
         if not same_data or not np.array_equal(cell.ids, first.ids):
             raise BenchError(f"{run.name} has cells on different images; a baseline holds one set of images")
-    settings = list(dict.fromkeys(cell.facts.settings for cell in run.cells))
+    parameters = {cell.facts.settings: dict(cell.parameters) if cell.facts.norm else {} for cell in run.cells}
+    settings = list(parameters)
     head = {
         "format": 1,
         "made": run.made,
@@ -94,6 +97,7 @@ def save_baseline(run: Side, path: Path) -> None:
     }
     blocks: dict[str, Sequence[object]] = {
         "settings": settings,
+        "parameters": list(parameters.values()),
         "columns": _COLUMNS,
         "cells": [_row(cell, settings.index(cell.facts.settings)) for cell in run.cells],
         "outcomes": [_outcomes(cell) for cell in run.cells],
@@ -182,7 +186,8 @@ def _measured(
     ):
         if abs(said - counted) > 1e-6:
             raise BenchError(f"{path} was edited: {facts.label} says {name} {said}, its images {counted:.6f}")
-    return ComparedCell(facts, ids, correct, right)
+    known = dict(zip(parsed.settings, parsed.parameters, strict=False))
+    return ComparedCell(facts, ids, correct, right, parameters=known.get(facts.settings, {}))
 
 
 def _unpack_bits(text: str, images: int) -> npt.NDArray[np.bool_]:

@@ -167,7 +167,7 @@ def _draft(
     for side, status in (("run", now.status), ("baseline", old.status)):
         if status != "ok":
             return replace(cell, reason=f"the {side}'s cell is {status}"), []
-    differences = _differences(old.facts, now.facts)
+    differences = _differences(old, now)
     if differences:
         return replace(cell, reason=f"not the same measurement: {'; '.join(differences)}"), []
     common, left, right = np.intersect1d(old.ids, now.ids, assume_unique=True, return_indices=True)
@@ -180,17 +180,15 @@ def _draft(
     return replace(cell, images=len(common)), tests
 
 
-def _differences(old: Facts, now: Facts) -> list[str]:
+def _differences(old: ComparedCell, now: ComparedCell) -> list[str]:
     """List in words the settings in which two cells with one label differ; the seed does not count."""
     found = []
     for field in Facts.model_fields:
-        was, is_now = getattr(old, field), getattr(now, field)
+        was, is_now = getattr(old.facts, field), getattr(now.facts, field)
         if was == is_now or field == "seed":
             continue
-        if field == "settings":  # of a long description only the parameters that differ
-            was_parts, now_parts = was.split(", "), is_now.split(", ")
-            was = ", ".join(part for part in was_parts if part not in now_parts)
-            is_now = ", ".join(part for part in now_parts if part not in was_parts)
+        if field == "settings":
+            was, is_now = old.differing(now)
         found.append(f"{field} {str(was)[:80] or 'nothing'} -> {str(is_now)[:80] or 'nothing'}")
     return found
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,6 +70,23 @@ class ComparedCell:
     right_draws: npt.NDArray[np.uint16]
     #: status as in the summary: ok, or the reason why the cell must not be used
     status: str = "ok"
+    #: parameters of the perturbation by name; empty in files of versions that did not write them
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def differing(self, other: "ComparedCell") -> tuple[str, str]:
+        """Say the settings that two perturbations do not share; all of them if parameters are unknown."""
+        if not (self.parameters and other.parameters):
+            return self.facts.settings, other.facts.settings
+        names = [
+            name
+            for name in {**self.parameters, **other.parameters}
+            if self.parameters.get(name) != other.parameters.get(name)
+        ]
+        mine, theirs = (
+            ", ".join(f"{name}={cell.parameters[name]}" for name in names if name in cell.parameters)
+            for cell in (self, other)
+        )
+        return mine, theirs
 
 
 @dataclass(frozen=True)
@@ -94,15 +111,21 @@ def read_run(path: Path) -> Side:
     summary, manifest = folder.read_summary(), folder.read_manifest()
     try:
         settings = {entry["cell"]: str(entry["perturbation"]) for entry in manifest["cells"]}
+        parameters = {
+            entry["cell"]: {str(name): _line(str(value)) for name, value in entry["parameters"].items()}
+            for entry in manifest["cells"]
+            if "parameters" in entry
+        }
         version = manifest["versions"]["robustbench-sde"]
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise BenchError(
             f"{path / 'manifest.yaml'} has been changed ({error}); the command of the run writes it anew"
         ) from error
     cells = []
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
         records = read_checked_records(folder, row) if row["status"] == "ok" else None
-        cells.append(measured(row, records, settings.get(row["cell"], "")))
+        cell = measured(row, records, settings.get(row["cell"], ""))
+        cells.append(replace(cell, parameters=parameters.get(row["cell"], {})))
     origin = {
         "version": version,
         "git_revision": manifest.get("git_revision"),

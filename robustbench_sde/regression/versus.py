@@ -17,7 +17,7 @@ from robustbench_sde.errors import BenchError, counted, unknown_name
 from robustbench_sde.evaluation import paired
 from robustbench_sde.evaluation.statistics import Floats, Interval
 from robustbench_sde.evaluation.trainings import Spread, difference
-from robustbench_sde.regression.measured import ComparedCell, Facts, Side
+from robustbench_sde.regression.measured import ComparedCell, Side
 from robustbench_sde.storage.files import parse_json
 
 #: Probability of one or more false differences in a whole table (Holm).
@@ -324,19 +324,17 @@ def _unequal(setting: Setting, at: Mapping[str, Sequence[ComparedCell]], base: s
         return
     first = at[base][0].facts
     for cell in (cell for cells in at.values() for cell in cells):
-        differences = list(_effort(first, cell.facts))
+        differences = list(_effort(at[base][0], cell))
         if differences:
             where = f"{first.checkpoint} and {cell.facts.checkpoint} under {setting_text(setting)}"
             yield f"{where}: {'; '.join(differences)}"
 
 
-def _effort(one: Facts, other: Facts) -> Iterator[str]:
+def _effort(reference: ComparedCell, rival: ComparedCell) -> Iterator[str]:
+    one, other = reference.facts, rival.facts
     if one.settings != other.settings:
-        parts = [facts.settings.split(", ") for facts in (one, other)]
-        only = [
-            ", ".join(part for part in own if part not in rival)[:80] for own, rival in (parts, parts[::-1])
-        ]
-        yield f"{only[0] or 'nothing'} against {only[1] or 'nothing'}"
+        ours, theirs = reference.differing(rival)
+        yield f"{ours[:80] or 'nothing'} against {theirs[:80] or 'nothing'}"
     if one.rule != other.rule:
         yield f"rule {one.rule} against {other.rule}"
     random = one.noise != "none" and other.noise != "none"

@@ -91,7 +91,7 @@ class Ledger:
         )
         self.folder.write_examples(row["cell"], examples)
         self.folder.write_cell(row["cell"], cell.label, row, result.records)
-        if isinstance(cell.perturbation, Clean | Control):
+        if not cell.perturbation.changes_images:
             self.records[cell] = result.records
 
     def _difference(self, clean: Cell, controls: list[Cell]) -> str:
@@ -108,7 +108,7 @@ def _controlled(cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[Cell]]]:
     """Find clean cells with their controls, which have to equal them to the last bit."""
     together: dict[object, list[Cell]] = {}
     for cell in cells:
-        if isinstance(cell.perturbation, Clean | Control):
+        if not cell.perturbation.changes_images:
             together.setdefault((cell.source, cell.settings), []).append(cell)
     for group in together.values():
         clean = [cell for cell in group if isinstance(cell.perturbation, Clean)]

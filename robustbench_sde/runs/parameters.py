@@ -1,6 +1,5 @@
 """Tell attacks of one name apart by the parameters in which they differ."""
 
-import ast
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,12 @@ def tell_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
 
     Args:
         summary: rows of a run.
-        cells: the list `cells` of its manifest, whose `perturbation` holds every parameter.
+        cells: the list `cells` of its manifest, whose `parameters` holds every parameter by name.
     """
     parameters = {
-        entry["cell"]: _parameters(str(entry.get("perturbation")))
+        entry["cell"]: {name: str(value) for name, value in entry["parameters"].items()}
         for entry in cells
-        if isinstance(entry, dict) and "cell" in entry
+        if isinstance(entry, dict) and "cell" in entry and isinstance(entry.get("parameters"), dict)
     }
     names = summary["perturbation"].copy()
     attacks = summary[(summary["norm"] != "") & (summary["perturbation"] != "control")]
@@ -29,18 +28,3 @@ def tell_apart(summary: pd.DataFrame, cells: Sequence[Any]) -> pd.DataFrame:
         for parameter in known.columns[known.nunique(dropna=False) > 1].difference(_NAMED, sort=False):
             names[rows.index] += f" {parameter}=" + known[parameter].astype(str)
     return summary.assign(perturbation=names)
-
-
-def _parameters(text: str) -> dict[str, str]:
-    """Return the keyword arguments of ``PGD(eps=0.03, steps=20)`` as text; none if it is no such call."""
-    try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return {}
-    if not isinstance(call, ast.Call):
-        return {}
-    return {
-        keyword.arg: str(keyword.value.value)
-        for keyword in call.keywords
-        if keyword.arg and isinstance(keyword.value, ast.Constant)
-    }

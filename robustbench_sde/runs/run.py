@@ -152,6 +152,7 @@ def _manifest(work: Work, done: Sequence[Cell], compute: Compute, engine: Engine
                 "precision": cell.source.precision,
                 "solver": [cell.source.solver, cell.source.solver_steps],
                 "perturbation": repr(cell.perturbation),
+                "parameters": cell.perturbation.settings,
                 "scoring": {
                     "draws": cell.settings.draws,
                     "rule": cell.settings.rule,

@@ -9,8 +9,6 @@ import pandas as pd
 from robustbench_sde.choices import ImageFormat
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
-from robustbench_sde.perturbations.attacks.base import Control
-from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.checked import check_stored
 from robustbench_sde.runs.work import Work
@@ -65,7 +63,7 @@ class StoredCells:
     def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
         """Keep a row under the names of today, which are no part of a key and may have changed."""
         self.rows[cell] = stored.row | {"checkpoint": cell.source.name, "dataset": work.data.name}
-        if isinstance(cell.perturbation, Clean | Control):
+        if not cell.perturbation.changes_images:
             self.records[cell] = stored.records
 
 
@@ -89,12 +87,12 @@ def _beside(folder: RunFolder) -> dict[str, list[RunFolder]]:
 
 def has_images(cell: Cell, work: Work, folder: RunFolder, kind: ImageFormat) -> bool:
     """Whether the images of a cell are in `folder`, or it has none of its own."""
-    return isinstance(cell.perturbation, Clean | Control) or _path(cell, work, folder, kind).exists()
+    return not cell.perturbation.changes_images or _path(cell, work, folder, kind).exists()
 
 
 def write_images(cell: Cell, result: CellResult, work: Work, folder: RunFolder, kind: ImageFormat) -> None:
     """Write `images/<cell>.<kind>`, unless the cell has failed or has no images of its own."""
-    if not result.ok or isinstance(cell.perturbation, Clean | Control):
+    if not (result.ok and cell.perturbation.changes_images):
         return
     data, described, budget = work.data, cell.perturbation.describe(), cell.perturbation.budget
     about = {

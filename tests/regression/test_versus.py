@@ -107,7 +107,7 @@ def test_a_checkpoint_stands_for_its_kind():
         ({"settings": "PGD(norm='linf', eps=0.03, steps=40, eot_draws=8)"}, "steps=20 against steps=40"),
         (
             {"settings": "PGD(norm='linf', eps=0.03, steps=20, eot_draws=1)"},
-            "eot_draws=8) against eot_draws=1)",
+            "eot_draws=8 against eot_draws=1",
         ),
         ({"rule": "vote"}, "rule mean-prob against vote"),
     ],

@@ -36,7 +36,14 @@ def make_cell(correct, right_draws=None, *, ids=None, status="ok", **facts):
         correct,
         np.asarray(right, dtype=np.uint16),
         status,
+        parameters_in((known | facts)["settings"]),
     )
+
+
+def parameters_in(settings):
+    """The parameters in a text like ``PGD(steps=20, eps=0.03)`` by name."""
+    inside = settings.partition("(")[2].removesuffix(")")
+    return dict(part.split("=", 1) for part in inside.split(", ") if part)
 
 
 def make_side(*cells, name="run"):
@@ -74,7 +81,9 @@ def write_run(path, side, *, complete=True):
         if cell.status == "ok":
             row |= numbers_of(table(pd.DataFrame(records), RECORDS), row["norm"], row["eps"])
         rows.append(row)
-        entries.append({"cell": key, "perturbation": facts.settings})
+        entries.append(
+            {"cell": key, "perturbation": facts.settings, "parameters": parameters_in(facts.settings)}
+        )
         if cell.status == "ok":
             folder.write_cell(key, facts.label, row, pd.DataFrame(records))
     folder.write_summary(rows)

@@ -218,6 +218,7 @@ class Control(Perturbation):
     """
 
     name = "control"
+    changes_images = False
 
     attack: Attack
 

@@ -9,8 +9,6 @@ import torch
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import CellResult, numbers_of, suspicion
-from robustbench_sde.perturbations.attacks.base import Control
-from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.worker import Phase, failed_result
 from robustbench_sde.storage.examples import EXAMPLES
@@ -24,7 +22,7 @@ def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """
     found: dict[object, list[Cell]] = {}
     for cell in cells:
-        made = None if isinstance(cell.perturbation, Clean | Control) else cell.perturbation
+        made = cell.perturbation if cell.perturbation.changes_images else None
         found.setdefault((cell.source, cell.settings.seed, made), []).append(cell)
     return [tuple(group) for group in found.values()]
 
