@@ -9,6 +9,8 @@ from hypothesis import settings
 
 from robustbench_sde.data import ImageDataset, load_dataset
 
+# workers of xdist set it; tables are to be as wide as in a shell that does not
+os.environ.pop("COLUMNS", None)
 # the same cases in every build; HYPOTHESIS_PROFILE=thorough looks for new ones (`make fuzz`)
 settings.register_profile("default", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", max_examples=5000, deadline=None)

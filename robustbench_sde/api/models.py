@@ -183,8 +183,8 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
         raise BenchError(f"no checkpoint *-smoothed in checkpoints/ was trained on {dataset!r}; name one")
     if not shipped:
         raise BenchError(
-            f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or make one with "
-            f"`sde-bench train --dataset {dataset} --noise multiplicative`"
+            f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train one on it "
+            "(`sde-bench train`)"
         )
     names = ", ".join(path.stem for path in shipped)
     message = f"checkpoints/ has none for {dataset!r}: taking the shipped ones, {names}"

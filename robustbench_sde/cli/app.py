@@ -85,7 +85,7 @@ def main() -> None:
         with interruptible() as signals:
             code = app(prog_name="sde-bench", standalone_mode=False)
     except InterruptedWorkError as error:
-        _fail(str(error), error.exit_code)
+        _end(str(error), error.exit_code)  # it names no parameter, and must not be interrupted
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
@@ -104,7 +104,7 @@ def main() -> None:
             _end("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)
     if code == ExitCode.INTERRUPTED:
         exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
-        _fail(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)
+        _end(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)
     raise SystemExit(int(code or ExitCode.OK))
 
 

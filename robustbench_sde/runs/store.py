@@ -71,7 +71,8 @@ def _check(stored: StoredCell, folder: RunFolder) -> None:
     try:
         check_stored(stored)
     except BenchError as error:
-        place = f"the file of cell {stored.row['cell']} in {folder.path / 'records'}"
+        key = stored.row["cell"]
+        place = next((folder.path / "records").glob(f"*-{key}.parquet"), folder.path / "records")
         raise BenchError(f"{place} is damaged ({error}); delete it and run again") from error
 
 

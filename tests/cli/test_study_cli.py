@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from builders import save_digits_model
 
+from robustbench_sde.evaluation.statistics import Z95
 from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.runs.suite import suite as suites
 from robustbench_sde.storage.run_folder import RunFolder
@@ -84,7 +85,7 @@ def test_budget_says_by_how_much_the_papers_attack_overstates(sde_bench, place):
         assert row["overstated"] == pytest.approx(row["single_draw_accuracy"] - honest["accuracy"])
         own, other = (folder.read_records(cell) for cell in (row["cell"], honest["cell"]))
         difference = own["share_correct"] - other["correct"]
-        half = 1.96 * difference.std() / np.sqrt(len(difference))
+        half = Z95 * difference.std() / np.sqrt(len(difference))
         assert row["overstated_high"] - row["overstated"] == pytest.approx(half)
     assert table[table["perturbation"] == "apgd-ce"]["overstated"].isna().all()
 

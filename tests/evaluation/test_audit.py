@@ -162,7 +162,7 @@ PLANTED = [
     (Rounded, "ode", {"usable-gradients", "finite-differences"}),
     (Misleading, "ode", {"finite-differences", "black-box"}),
     (Undefined, "ode", {"usable-gradients"}),
-    (OnlyHere, "ode", {"usable-gradients", "solver"}),
+    (OnlyHere, "ode", {"usable-gradients"}),
 ]
 
 

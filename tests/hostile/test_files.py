@@ -45,17 +45,19 @@ IMPORT = ("import", "FILE", "--noise", "additive", "--dataset", "digits", "--out
 DATA = ("attack", "sound.safetensors", "--images", 4, "--score-draws", 1, "--quiet", "--dataset")
 
 #: name of the file, what is in it, the command that is to read it, a part of the line that it gives
+#: endings of weights of others, which an attack does not try to read as a checkpoint
+NOT_OURS = dict.fromkeys((".pt", ".pth"), "is not a checkpoint of sde-bench")
 FOREIGN, OWN = "is not a file of tensors that torch can read safely", "is not a whole safetensors file"
 BOMBS = [
     (".pt", bomb_zip), (".pth", bomb_pickle), (".pkl", bomb_plain), (".tar", bomb_tar), (".npz", objects_npz),
     (".npy", objects), (".safetensors", bomb_zip), (".safetensors", bomb_plain),
 ]  # fmt: skip
 CHECKPOINTS = [
-    *((f"bomb{ending}", bomb, ATTACK, OWN) for ending, bomb in BOMBS),
+    *((f"bomb{ending}", bomb, ATTACK, NOT_OURS.get(ending, OWN)) for ending, bomb in BOMBS),
     *((f"bomb{ending}", bomb, IMPORT, FOREIGN) for ending, bomb in BOMBS[:-2]),
     *((f"bomb{ending}", bomb, IMPORT, OWN) for ending, bomb in BOMBS[-2:]),
     ("zip-bomb.pt", zip_bomb, IMPORT, FOREIGN),
-    ("numbers.pt", lambda path: torch.save([1, 2], path), IMPORT, "is not a state dict"),
+    ("numbers.pt", lambda path: torch.save([1, 2], path), IMPORT, "not a state dict"),
     ("empty.safetensors", lambda path: path.touch(), SHOW, OWN),
     ("folder.safetensors", lambda path: path.mkdir(), ATTACK, "does not exist"),
     ("pipe.safetensors", os.mkfifo, ATTACK, "does not exist"),

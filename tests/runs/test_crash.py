@@ -41,7 +41,7 @@ def contents(folder):
     summary = run.read_summary()
     manifest = run.read_manifest()
     del manifest["command"]
-    cells = [run.read_cell(cell) for cell in summary["cell"]]
+    cells = [run.read_cell(cell).row for cell in summary["cell"]]
     return {
         "names": sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()),
         "summary": summary.drop(columns="seconds"),

@@ -15,7 +15,7 @@ from robustbench_sde.training.distributed import Team
 pytestmark = pytest.mark.slow
 
 #: 1437 images in batches of 479: shares of 240 and 239; in batches of 718 the last one is a single image
-OPTIONS = ("--noise", "multiplicative", "--sigma", "0.3", "--steps", "1", "--lr", "0.02", "--epochs", "2")
+OPTIONS = ("--noise", "multiplicative", "--sigma", "0.3", "--steps", "1", "--lr", "0.02")
 
 
 def train(size, out, *options):
@@ -79,8 +79,8 @@ def test_a_size_without_a_rank_is_one_line(tmp_path):
 def test_several_processes_take_the_steps_of_one(tmp_path, size, options):
     """Several processes with equal noise and batches get the weights of one, but for rounding."""
     alone, together = tmp_path / "alone.safetensors", tmp_path / "together.safetensors"
-    assert ends(train(1, alone, *options)) == [0]
-    assert ends(train(size, together, *options)) == [0] * size
+    assert ends(train(1, alone, *options, "--epochs", "2")) == [0]
+    assert ends(train(size, together, *options, "--epochs", "2")) == [0] * size
     assert 0 < distance(weights(together), weights(alone)) < 2e-5
     first, second = (read_header(path).training for path in (alone, together))
     assert second["final_loss"] == pytest.approx(first["final_loss"], abs=2e-4)
@@ -90,15 +90,15 @@ def test_several_processes_take_the_steps_of_one(tmp_path, size, options):
 def test_one_that_is_stopped_stops_all_and_they_go_on(tmp_path):
     """SIGTERM to one: a usable checkpoint, exit 130 for all, --resume to the bits of a whole training."""
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
-    options = ("--batch-size", "120", "--epochs", "3")
-    assert ends(train(2, whole, *options)) == [0, 0]
-    processes = train(2, stopped, *options)
+    options = ("--batch-size", "120")
+    assert ends(train(2, whole, *options, "--epochs", "3")) == [0, 0]
+    processes = train(2, stopped, *options, "--epochs", "3")
     while not stopped.exists():
         time.sleep(0.01)
     processes[1].terminate()
     assert ends(processes) == [130, 130]
     assert "interrupted" in read_header(stopped).training
-    assert ends(train(2, stopped, "--resume", *options)) == [0, 0]
+    assert ends(train(2, stopped, "--resume", *options, "--epochs", "3")) == [0, 0]
     first, second = weights(whole), weights(stopped)
     assert all(torch.equal(first[name], second[name]) for name in first)
     processes = train(2, stopped, "--force", *options, "--epochs", "300")
