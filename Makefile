@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
+.PHONY: bench mutants gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +45,10 @@ fuzz: $(VENV)/installed  ## thousands of cases of every hypothesis test, new one
 
 kills: $(VENV)/installed  ## every command killed at forty random moments and gone on with; minutes
 	SDE_BENCH_KILLS=40 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/hostile/test_signals.py
+
+mutants: $(VENV)/installed  ## would the tests notice a broken line of the core? hours
+	$(BIN)/python -m pip install --quiet --editable '.[dev,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.mutants
 
 lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff check .
