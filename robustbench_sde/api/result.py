@@ -14,9 +14,9 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.evaluation.tries import survival
+from robustbench_sde.regression.answer import Versus
 from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import Side, measured, read_run
-from robustbench_sde.regression.versus import Versus
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.plan import Plan

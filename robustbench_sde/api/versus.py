@@ -14,7 +14,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.located import known_checkpoints
 from robustbench_sde.progress import Bars
-from robustbench_sde.regression.versus import Versus
+from robustbench_sde.regression.answer import Versus
 from robustbench_sde.storage.runs_here import find_run
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 from rich.text import Text
 
 from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.regression.answer import Contrast, Versus, VersusRow
 from robustbench_sde.regression.measured import read_run
-from robustbench_sde.regression.versus import UNEQUAL, Contrast, Versus, VersusRow
+from robustbench_sde.regression.versus import UNEQUAL
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
-from robustbench_sde.regression.versus import Versus
+from robustbench_sde.regression.answer import Versus
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.documents import latex
