@@ -2,14 +2,11 @@
 
 import json
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from robustbench_sde.cli.texts import spelled
 from robustbench_sde.plugins import Plugins
-
-#: folder of the installed package
-PACKAGE = Path(str(resources.files("robustbench_sde")))
+from robustbench_sde.shipped import CHECKPOINTS, CONFIGS, PACKAGE, STUDIES, SUITES, shipped_files
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -35,12 +32,6 @@ def dataset_name(text: str) -> str:
     """Return a data set with its name spelled as the registry does; what follows a colon is left alone."""
     name, colon, path = text.partition(":")
     return spelled(name, known("datasets")) + colon + path
-
-
-def shipped(folder: str) -> list[str]:
-    """Return the names of the YAML files in a folder of the package, like ``study/clean``."""
-    root = PACKAGE / folder
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
 def attacks(incomplete: str) -> list[str]:
@@ -71,22 +62,22 @@ def presets(incomplete: str) -> list[str]:
 
 def configs(incomplete: str) -> list[str]:
     """Complete a shipped configuration of a training."""
-    return _starting(incomplete, shipped("training/configs"))
+    return _starting(incomplete, shipped_files(CONFIGS))
 
 
 def suites(incomplete: str) -> list[str]:
     """Complete a shipped suite, or a suite file here."""
-    return _starting(incomplete, [*shipped("runs/suite/shipped"), *map(str, Path().glob("*.yaml"))])
+    return _starting(incomplete, [*shipped_files(SUITES), *map(str, Path().glob("*.yaml"))])
 
 
 def studies(incomplete: str) -> list[str]:
     """Complete a study."""
-    return _starting(incomplete, shipped("runs/suite/shipped/study"))
+    return _starting(incomplete, shipped_files(STUDIES))
 
 
 def checkpoints(incomplete: str) -> list[str]:
     """Complete a checkpoint by its name in checkpoints/ or among the shipped ones."""
-    folders = (Path("checkpoints"), PACKAGE / "models" / "shipped")
+    folders = (Path("checkpoints"), CHECKPOINTS)
     found = {path.stem for folder in folders for path in folder.glob("*.safetensors")}
     return _starting(incomplete, sorted(name for name in found if ".state" not in name))
 

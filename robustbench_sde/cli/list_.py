@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -10,6 +11,7 @@ from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.plugins import Plugins, provider
+from robustbench_sde.shipped import CONFIGS, STUDIES, SUITES, shipped_files
 
 _T = TypeVar("_T")
 
@@ -59,8 +61,8 @@ def list_command(
         "models": _models,
         "presets": lambda: complete.catalogue()["presets"],
         "rules": _rules,
-        "studies": lambda: _described(complete.shipped(_STUDIES), _STUDIES),
-        "suites": lambda: _described(complete.shipped(_SUITES), _SUITES),
+        "studies": lambda: _described(STUDIES),
+        "suites": lambda: _described(SUITES),
     }
     kind = texts.spelled(kind, _KINDS)
     if kind not in _KINDS:
@@ -77,9 +79,6 @@ def list_command(
         found = bool(entries)
     if not found:
         print(f"sde-bench: there are no {kind} here{_COME_FROM.get(kind, '')}", file=sys.stderr)
-
-
-_SUITES, _STUDIES = "runs/suite/shipped", "runs/suite/shipped/study"
 
 
 def catalogue() -> dict[str, dict[str, str]]:
@@ -143,7 +142,7 @@ def _checkpoints() -> dict[str, str]:
 
 
 def _configs() -> dict[str, str]:
-    return _described(complete.shipped("training/configs"), "training/configs")
+    return _described(CONFIGS)
 
 
 def _corruptions() -> dict[str, str]:
@@ -180,14 +179,11 @@ def _rules() -> dict[str, str]:
     }
 
 
-def _described(names: list[str], folder: str) -> dict[str, str]:
-    """Return the `description` in each shipped YAML file."""
+def _described(folder: Path) -> dict[str, str]:
+    """Return the `description` of each YAML file in a folder of the package."""
     from robustbench_sde.storage.files import read_yaml
 
-    return {
-        name: str(read_yaml(complete.PACKAGE / folder / f"{name}.yaml").get("description", ""))
-        for name in names
-    }
+    return {name: str(read_yaml(path).get("description", "")) for name, path in shipped_files(folder).items()}
 
 
 def _plugins(plugins: Plugins[_T], built_in: Collection[str], line: Callable[[_T], str]) -> dict[str, str]:

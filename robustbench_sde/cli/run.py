@@ -10,6 +10,7 @@ from robustbench_sde import choices
 from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import ExitCode
+from robustbench_sde.shipped import SUITES, shipped_files
 
 if TYPE_CHECKING:
     from robustbench_sde.runs.engine import Engine
@@ -109,7 +110,7 @@ def run_command(
     options = o.shared(context, device="auto" if engine == "ray" else None)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
-            texts.spelled(suite, complete.shipped("runs/suite/shipped")),
+            texts.spelled(suite, shipped_files(SUITES)),
             checkpoints or None,
             images=images,
             data_dir=data_dir,

@@ -9,8 +9,7 @@ from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
 from robustbench_sde.cli.texts import spelled
 from robustbench_sde.errors import BenchError, nearest, printable
-
-_SUITES = "runs/suite/shipped"
+from robustbench_sde.shipped import SUITES, shipped_files
 
 
 def show_command(
@@ -34,7 +33,7 @@ def show_command(
     from robustbench_sde.models.located import locate
     from robustbench_sde.storage.runs_here import resolve
 
-    suites = complete.shipped(_SUITES)
+    suites = shipped_files(SUITES)
     suite = spelled(path, suites)
     checkpoint = locate(Path(path))
     place = resolve(path)

@@ -9,6 +9,7 @@ import robustbench_sde as rb
 from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode, unknown_name
+from robustbench_sde.shipped import STUDIES, shipped_files
 
 
 def study_command(
@@ -60,10 +61,9 @@ def study_command(
     from robustbench_sde.reporting.studies import study_table, write_study
     from robustbench_sde.reporting.terminal import make_console, print_footer, print_json
     from robustbench_sde.reporting.versus import read_versus
-    from robustbench_sde.runs.suite.suite import study_suites
     from robustbench_sde.runs.words import summary_title
 
-    studies = study_suites()
+    studies = shipped_files(STUDIES)
     name = texts.spelled(name, studies)
     if name == "stability":
         raise BenchError("stability is a command of its own: `sde-bench stability`")
@@ -72,7 +72,7 @@ def study_command(
     options = o.shared(context)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
-            studies[name],
+            f"study/{name}",
             checkpoints or None,
             None if dataset is None else complete.dataset_name(dataset),
             images=images,

@@ -1,10 +1,9 @@
 """Find checkpoints by name: in `checkpoints/` of the current folder, then among those of the package."""
 
-from importlib import resources
 from pathlib import Path
 
-#: folder of the checkpoints that are installed with the package
-SHIPPED = Path(str(resources.files("robustbench_sde"))) / "models" / "shipped"
+from robustbench_sde.shipped import CHECKPOINTS
+
 #: folder of the user's checkpoints
 HERE = Path("checkpoints")
 
@@ -17,7 +16,7 @@ def checkpoints_here() -> list[Path]:
 def shipped_checkpoints() -> list[Path]:
     """Return the checkpoints that are installed with the package and have no namesake in `checkpoints/`."""
     own = {path.name for path in checkpoints_here()}
-    return [path for path in _checkpoints(SHIPPED) if path.name not in own]
+    return [path for path in _checkpoints(CHECKPOINTS) if path.name not in own]
 
 
 def known_checkpoints() -> dict[str, Path]:

@@ -1,20 +1,13 @@
 """Read configurations from files: the user's, and those that are installed with the package."""
 
-from importlib import resources
 from pathlib import Path
 
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.shipped import CONFIGS, shipped_files
 from robustbench_sde.storage.files import read_yaml
 
-_FOLDER = Path(str(resources.files("robustbench_sde"))) / "training" / "configs"
 #: largest number of files that may build on each other
 _DEEPEST = 8
-
-
-def shipped_configs() -> dict[str, Path]:
-    """Return the configurations that are installed with the package, by name, like ``paper/ode``."""
-    found = {path.relative_to(_FOLDER).with_suffix("").as_posix(): path for path in _FOLDER.rglob("*.yaml")}
-    return dict(sorted(found.items()))
 
 
 def read_config(name: str) -> dict[str, object]:
@@ -39,7 +32,7 @@ def read_config(name: str) -> dict[str, object]:
 
 
 def _find(name: str) -> Path:
-    shipped = shipped_configs()
+    shipped = shipped_files(CONFIGS)
     path = Path(name)
     if path.exists():
         return path

@@ -20,7 +20,7 @@ from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.data import load_dataset
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, read_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.located import SHIPPED
+from robustbench_sde.shipped import CHECKPOINTS
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
 
 
@@ -214,7 +214,7 @@ def test_the_first_line_works_in_an_empty_folder(tmp_path):
 def test_the_shipped_checkpoints_are_those_of_the_repository():
     """The package holds the digits checkpoints of checkpoints/, byte for byte."""
     root = Path(__file__).parents[2] / "checkpoints"
-    shipped = {path.name: path.read_bytes() for path in SHIPPED.glob("*")}
+    shipped = {path.name: path.read_bytes() for path in CHECKPOINTS.glob("*")}
     assert shipped == {path.name: path.read_bytes() for path in root.glob("digits-*.safetensors")}
 
 

@@ -11,6 +11,7 @@ from builders import save_digits_model
 from robustbench_sde.evaluation.statistics import Z95
 from robustbench_sde.reporting.views import VIEWS
 from robustbench_sde.runs.suite import suite as suites
+from robustbench_sde.shipped import STUDIES, shipped_files
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: what makes the shipped suites small: (old, new) in their text
@@ -37,16 +38,15 @@ def place(tmp_path_factory):
 @pytest.fixture
 def sde_bench(place, tmp_path, monkeypatch, program):
     """Run the program in `place` on smaller studies; returns exit code, stdout and stderr."""
-    shipped = suites.study_suites()
     files = {}
-    for name, suite in shipped.items():
-        text = suites.shipped_suites()[suite].read_text()
+    for name, path in shipped_files(STUDIES).items():
+        text = path.read_text()
         for old, new in SMALLER.get(name, []):
             assert old in text
             text = text.replace(old, new)
-        files[suite] = tmp_path / f"{name}.yaml"
-        files[suite].write_text(text)
-    monkeypatch.setattr(suites, "shipped_suites", lambda: files)
+        files[f"study/{name}"] = tmp_path / f"{name}.yaml"
+        files[f"study/{name}"].write_text(text)
+    monkeypatch.setattr(suites, "shipped_files", lambda folder: files)
     monkeypatch.chdir(place)
     return program
 

@@ -12,8 +12,9 @@ from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.estimate import Passes, passes_of, seconds_by_cell, seconds_with
 from robustbench_sde.runs.plan import Plan, duration
-from robustbench_sde.runs.suite.suite import Suite, shipped_suites
+from robustbench_sde.runs.suite.suite import Suite
 from robustbench_sde.runs.work import Work
+from robustbench_sde.shipped import SUITES, shipped_files
 from robustbench_sde.storage.run_folder import RunFolder
 
 PGD = "perturbations: [{attack: pgd, eps: 0.1}]\n"
@@ -134,8 +135,8 @@ def test_a_suite_that_does_not_exist_names_the_nearest(tmp_path):
 
 def test_shipped_suites_are_sound(digits, digits_models):
     """Each has a description, and expands to cells that differ; their data is not needed for that."""
-    assert {"smoke", "digits", "cifar10"} <= shipped_suites().keys()
-    for name in shipped_suites():
+    assert {"smoke", "digits", "cifar10"} <= shipped_files(SUITES).keys()
+    for name in shipped_files(SUITES):
         suite = Suite.read(name)
         assert suite.spec.description
         cells = suite.cells(list(digits_models.values()), digits)

@@ -4,8 +4,9 @@ import pytest
 from builders import make_data
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.shipped import CONFIGS, shipped_files
 from robustbench_sde.training.config import learning_rate, parse_config
-from robustbench_sde.training.named import read_config, shipped_configs
+from robustbench_sde.training.named import read_config
 
 
 def parsed(name):
@@ -13,7 +14,7 @@ def parsed(name):
     return parse_config({key: options[key] for key in options.keys() - {"dataset", "description"}})
 
 
-@pytest.mark.parametrize("name", shipped_configs())
+@pytest.mark.parametrize("name", shipped_files(CONFIGS))
 def test_shipped_configurations_are_sound(name):
     """Each says what it is and trains a model that its images fit."""
     options = read_config(name)

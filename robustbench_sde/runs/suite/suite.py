@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -29,6 +28,7 @@ from robustbench_sde.runs.sources import OpenedCheckpoint, Source
 from robustbench_sde.runs.suite.document import Document, Place
 from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteEntry, SuiteSpec
 from robustbench_sde.sde.solvers import accepts_noise
+from robustbench_sde.shipped import SUITES, shipped_files
 
 _S = TypeVar("_S", bound=Spec)
 #: settings of a suite for one checkpoint
@@ -37,18 +37,6 @@ _MOST_CELLS = 100_000
 _Row = tuple[object, ...]
 #: How a checkpoint is evaluated: sigma, solver and its steps; None is as trained.
 _Setting = tuple[float | None, str | None, int | None]
-
-
-def shipped_suites() -> dict[str, Path]:
-    """The suites that are installed with the package, by name, as ``smoke`` and ``study/clean``."""
-    folder = Path(str(resources.files("robustbench_sde"))) / "runs" / "suite" / "shipped"
-    found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
-    return dict(sorted(found.items()))
-
-
-def study_suites() -> dict[str, str]:
-    """The shipped suites that are studies of the paper, by the study's name."""
-    return {name.removeprefix("study/"): name for name in shipped_suites() if name.startswith("study/")}
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Suite:
         Raises:
             BenchError: there is none, or something in it is wrong; says where.
         """
-        shipped = shipped_suites()
+        shipped = shipped_files(SUITES)
         path = Path(name)
         if name in shipped:
             path = shipped[name]
