@@ -36,7 +36,8 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 app = typer.Typer(
     name="sde-bench",
     help="How robust is a classifier whose forward pass is random? "
-    "Train Neural ODE/SDE image classifiers, attack them through their noise, and score them honestly.",
+    "Train Neural ODE and SDE image classifiers, attack them through their noise, and score them on fresh "
+    "draws.",
     epilog="Example: sde-bench attack --eps 0.03   (attacks the shipped checkpoints on the embedded digits)",
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -19,7 +19,7 @@ def attack_command(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Attacks by name, with commas or repeated.",
+            help="Attacks by name, separated by commas or repeated.",
             show_default="pgd",
             rich_help_panel=o.ATTACK,
             autocompletion=complete.attacks,
@@ -30,8 +30,9 @@ def attack_command(
         list[str] | None,
         typer.Option(
             metavar="BUDGETS",
-            help="Budgets for images in [0, 1], with commas or repeated: 0.03 or 8/255; none: the smallest "
-            "change.",
+            help="Budgets for images in [0, 1], separated by commas or repeated: 0.03 or 8/255; none: "
+            "find the smallest "
+            "perturbation.",
             show_default="0.03",
             rich_help_panel=o.ATTACK,
         ),
@@ -39,44 +40,47 @@ def attack_command(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Steps or queries at a fixed budget; default: the attack's own. "
-            "Minimal-norm attacks: --set cw.steps=200.",
+            help="Number of steps or queries of attacks with a budget; default: depends on the attack. "
+            "For minimal-norm attacks use --set cw.steps=200.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     eot_draws: Annotated[
         str | None,
         typer.Option(
-            help="Fresh draws averaged in every gradient; auto: as many as each image needs. Default: the "
-            "attack's own, 8 or 1 (liu2020).",
+            help="Number of fresh draws averaged in every gradient; auto: as many as each image needs. "
+            "Default: "
+            "8, or 1 for liu2020.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     restarts: Annotated[
         int | None,
         typer.Option(
-            help="Independent runs; the worst counts. Default: the attack's own, 1 or 10 (noise).",
+            help="Number of independent runs, of which the worst counts. Default: 1, or 10 for noise.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
-            help="Largest number of gradient passes per image, each draw counted; steps are cut to fit.",
+            help="Largest number of gradient passes per image, counting each draw; the steps are reduced "
+            "to fit.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
-            help="Class to aim for: its index, random or least-likely (pgd, apgd-ce, apgd-dlr).",
+            help="Target class: an index, random or least-likely (pgd, apgd-ce, apgd-dlr).",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint from which transfer takes its gradients; default: the target without noise.",
+            help="Checkpoint whose gradients the attack transfer uses; default: the attacked one without "
+            "noise.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
@@ -85,7 +89,7 @@ def attack_command(
         typer.Option(
             "--set",
             metavar="A.NAME=VALUE",
-            help="A parameter of one attack: ATTACK.NAME=VALUE.",
+            help="Parameter of one attack, ATTACK.NAME=VALUE; may be repeated.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
@@ -110,7 +114,8 @@ def attack_command(
     tries: Annotated[
         int | None,
         typer.Option(
-            help="Also print accuracy against somebody who may submit each image so often, single draws.",
+            help="Also print the accuracy if an attacker may submit each image this many times, one draw "
+            "each.",
             rich_help_panel=o.SCORING,
         ),
     ] = None,
@@ -131,10 +136,12 @@ def attack_command(
     compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
-    """Attack checkpoints through their noise, score them on fresh draws, print the table, write a run folder.
+    """Attack checkpoints through their noise and score them on fresh draws.
 
-    A minimal-norm attack that does not know --norm (cw has only l2) looks for the smallest perturbation
-    instead of filling --eps; its row gives quartiles of the distance.
+    Prints the table and writes a run folder.
+
+    A minimal-norm attack that does not support --norm (cw has only l2) ignores --eps and looks for the
+    smallest perturbation; its row gives quartiles of the distance.
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """

@@ -16,7 +16,8 @@ def audit_command(
     checkpoint: Annotated[
         Path | None,
         typer.Argument(
-            help="A checkpoint: a file, or a name in checkpoints/; or give --model.",
+            help="A checkpoint: a file, or a name in checkpoints/. Give --model instead to audit another "
+            "module.",
             autocompletion=complete.checkpoints,
         ),
     ] = None,
@@ -24,13 +25,13 @@ def audit_command(
     eps: Annotated[
         str | None,
         typer.Option(
-            help="Budget of the number that is audited: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
+            help="Budget of the audited accuracy: 0.03 or 8/255; default: 0.03 (linf), 0.5 (l2).",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Number of steps of pgd.", rich_help_panel=o.ATTACK)] = 20,
     eot_draws: Annotated[
-        int, typer.Option(help="Fresh draws averaged in every gradient.", rich_help_panel=o.ATTACK)
+        int, typer.Option(help="Number of fresh draws averaged in every gradient.", rich_help_panel=o.ATTACK)
     ] = 8,
     model: o.Model = None,
     weights: o.Weights = None,
@@ -59,10 +60,11 @@ def audit_command(
     compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
-    """Can the robustness number of a checkpoint be trusted? Looks for masked gradients and broken controls.
+    """Check whether the accuracy of a checkpoint under attack can be trusted.
 
-    Every rule is a line: pass, warn, fail or skip, with its numbers. Writes audits/CHECKPOINT.json into the
-    run folder --out. Exit code 4 when a rule fails, 3 when there are too few images to tell.
+    Looks for masked gradients and for controls that fail. Prints one line for each rule with its verdict
+    (pass, warn, inconclusive, fail or skip) and its numbers, and writes audits/CHECKPOINT.json into the run
+    folder --out. The exit code is 4 if a rule fails, and 3 if there are too few images to decide.
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """

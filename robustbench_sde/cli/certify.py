@@ -19,7 +19,7 @@ def certify_command(
         list[str] | None,
         typer.Option(
             metavar="SIGMAS",
-            help="Deviation of the noise on images in [0, 1], with commas or repeated.",
+            help="Standard deviation of the noise on images in [0, 1], separated by commas or repeated.",
             show_default="0.25",
             rich_help_panel=_CERTIFICATE,
         ),
@@ -28,43 +28,52 @@ def certify_command(
         list[str] | None,
         typer.Option(
             metavar="RADII",
-            help="L2 radii whose certified accuracy is reported, with commas or repeated.",
+            help="L2 radii whose certified accuracy is reported, separated by commas or repeated.",
             show_default="0,0.25,0.5,1",
             rich_help_panel=_CERTIFICATE,
         ),
     ] = None,
     draws: Annotated[
-        int, typer.Option(help="Largest number of draws of an image.", rich_help_panel=_CERTIFICATE)
+        int, typer.Option(help="Largest number of draws for each image.", rich_help_panel=_CERTIFICATE)
     ] = 10_000,
     select_draws: Annotated[
-        int, typer.Option(help="Draws that pick the class.", rich_help_panel=_CERTIFICATE)
+        int, typer.Option(help="Number of draws that select the class.", rich_help_panel=_CERTIFICATE)
     ] = 100,
     alpha: Annotated[
         float,
-        typer.Option(help="Probability with which a certificate may be wrong.", rich_help_panel=_CERTIFICATE),
+        typer.Option(
+            help="Largest probability that the certificate of an image is wrong.",
+            rich_help_panel=_CERTIFICATE,
+        ),
     ] = 0.001,
     early: Annotated[
         bool,
         typer.Option(
             "--early/--all-draws",
-            help="Stop where more draws would change no answer.",
+            help="Stop drawing for an image once more draws would not change its result.",
             rich_help_panel=_CERTIFICATE,
         ),
     ] = True,
     attack: Annotated[
         str | None,
         typer.Option(
-            help="Attack within each radius, for the other side of the bracket: apgd-ce, pgd, ...",
+            help="Attack within each radius, for an upper bound of the accuracy: apgd-ce, pgd, ...",
             rich_help_panel=o.ATTACK,
             autocompletion=complete.attacks,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the attack; default: its own.", rich_help_panel=o.ATTACK)
+        int | None,
+        typer.Option(
+            help="Number of steps of the attack; default: depends on the attack.", rich_help_panel=o.ATTACK
+        ),
     ] = None,
     eot_draws: Annotated[
         int | None,
-        typer.Option(help="Draws averaged in every gradient; default: its own.", rich_help_panel=o.ATTACK),
+        typer.Option(
+            help="Number of draws averaged in every gradient; default: depends on the attack.",
+            rich_help_panel=o.ATTACK,
+        ),
     ] = None,
     model: o.Model = None,
     weights: o.Weights = None,
@@ -82,7 +91,10 @@ def certify_command(
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     score_draws: Annotated[
-        int, typer.Option(help="Draws that decide attacked images.", rich_help_panel=o.SCORING)
+        int,
+        typer.Option(
+            help="Number of draws that decide the class of an attacked image.", rich_help_panel=o.SCORING
+        ),
     ] = 256,
     rule: o.RuleOption = "vote",
     seed: o.Seed = 0,
@@ -96,8 +108,9 @@ def certify_command(
 ) -> None:
     """Prove how accurate a classifier with Gaussian noise on the image is under every L2 perturbation.
 
-    Without names it certifies the checkpoints in checkpoints/ that end in -smoothed. --attack adds the other
-    side of the bracket; a certificate that the attack contradicts makes the row invalid, and the exit code 4.
+    Without names it certifies the checkpoints in checkpoints/ whose names end in -smoothed. The certified
+    accuracy is a lower bound. --attack adds an upper bound: the accuracy under an attack within each
+    radius. If the attack contradicts a certificate, the row is invalid and the exit code is 4.
 
     [bold]Example:[/bold] sde-bench certify digits-smoothed --smoothing 0.25 --attack apgd-ce
     """

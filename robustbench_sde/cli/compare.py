@@ -28,20 +28,20 @@ def compare_command(
     baseline: Side,
     run: Side,
     policy: Annotated[
-        Path | None, typer.Option(help="YAML file with limits, by cell.", rich_help_panel=_GATE)
+        Path | None, typer.Option(help="YAML file with limits for each cell.", rich_help_panel=_GATE)
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="Largest drop of an accuracy that is tolerated: 0.02 is two points of a hundred. "
-            "Default: the policy's, or 0.02.",
+            help="Largest drop of an accuracy that is tolerated: 0.02 is two percentage points. "
+            "Default: that of the policy, or 0.02.",
             rich_help_panel=_GATE,
         ),
     ] = None,
     alpha: Annotated[
         float | None,
         typer.Option(
-            help="Chance of a false verdict, over all cells. Default: the policy's, or 0.05.",
+            help="Probability of a false verdict over all cells. Default: that of the policy, or 0.05.",
             rich_help_panel=_GATE,
         ),
     ] = None,
@@ -49,19 +49,24 @@ def compare_command(
         bool,
         typer.Option(
             "--markdown",
-            help="Print Markdown; in a GitHub job append it to the job's page and annotate.",
+            help="Print Markdown; in a GitHub job append it to the summary page of the job and add "
+            "annotations.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
     junit_xml: Annotated[
-        Path | None, typer.Option(help="Write one test case per cell.", rich_help_panel=_OUTPUT)
+        Path | None,
+        typer.Option(
+            help="Write a JUnit XML file with one test case for each cell.", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Has robustness regressed? Compare a run with a baseline, image by image.
+    """Find out whether robustness has regressed: compare a run with a baseline, image by image.
 
-    Exit code 0: no drop above --max-drop, 1: regression, 2: not comparable, 3: too few images to tell,
-    4: the run is not valid. docs/ci.md says what the verdicts mean.
+    The exit code is 0 if no accuracy drops by more than --max-drop, 1 for a regression, 2 if the runs are not
+    comparable, 3 if there are too few images to decide, and 4 if the run is not valid. docs/ci.md explains
+    the verdicts.
 
     The shipped baseline has 360 images; compare it with `sde-bench run smoke --images 360`.
 
@@ -88,7 +93,7 @@ def compare_command(
     raise typer.Exit(comparison.exit_code)
 
 
-baseline_app = typer.Typer(help="Baselines: runs in a file that is small enough to commit.")
+baseline_app = typer.Typer(help="Save runs as baselines: files that are small enough to commit.")
 
 
 @baseline_app.callback()
@@ -99,7 +104,7 @@ def _baseline() -> None:
 @baseline_app.command("save")
 def save_command(
     run: Run,
-    file: Annotated[Path, typer.Argument(help="Where to write, like reports/baseline.json.")],
+    file: Annotated[Path, typer.Argument(help="File to write, like reports/baseline.json.")],
 ) -> None:
     """Write a run into one text file that `compare` reads.
 

@@ -28,7 +28,7 @@ def corrupt_command(
     ] = None,
     reference: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint to whose errors mCE is relative.", rich_help_panel=o.CORRUPTION),
+        typer.Option(help="Reference checkpoint: mCE divides by its errors.", rich_help_panel=o.CORRUPTION),
     ] = None,
     model: o.Model = None,
     weights: o.Weights = None,
@@ -63,9 +63,10 @@ def corrupt_command(
     compile_: o.Compile = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
-    """Corrupt images as CIFAR-10-C and its siblings do, score checkpoints on them, and write a run folder.
+    """Corrupt images as in CIFAR-10-C and ImageNet-C, score checkpoints on them, and write a run folder.
 
-    Prints tables by corruption and severity with means, and draws figures. mCE needs --reference.
+    Prints tables with the accuracy for each corruption and severity and their means, and draws figures. The
+    mean corruption error (mCE) needs --reference.
 
     [bold]Example:[/bold] sde-bench corrupt --corruptions blur,fog --severity 1-5 --images 100
     """

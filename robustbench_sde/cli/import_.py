@@ -12,15 +12,21 @@ from robustbench_sde.errors import BenchError
 
 def import_command(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="Weights saved by other code: .pth, .pt or .safetensors.")],
+    file: Annotated[
+        Path, typer.Argument(help="File of weights that other code has saved: .pth, .pt or .safetensors.")
+    ],
     preset: Annotated[
         str, typer.Option(help="Family of the network: liu2020, or odenet (torchdiffeq's MNIST example).")
     ] = "liu2020",
     noise: Annotated[
-        str, typer.Option(help="Noise of its training: none, additive, multiplicative, or jump (dropout).")
+        str,
+        typer.Option(
+            help="Noise with which the network was trained: none, additive, multiplicative, or jump "
+            "(dropout)."
+        ),
     ] = "none",
     sigma: Annotated[
-        float | None, typer.Option(help="Noise scale, checked against the file; default: the file's.")
+        float | None, typer.Option(help="Noise scale, checked against the file; default: read from the file.")
     ] = None,
     dataset: o.Dataset = "cifar10",
     data_dir: o.DataDir = None,
@@ -32,7 +38,7 @@ def import_command(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
     out: o.OutCheckpoint = None,
 ) -> None:
-    """Take over a network that another code has trained: convert its weights into a checkpoint.
+    """Convert the weights of a network that other code has trained into a checkpoint.
 
     [bold]Example:[/bold] sde-bench import sde_cifar10_1.0.pth --noise multiplicative --sigma 1.0
     """

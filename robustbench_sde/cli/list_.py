@@ -42,11 +42,16 @@ def _complete(incomplete: str) -> list[str]:
 
 def list_command(
     kind: Annotated[
-        str, typer.Argument(help=f"{', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", autocompletion=_complete)
+        str,
+        typer.Argument(
+            help=f"Kind to list: {', '.join(_KINDS[:-1])} or {_KINDS[-1]}.", autocompletion=_complete
+        ),
     ],
     json: o.Json = False,
 ) -> None:
-    """List what exists, plug-ins included. A plug-in that cannot be used gets a line on stderr.
+    """List all attacks, data sets, runs or other things by name, including those of plug-ins.
+
+    A plug-in that cannot be used is named on stderr.
 
     [bold]Example:[/bold] sde-bench list attacks
     """

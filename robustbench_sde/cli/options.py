@@ -54,7 +54,7 @@ Download = Annotated[bool, typer.Option("--download", help="Download missing fil
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Squeeze images to this side in pixels, proportions not kept (image folders).",
+        help="Resize images to squares of this side in pixels, without keeping proportions (image folders).",
         rich_help_panel=DATA,
     ),
 ]
@@ -62,7 +62,7 @@ Resize = Annotated[
     int | None,
     typer.Option(
         metavar="SHORT",
-        help="Resize the shorter side to this many pixels, proportions kept (image folders).",
+        help="Resize the shorter side to this many pixels, keeping proportions (image folders).",
         rich_help_panel=DATA,
     ),
 ]
@@ -78,7 +78,8 @@ ClassOrder = Annotated[
     str | None,
     typer.Option(
         metavar="numeric|text|FILE",
-        help="Order of class folders as labels; FILE has a class in each line. Default: numeric if all are "
+        help="Order in which class folders become labels; FILE has one class on each line. Default: "
+        "numeric if all are "
         "numbers, else text.",
         rich_help_panel=DATA,
     ),
@@ -88,7 +89,7 @@ Images = Annotated[
     typer.Option(
         parser=parse_images,
         metavar="N|all",
-        help="Number of test images: the first of a fixed random order.",
+        help="Number of test images, taken from the start of a fixed random order.",
         rich_help_panel=DATA,
     ),
 ]
@@ -112,7 +113,7 @@ Precision = Annotated[
 NoiseBackend = Annotated[
     choices.NoiseBackend,
     typer.Option(
-        help="What generates the noise; all give the same random bits.",
+        help="Code that generates the noise; all choices give the same random bits.",
         case_sensitive=False,
         rich_help_panel=RARE,
     ),
@@ -120,7 +121,8 @@ NoiseBackend = Annotated[
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
-        help="Memory that the process may use, like 2GB; default: all that is free. Batches shrink to fit.",
+        help="Memory that the process may use, like 2GB; default: all free memory. Batches are reduced to "
+        "fit.",
         rich_help_panel=RARE,
     ),
 ]
@@ -128,14 +130,15 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="Compile drifts (needs a C++ compiler); on a CPU this is slower.",
+        help="Compile the drift functions with torch (needs a C++ compiler); on a CPU this is slower.",
         rich_help_panel=RARE,
     ),
 ]
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="Largest number of rows (images x draws) in a pass, fewer if memory is short; results stay.",
+        help="Largest number of rows (images x draws) in a pass, fewer if memory is short; does not "
+        "change results.",
         rich_help_panel=RARE,
     ),
 ]
@@ -147,20 +150,24 @@ Smoothing = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SIGMAS",
-        help="Gaussian noise on the image in every draw, for images in [0, 1], with commas or repeated: "
+        help="Standard deviations of Gaussian noise added to the image in every draw, for images in [0, "
+        "1], separated "
+        "by commas or repeated: "
         "0.12,0.25,0.5.",
         rich_help_panel=MODEL,
     ),
 ]
 Noise = Annotated[
     bool,
-    typer.Option("--noise/--no-noise", help="Keep the noise at test time.", rich_help_panel=MODEL),
+    typer.Option(
+        "--noise/--no-noise", help="Keep the noise at test time, or switch it off.", rich_help_panel=MODEL
+    ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         metavar="PKG.MODULE:FUNCTION",
-        help="Evaluate the nn.Module that this function returns; or FILE.py:FUNCTION, timm:NAME, "
+        help="Evaluate the nn.Module that this function returns. Also FILE.py:FUNCTION, timm:NAME, "
         "torchvision:NAME, hf:FOLDER, or a plug-in's name. "
         "This imports and runs the code; checkpoints never run code.",
         rich_help_panel=MODEL,
@@ -178,7 +185,9 @@ Normalize = Annotated[
     str | None,
     typer.Option(
         metavar="MEAN,STD",
-        help="Normalisation that --model expects: 0.5,0.5, or all means, then all deviations; default: none.",
+        help="Normalisation that --model expects: mean and standard deviation (0.5,0.5), or all means, "
+        "then all "
+        "deviations; default: none.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -187,13 +196,19 @@ ScoreDraws = Annotated[
     typer.Option(
         parser=parse_score_draws,
         metavar="N|auto",
-        help="Draws averaged to decide an image's class; auto: up to 256, as few as decide the same.",
+        help="Number of draws that decide the class of an image; auto: up to 256, as few as give the same "
+        "decision.",
         rich_help_panel=SCORING,
     ),
 ]
 RuleOption = Annotated[
     choices.DecisionRule,
-    typer.Option("--rule", help="How draws become a class.", case_sensitive=False, rich_help_panel=SCORING),
+    typer.Option(
+        "--rule",
+        help="Decision rule that turns the draws of an image into a class.",
+        case_sensitive=False,
+        rich_help_panel=SCORING,
+    ),
 ]
 Norm = Annotated[
     choices.NormName,
@@ -219,8 +234,9 @@ Corruptions = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAMES",
-        help="all, benchmark, noise, blur, weather, digital, names or gaussian:SIGMA, uniform:EPS, "
-        "rotation:DEGREES, translation:PIXELS, with commas or repeated.",
+        help="Corruptions: all, benchmark, noise, blur, weather, digital, names or gaussian:SIGMA, "
+        "uniform:EPS, "
+        "rotation:DEGREES, translation:PIXELS, separated by commas or repeated.",
         rich_help_panel=CORRUPTION,
         autocompletion=complete.corruptions,
     ),
@@ -229,21 +245,21 @@ Severity = Annotated[
     list[str] | None,
     typer.Option(
         metavar="LEVELS",
-        help="Severity from 1 to 5: a range 1-5, or several with commas or repeated.",
+        help="Severities from 1 to 5: a range like 1-5, or several, separated by commas or repeated.",
         rich_help_panel=CORRUPTION,
     ),
 ]
 Family = Annotated[
     choices.FamilyName | None,
     typer.Option(
-        help="Parameters of the severities; default: by image size.",
+        help="Family of parameters for the severities; default: depends on the image size.",
         case_sensitive=False,
         rich_help_panel=CORRUPTION,
     ),
 ]
 FrostDir = Annotated[
     Path | None,
-    typer.Option(help="Folder of the original frost photographs.", rich_help_panel=CORRUPTION),
+    typer.Option(help="Folder with the original frost photographs.", rich_help_panel=CORRUPTION),
 ]
 
 

@@ -28,7 +28,8 @@ def preview_command(
             "--corruptions",
             "--corruption",
             metavar="NAMES",
-            help="all, benchmark, noise, blur, weather, digital, or names, with commas or repeated.",
+            help="Corruptions: all, benchmark, noise, blur, weather, digital, or names, separated by "
+            "commas or repeated.",
             rich_help_panel=o.CORRUPTION,
             autocompletion=complete.corruptions,
         ),
@@ -39,7 +40,7 @@ def preview_command(
     attack: Annotated[
         str | None,
         typer.Option(
-            help="An attack by name, instead of --corruptions.",
+            help="Attack by name; use it instead of --corruptions.",
             rich_help_panel=o.ATTACK,
             autocompletion=complete.attacks,
         ),
@@ -47,7 +48,7 @@ def preview_command(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="The checkpoint to attack.", rich_help_panel=o.ATTACK, autocompletion=complete.checkpoints
+            help="Checkpoint to attack.", rich_help_panel=o.ATTACK, autocompletion=complete.checkpoints
         ),
     ] = None,
     norm: o.Norm = "linf",
@@ -55,7 +56,7 @@ def preview_command(
         list[str] | None,
         typer.Option(
             metavar="BUDGETS",
-            help="Budgets for images in [0, 1], with commas or repeated.",
+            help="Budgets for images in [0, 1], separated by commas or repeated.",
             show_default="0.03",
             rich_help_panel=o.ATTACK,
         ),
@@ -70,16 +71,17 @@ def preview_command(
     device: o.Device = "auto",
     score_draws: o.ScoreDraws = 32,
     seed: o.Seed = 0,
-    out: Annotated[Path, typer.Option(help="The PNG to write.", rich_help_panel="Output")] = Path(
+    out: Annotated[Path, typer.Option(help="PNG file to write.", rich_help_panel="Output")] = Path(
         "preview.png"
     ),
     quiet: o.Quiet = False,
 ) -> None:
     """Write a contact sheet of perturbed images.
 
-    One corruption is shown as images by severity, several at one severity as corruptions by image, several at
-    several severities as corruptions by severity, the images taking turns. --attack shows the original, the
-    adversarial image and the amplified difference, with the class before and after.
+    One corruption gives one row for each image and one column for each severity. Several corruptions give one
+    row each; the columns are images if there is one severity, else severities, and each row shows another
+    image. --attack shows the original, the adversarial image and the amplified difference, with the class
+    before and after.
 
     [bold]Example:[/bold] sde-bench preview digits --corruption fog,frost,snow --severity 1-5 --out fog.png
     """

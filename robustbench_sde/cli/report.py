@@ -13,7 +13,7 @@ def report_command(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="A run: its folder, or its name in reports/; default: the newest there.",
+            help="A run: its folder, or its name in reports/; default: the newest run in reports/.",
             autocompletion=complete.runs,
         ),
     ] = None,
@@ -22,7 +22,9 @@ def report_command(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Write index.html about a run, one file that opens from disk; also summary.md, summary.tex and figures.
+    """Write an HTML page about a run, and summary.md, summary.tex and figures.
+
+    The page is one file, index.html, that opens from disk without a network.
 
     [bold]Example:[/bold] sde-bench report reports/digits
     """

@@ -35,7 +35,7 @@ def run_command(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would run and how long it may take.")
+        bool, typer.Option("--dry-run", help="Only print what would be run and an estimate of the time.")
     ] = False,
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="Reuse equal cells of other runs in reports/.")
@@ -56,7 +56,7 @@ def run_command(
     engine: Annotated[
         choices.EngineName,
         typer.Option(
-            help="Where the cells are computed: in this process, or by Ray.",
+            help="Engine that computes the cells: local (this process) or ray.",
             case_sensitive=False,
             rich_help_panel=_RAY,
         ),
@@ -64,7 +64,7 @@ def run_command(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Address of a Ray cluster: auto or ray://HOST:10001; default: start one here.",
+            help="Address of a Ray cluster: auto or ray://HOST:10001; default: start Ray on this machine.",
             envvar="RAY_ADDRESS",
             show_envvar=False,
             rich_help_panel=_RAY,
@@ -73,15 +73,19 @@ def run_command(
     gpus_per_task: Annotated[
         float | None,
         typer.Option(
-            help="GPUs for each task; 0.5: two tasks share one. Default: 1 if there are GPUs.",
+            help="Number of GPUs for each task; with 0.5 two tasks share one GPU. Default: 1 if there are "
+            "GPUs.",
             rich_help_panel=_RAY,
         ),
     ] = None,
     cpus_per_task: Annotated[
-        int, typer.Option(help="Cores and threads for each task.", rich_help_panel=_RAY)
+        int, typer.Option(help="Number of cores and of threads for each task.", rich_help_panel=_RAY)
     ] = 1,
     shard_images: Annotated[
-        int, typer.Option(help="Images in each task, rounded up to whole batches.", rich_help_panel=_RAY)
+        int,
+        typer.Option(
+            help="Number of images in each task, rounded up to whole batches.", rich_help_panel=_RAY
+        ),
     ] = 256,
     json: o.Json = False,
     quiet: o.Quiet = False,

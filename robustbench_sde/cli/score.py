@@ -17,14 +17,15 @@ def score_command(
     images: Annotated[
         list[Path],
         typer.Argument(
-            help=".npz, .npy or .safetensors with x (n, C, H, W) or (n, H, W, C), floats in [0, 1] or uint8; "
-            "ids, their places in the split; y, their labels.",
+            help="File .npz, .npy or .safetensors with x (n, C, H, W) or (n, H, W, C), floats in [0, 1] "
+            "or uint8; "
+            "optionally ids (indices in the test split) and y (labels).",
         ),
     ],
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Checkpoint that scores them; may be repeated. Default: all trained on the data set."
+            help="Checkpoint that scores the images; may be repeated. Default: all trained on the data set."
         ),
     ] = None,
     norm: Annotated[
@@ -36,7 +37,7 @@ def score_command(
     eps: Annotated[
         str | None,
         typer.Option(
-            help="Budget that the images must keep, which is verified; default: from the file.",
+            help="Budget that every image must satisfy (this is checked); default: from the file.",
             rich_help_panel="Budget",
         ),
     ] = None,
@@ -71,8 +72,8 @@ def score_command(
 ) -> None:
     """Score perturbed images from any source: verify them, score them on fresh draws, and print the table.
 
-    Files with `ids` are paired with their originals by them. Files without must hold the whole split, its
-    first n images, or the n images that --images n of other commands takes.
+    The images of a file with `ids` are paired with their originals by these ids. A file without `ids` must
+    hold the whole test split, its first n images, or the n images that --images n selects in other commands.
 
     [bold]Example:[/bold] sde-bench score adversarial.npz --checkpoint digits-ode --norm linf --eps 8/255
     """

@@ -26,7 +26,7 @@ def show_command(
         bool, typer.Option("--robustbench", help="Print a run as entries of RobustBench's model_info (JSON).")
     ] = False,
 ) -> None:
-    """Show what is in a checkpoint, a run, a baseline or a suite; a run also while it runs.
+    """Show what a checkpoint, a run, a baseline or a suite contains; a run can be shown while it runs.
 
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """

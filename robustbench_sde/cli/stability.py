@@ -21,7 +21,7 @@ def stability_command(
     norm: Annotated[
         choices.NormName,
         typer.Option(
-            help="Norm of the random and of the attacked perturbations.",
+            help="Norm of the random and of the adversarial perturbations.",
             case_sensitive=False,
             rich_help_panel=_PERTURBATION,
         ),
@@ -36,7 +36,9 @@ def stability_command(
     steps: Annotated[int, typer.Option(help="Number of steps of pgd.", rich_help_panel=_PERTURBATION)] = 20,
     eot_draws: Annotated[
         int,
-        typer.Option(help="Fresh draws averaged in every gradient of pgd.", rich_help_panel=_PERTURBATION),
+        typer.Option(
+            help="Number of fresh draws averaged in every gradient of pgd.", rich_help_panel=_PERTURBATION
+        ),
     ] = 8,
     corruptions: o.Corruptions = None,
     severity: o.Severity = None,
@@ -61,7 +63,7 @@ def stability_command(
     noise_backend: o.NoiseBackend = "auto",
     batch_size: o.BatchSize = 256,
 ) -> None:
-    """Measure how fast neighbouring states of a flow separate, beside what the theory of noise predicts.
+    """Measure how fast neighbouring states of a flow separate, and compare with what theory predicts.
 
     Prints the top Lyapunov exponent and the drift's Lipschitz constant along the paths of real images, the
     condition sigma² > 2L if it applies, and how far random, attacked and corrupted images move away from the

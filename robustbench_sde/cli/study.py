@@ -16,11 +16,13 @@ def study_command(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(help="Name of a study: see sde-bench list studies.", autocompletion=complete.studies),
+        typer.Argument(
+            help="Name of a study; sde-bench list studies shows all.", autocompletion=complete.studies
+        ),
     ],
     checkpoints: o.Checkpoints = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run and how long it may take.")
+        bool, typer.Option("--dry-run", help="Only print what would be run and an estimate of the time.")
     ] = False,
     dataset: Annotated[
         str | None,

@@ -26,28 +26,32 @@ def train_command(
     crop: o.Crop = None,
     class_order: o.ClassOrder = None,
     preset: Annotated[
-        str, typer.Option(help="Architecture: see sde-bench list presets.", rich_help_panel=_MODEL)
+        str,
+        typer.Option(help="Architecture by name; sde-bench list presets shows all.", rich_help_panel=_MODEL),
     ] = "digits",
     noise: Annotated[
         str,
         typer.Option(
-            help="none (an ODE), additive, multiplicative, dropout, jump, levy (levy:0.2,alpha=1.5), or "
-            "several: additive:0.3+dropout.",
+            help="Noise: none (an ODE), additive, multiplicative, dropout, jump, levy "
+            "(levy:0.2,alpha=1.5), or "
+            "several terms: additive:0.3+dropout.",
             rich_help_panel=_MODEL,
         ),
     ] = "none",
     sigma: Annotated[
-        float, typer.Option(help="Noise scale; for jump the size of a jump.", rich_help_panel=_MODEL)
+        float,
+        typer.Option(help="Noise scale sigma; for jump noise the size of a jump.", rich_help_panel=_MODEL),
     ] = 0.5,
     keep: Annotated[
         float | None,
-        typer.Option(help="Share p kept by dropout; sets sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
+        typer.Option(help="Share p that dropout keeps; sets sigma = sqrt((1-p)/p).", rich_help_panel=_MODEL),
     ] = None,
     noise_shape: Annotated[
         choices.NoiseShape,
         typer.Option(
             case_sensitive=False,
-            help="One Brownian motion for each entry (independent), each channel, or each image (scalar).",
+            help="Brownian motions: one for each entry (independent), for each channel, or for each image "
+            "(scalar).",
             rich_help_panel=_MODEL,
         ),
     ] = "independent",
@@ -63,27 +67,27 @@ def train_command(
     ] = False,
     jump_rate: Annotated[
         float,
-        typer.Option(help="Expected number of jumps per unit of time (noise jump).", rich_help_panel=_MODEL),
+        typer.Option(help="Expected number of jumps per unit of time (jump noise).", rich_help_panel=_MODEL),
     ] = 2.0,
     solver: Annotated[
         str,
         typer.Option(
-            help="euler (Euler-Maruyama), milstein, heun; for ODEs also midpoint, rk4, dopri5.",
+            help="Solver: euler (Euler-Maruyama), milstein, heun; for ODEs also midpoint, rk4, dopri5.",
             rich_help_panel=_MODEL,
         ),
     ] = "euler",
     steps: Annotated[
         int | None,
-        typer.Option(help="Number of solver steps N; default: the preset's.", rich_help_panel=_MODEL),
+        typer.Option(help="Number of solver steps N; default: that of the preset.", rich_help_panel=_MODEL),
     ] = None,
     horizon: Annotated[
-        float, typer.Option(help="Horizon T: end of the integration in time.", rich_help_panel=_MODEL)
+        float, typer.Option(help="End time T of the integration, which starts at 0.", rich_help_panel=_MODEL)
     ] = 1.0,
     epochs: Annotated[
         int, typer.Option(help="Number of passes over the data.", rich_help_panel=_TRAINING)
     ] = 30,
     batch_size: Annotated[
-        int, typer.Option(help="Number of images in a step.", rich_help_panel=_TRAINING)
+        int, typer.Option(help="Number of images in each training step.", rich_help_panel=_TRAINING)
     ] = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=_TRAINING)] = 0.1,
     momentum: Annotated[
@@ -95,20 +99,23 @@ def train_command(
     schedule: Annotated[
         choices.Schedule,
         typer.Option(
-            help="Learning rate over time; step is the paper's.",
+            help="Schedule of the learning rate; step is the schedule of the paper.",
             case_sensitive=False,
             rich_help_panel=_TRAINING,
         ),
     ] = "one-cycle",
     crop_padding: Annotated[
         int | None,
-        typer.Option(help="Largest random shift in pixels; default: by data set.", rich_help_panel=_TRAINING),
+        typer.Option(
+            help="Largest random shift in pixels; default: depends on the data set.",
+            rich_help_panel=_TRAINING,
+        ),
     ] = None,
     flip: Annotated[
         bool | None,
         typer.Option(
             "--flip/--no-flip",
-            help="Mirror half of the images; default: by data set.",
+            help="Flip images horizontally with probability 1/2; default: depends on the data set.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,
@@ -122,7 +129,7 @@ def train_command(
         choices.Adversarial,
         typer.Option(
             case_sensitive=False,
-            help="Robust training: pgd (Madry et al.) or trades (Zhang et al.).",
+            help="Adversarial training: pgd (Madry et al.) or trades (Zhang et al.).",
             rich_help_panel=_BASELINES,
         ),
     ] = "none",
@@ -140,15 +147,17 @@ def train_command(
         typer.Option(help="Size of a gradient step; default: 2.5 eps / steps.", rich_help_panel=_BASELINES),
     ] = None,
     trades_beta: Annotated[
-        float, typer.Option(help="Weight of the divergence in TRADES.", rich_help_panel=_BASELINES)
+        float,
+        typer.Option(help="Weight of the Kullback-Leibler divergence in TRADES.", rich_help_panel=_BASELINES),
     ] = 6.0,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.", rich_help_panel=_TRAINING)] = 0,
     device: o.Device = "auto",
     config: Annotated[
         str | None,
         typer.Option(
-            help="YAML file with any of these options, or a shipped one by name (sde-bench list configs); "
-            "the command line wins.",
+            help="YAML file with any of these options, or the name of a shipped file (sde-bench list "
+            "configs); "
+            "options on the command line override it.",
             rich_help_panel=_TRAINING,
         ),
     ] = None,

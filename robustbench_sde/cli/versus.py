@@ -19,28 +19,31 @@ def versus_command(
         list[Path] | None,
         typer.Argument(
             metavar="REFERENCE [CHECKPOINT]...",
-            help="Reference, then checkpoints; default: all in checkpoints/ trained on the data set.",
+            help="Reference, then the checkpoints to compare with it; default: all in checkpoints/ "
+            "trained on the data set.",
             autocompletion=complete.checkpoints,
         ),
     ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Compare the networks of this run; nothing is run.",
+            help="Compare the networks of this run without running anything.",
             rich_help_panel=_COMPARISON,
             autocompletion=complete.runs,
         ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Checkpoint or kind to compare with, for --run.", rich_help_panel=_COMPARISON),
+        typer.Option(
+            help="Checkpoint or kind to compare with; only with --run.", rich_help_panel=_COMPARISON
+        ),
     ] = None,
     kind: Annotated[
         str | None,
         typer.Option(
             metavar="NAME=PATTERN,...",
-            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*; default: those that "
-            "differ in the seed of the training alone.",
+            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*; default: pool those that "
+            "differ only in the seed of the training.",
             rich_help_panel=_COMPARISON,
         ),
     ] = None,
@@ -48,7 +51,7 @@ def versus_command(
         bool,
         typer.Option(
             "--allow-unequal",
-            help="Compare networks that were attacked with unequal effort, with a warning.",
+            help="Compare networks although they were attacked with unequal effort; prints a warning.",
             rich_help_panel=_COMPARISON,
         ),
     ] = False,
@@ -56,7 +59,7 @@ def versus_command(
         list[str] | None,
         typer.Option(
             metavar="NAMES",
-            help="Attacks by name, with commas or repeated.",
+            help="Attacks by name, separated by commas or repeated.",
             show_default="pgd",
             rich_help_panel=o.ATTACK,
             autocompletion=complete.attacks,
@@ -67,18 +70,19 @@ def versus_command(
         list[str] | None,
         typer.Option(
             metavar="BUDGETS",
-            help="Budgets for images in [0, 1], with commas or repeated: 0.03 or 8/255.",
+            help="Budgets for images in [0, 1], separated by commas or repeated: 0.03 or 8/255.",
             show_default="0.03",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps; default: the attack's own.", rich_help_panel=o.ATTACK)
+        int | None,
+        typer.Option(help="Number of steps; default: depends on the attack.", rich_help_panel=o.ATTACK),
     ] = None,
     eot_draws: Annotated[
         int | None,
         typer.Option(
-            help="Fresh draws averaged in every gradient; default: the attack's own.",
+            help="Number of fresh draws averaged in every gradient; default: depends on the attack.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
@@ -99,10 +103,11 @@ def versus_command(
     memory_limit: o.MemoryLimit = None,
     batch_size: o.BatchSize = 256,
 ) -> None:
-    """Does the noise help? Compare networks with a reference, image by image, and say the answer first.
+    """Find out whether the noise helps: compare networks with a reference, image by image.
 
-    Cells that are missing are run as by `attack`, stored, and taken up again after an interruption. Writes
-    versus.md, versus.tex, versus.json and a figure into the run folder.
+    The answer is printed first, as a sentence. Cells that are missing are computed as by `attack` and stored;
+    after an interruption the same command continues. Writes versus.md, versus.tex, versus.json and a figure
+    into the run folder.
 
     [bold]Example:[/bold] sde-bench versus digits-ode --eps 0.03,0.06
     """
