@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +9,7 @@ from rich.text import Text
 
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
-from robustbench_sde.reporting.figures import Drawn, draw_lines, file_name, save, styled
+from robustbench_sde.reporting.figures import Drawn, draw_heat_map, draw_lines, file_name, save, styled
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console, print_footer
 from robustbench_sde.runs.words import TableColumn, interval
@@ -131,18 +130,9 @@ def _level(row: TableRow) -> str:
     return "all" if math.isnan(row["severity"]) else f"{row['severity']:g}"
 
 
-#: error above which white letters have more contrast than black ones on the colour map Blues
-_DARK = 0.715
-
-
 def _whole_percent(row: TableRow) -> str:
     value, low, high = (100 * row[name] for name in ("accuracy", "accuracy_low", "accuracy_high"))
     return f"{value:.0f} ({low:.0f}-{high:.0f})"
-
-
-def letter_colour(error: float) -> str:
-    """Return the colour of letters on the heat map's colour for an error in [0, 1]."""
-    return "white" if error > _DARK else "black"
 
 
 def graded_corruptions(own: pd.DataFrame) -> pd.DataFrame:
@@ -159,28 +149,14 @@ def corruption_heatmaps(corruptions: pd.DataFrame, folder: RunFolder) -> list[Dr
         if rows.empty:
             continue
         corrupted = list(rows["corruption"].unique())
-        severities = sorted(rows["severity"].unique())
-        errors = np.full((len(corrupted), len(severities)), np.nan)
+        severities = [f"{severity:g}" for severity in sorted(rows["severity"].unique())]
+        cells = {
+            (row["corruption"], f"{row['severity']:g}"): (1 - row["accuracy"], _whole_percent(row))
+            for row in rows.to_dict("records")
+        }
         with styled(1.9 + 0.85 * len(severities), 0.9 + 0.21 * len(corrupted)) as figure:
             axes = figure.add_subplot(xlabel="severity", title=f"{checkpoint}\naccuracy, % (95 %)")
-            for row in rows.to_dict("records"):
-                place = corrupted.index(row["corruption"]), severities.index(row["severity"])
-                errors[place] = 1 - row["accuracy"]
-                axes.text(
-                    place[1],
-                    place[0],
-                    _whole_percent(row),
-                    ha="center",
-                    va="center",
-                    fontsize="small",
-                    color=letter_colour(errors[place]),
-                )
-            axes.imshow(errors, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-            axes.grid(visible=False)
-            axes.spines[:].set_visible(False)
-            axes.tick_params(length=0)
-            axes.set_xticks(range(len(severities)), [f"{severity:g}" for severity in severities])
-            axes.set_yticks(range(len(corrupted)), corrupted)
+            draw_heat_map(axes, cells, corrupted, severities)
             name = file_name("heatmap", str(checkpoint))
             save(figure, folder, name)
         drawn.append(

@@ -1,7 +1,7 @@
 """Draw figures in one style, write them to files, and draw the curves of a run."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: label of the vertical axis of accuracies
 ACCURACY = "accuracy, %"
 _DASHES = ("-", "--", ":", "-.")
+#: error above which white letters have more contrast than black ones on the colour map of heat maps
+_DARK = 0.715
 
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -198,6 +200,36 @@ def draw_lines(
         low, high = 100 * line[f"{over}_low"], 100 * line[f"{over}_high"]
         axes.fill_between(line[x], low, high, color=line_style(index)["color"], alpha=0.13, linewidth=0)
     axes.legend()
+
+
+def draw_heat_map(
+    axes: "Axes", cells: Mapping[tuple[str, str], tuple[float, str]], rows: list[str], columns: list[str]
+) -> None:
+    """Draw a table of errors, darker where there are more, with a text in each cell.
+
+    Args:
+        axes: matplotlib axes to draw on.
+        cells: error in [0, 1] and text by names of row and column; others stay empty.
+        rows: names from top to bottom.
+        columns: names from left to right.
+    """
+    errors = np.full((len(rows), len(columns)), np.nan)
+    for (row, column), (error, text) in cells.items():
+        y, x = rows.index(row), columns.index(column)
+        errors[y, x] = error
+        colour = letter_colour(error)
+        axes.text(x, y, text, ha="center", va="center", fontsize="small", color=colour)
+    axes.imshow(errors, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+
+
+def letter_colour(error: float) -> str:
+    """Return the colour of letters on the colour that a heat map has for an error in [0, 1]."""
+    return "white" if error > _DARK else "black"
 
 
 def _by_series(rows: pd.DataFrame, names: "pd.Series[str]") -> list[tuple[str, pd.DataFrame]]:

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from robustbench_sde.reporting.figures import Drawn, line_style, save, styled
+from robustbench_sde.reporting.figures import Drawn, draw_heat_map, line_style, save, styled
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.views import VIEWS, Measure, View
 from robustbench_sde.runs.words import TableColumn
@@ -22,8 +22,6 @@ _NAMES = 2
 _MOST_PANELS = 12
 #: inches of `100 ± 24` in a heat map, and of a letter
 _CELL_WIDTH, _LETTER_WIDTH = 0.7, 0.08
-#: accuracies from here on get black letters
-_PALE = 0.45
 
 
 def study_rows(summary: pd.DataFrame, folder: RunFolder, view: View) -> pd.DataFrame:
@@ -150,21 +148,12 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Me
 
 def _draw_heat_map(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Measure, view: View) -> None:
     axes.set(ylabel="")
-    places, names = _in_order(rows["across"]), [line for line in lines if line in set(rows["line"])]
-    values = np.full((len(names), len(places)), np.nan)
+    names, places = [line for line in lines if line in set(rows["line"])], _in_order(rows["across"])
+    cells = {}
     for row in rows.to_dict("records"):
-        where = names.index(row["line"]), places.index(row["across"])
-        values[where] = row[measure.name]
-        half = 50 * (row[f"{measure.ends}_high"] - row[f"{measure.ends}_low"])
-        colour = "black" if values[where] > _PALE else "white"
-        text = f"{100 * values[where]:.0f} ± {half:.0f}"
-        axes.text(where[1], where[0], text, ha="center", va="center", fontsize="small", color=colour)
-    axes.imshow(values, cmap="Blues_r", vmin=0, vmax=1, aspect="auto")
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_xticks(range(len(places)), [_place(place) for place in places])
-    axes.set_yticks(range(len(names)), names)
+        accuracy, half = row[measure.name], 50 * (row[f"{measure.ends}_high"] - row[f"{measure.ends}_low"])
+        cells[row["line"], _place(row["across"])] = 1 - accuracy, f"{100 * accuracy:.0f} ± {half:.0f}"
+    draw_heat_map(axes, cells, names, [_place(place) for place in places])
 
 
 def _in_order(values: "pd.Series[Any]") -> list[Any]:

@@ -8,15 +8,18 @@ import pytest
 from matplotlib import colormaps
 from PIL import Image
 
-from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps, letter_colour
+from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     accuracy_against_draws,
     accuracy_against_eps,
     accuracy_against_sigma,
+    draw_heat_map,
     file_name,
+    letter_colour,
     line_style,
+    styled,
 )
 from robustbench_sde.reporting.html.tables import accuracy
 from robustbench_sde.runs.parameters import tell_apart
@@ -192,6 +195,19 @@ def test_letters_of_a_heat_map_can_be_read():
         light = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
         contrast = {"black": (light + 0.05) / 0.05, "white": 1.05 / (light + 0.05)}
         assert contrast[letter_colour(error)] >= 4.5, error
+
+
+def test_darker_is_more_errors_in_a_figure():
+    """A heat map is darker where there are more errors; a cell without a number stays empty."""
+    cells = {("fog", "1"): (0.1, "90"), ("fog", "5"): (0.8, "20"), ("mean", "1"): (0.5, "50")}
+    with styled() as figure:
+        axes = figure.add_subplot()
+        draw_heat_map(axes, cells, ["fog", "mean"], ["1", "5"])
+        (image,) = axes.images
+        light = image.cmap(image.norm(image.get_array()))[..., :3].sum(-1)
+    assert light[0, 0] > light[1, 0] > light[0, 1]
+    assert np.ma.getmaskarray(image.get_array()).tolist() == [[False, False], [False, True]]
+    assert {text.get_text() for text in axes.texts} == {"90", "20", "50"}
 
 
 def test_darker_is_more_errors_on_the_page():
