@@ -82,7 +82,7 @@ bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 gpu: $(VENV)/installed  ## on a machine with a CUDA GPU: the tests marked `gpu`, then the tables of docs/performance.md
 	$(BIN)/python -m benchmarks.gpu --json gpu.json
 
-tables: $(VENV)/installed  ## docs/tables.md, docs/attacks.md and the catalogue of `list`, from the code
+tables: $(VENV)/installed  ## docs/tables.md, docs/attacks.md, docs/noise.md and the catalogue of `list`, from the code
 	$(BIN)/python docs/make_pages.py
 
 dist: $(VENV)/installed  ## wheel and source distribution; tests/test_packaging.py looks at what is in them

@@ -1,4 +1,4 @@
-"""Write what is made from the code (`make tables`): two pages, and the catalogue that `list` reads."""
+"""Write what is made from the code (`make tables`): three pages, and the catalogue that `list` reads."""
 
 import ast
 import inspect
@@ -9,6 +9,7 @@ from pathlib import Path
 from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.registry import ATTACKS
+from robustbench_sde.sde.diffusion import NOISE_TERMS
 from robustbench_sde.storage import schema
 
 _HEAD = """\
@@ -20,6 +21,14 @@ A parameter is set by `--set ATTACK.NAME=VALUE` on the command line, as a key in
 and as a keyword of [`rb.attack`](api.md); some have an option of their own (`--steps`, `--eot-draws`,
 `--budget` for `passes`). `null` is None. Attacks of foolbox, `foolbox:NAME`, take the parameters of all
 attacks; the step size is 2.5 eps / steps, the rest of their own as foolbox has it.
+"""
+
+_NOISE_HEAD = """\
+# Kinds of noise
+
+Made from the classes in `sde/diffusion.py` by `make tables`; do not edit. How kinds are chosen and joined:
+[models](models.md#noise). A default is that of a specification which lacks the parameter. Orders are those
+under Euler-Maruyama (`euler`).
 """
 
 
@@ -34,6 +43,25 @@ def attacks_page() -> str:
         parts += [f"## {name}\n", f"{inspect.getdoc(kind)}\n", f"{'; '.join(traits)}.\n"]
         own = dict(item for item in kind.parameters().items() if item not in shared.items())
         parts += [_table(kind, own)] * bool(own)
+    return "\n".join(parts)
+
+
+def noise_page() -> str:
+    """Describe every kind of noise and its parameters, from the attributes and docstrings of the classes."""
+    parts = [_NOISE_HEAD]
+    for name, kind in NOISE_TERMS.items():
+        strong, weak = kind.euler_orders
+        theorem = kind.outside_theorem or "the theorem is about this noise, if it is `scalar`"
+        parts += [f"## {name}\n", f"{inspect.getdoc(kind)}\n"]
+        parts += [f"Orders: strong {strong:g}, weak {weak:g}. Stability: {theorem}.\n"]
+        if kind.parameters:
+            rows = [
+                f"| `{own}` | {each.summary} | above {each.above:g}, at most {each.at_most:g} "
+                f"| {each.default:g} |"
+                for own, each in kind.parameters.items()
+            ]
+            heading = "| parameter | meaning | range | default |"
+            parts.append("\n".join([heading, "|---|---|---|---|", *rows, ""]))
     return "\n".join(parts)
 
 
@@ -72,6 +100,7 @@ def _comments(kind: type) -> dict[str, str]:
 if __name__ == "__main__":
     here = Path(__file__).parent
     (here / "attacks.md").write_text(attacks_page())
+    (here / "noise.md").write_text(noise_page())
     (here / "tables.md").write_text(schema.documentation())
     listed = json.dumps(catalogue(), indent=2, ensure_ascii=False)
     (here.parent / "robustbench_sde" / "cli" / "catalogue.json").write_text(listed + "\n")

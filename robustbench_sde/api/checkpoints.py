@@ -110,7 +110,7 @@ def import_checkpoint(
         data: a split of the data that it was trained on, for its shape and classes.
         out: the checkpoint to write, ending in .safetensors; None: in checkpoints/, named as `weights`.
         preset: whose network it is: `liu2020`, or `odenet` (torchdiffeq's MNIST example).
-        noise: what it was trained with: `none`, `additive`, `multiplicative` or `jump`.
+        noise: kind of noise that it was trained with, `none` for an ODE; another than the file's is refused.
         sigma: its scale, compared with the file's; None takes that.
         force: overwrite an existing checkpoint.
 

@@ -10,7 +10,7 @@ from robustbench_sde.shipped import CHECKPOINTS, CONFIGS, PACKAGE, STUDIES, SUIT
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """Return one line about each built-in attack, corruption, data set and preset, by kind and name.
+    """Return one line about each built-in attack, corruption, data set, noise and preset, by kind and name.
 
     `make tables` writes the file from the registries, and a test compares the two: reading it takes a
     millisecond, importing the registries a second.

@@ -21,8 +21,7 @@ def import_command(
     noise: Annotated[
         str,
         typer.Option(
-            help="Noise with which the network was trained: none, additive, multiplicative, or jump "
-            "(dropout)."
+            help="Noise with which the network was trained: none, or a kind of sde-bench list noise."
         ),
     ] = "none",
     sigma: Annotated[

@@ -28,6 +28,7 @@ _KINDS = (
     "corruptions",
     "datasets",
     "models",
+    "noise",
     "presets",
     "rules",
     "runs",
@@ -64,6 +65,7 @@ def list_command(
         "corruptions": _corruptions,
         "datasets": _datasets,
         "models": _models,
+        "noise": lambda: complete.catalogue()["noise"],
         "presets": lambda: complete.catalogue()["presets"],
         "rules": _rules,
         "studies": lambda: _described(STUDIES),
@@ -87,7 +89,7 @@ def list_command(
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """Return one line about each built-in attack, corruption, data set and preset, from the registries.
+    """Return one line about each built-in attack, corruption, data set, noise and preset, from registries.
 
     `make tables` writes it into catalogue.json, which `complete.catalogue` reads.
     """
@@ -95,6 +97,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     from robustbench_sde.models.presets import PRESETS
     from robustbench_sde.perturbations.attacks.registry import ATTACKS
     from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, PLAIN
+    from robustbench_sde.sde.diffusion import NOISE_TERMS
 
     plain = {
         f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
@@ -104,6 +107,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         "attacks": {name: _attack_line(attack) for name, attack in ATTACKS.items()},
         "corruptions": {name: _corruption_line(each) for name, each in CORRUPTIONS.items()} | plain,
         "datasets": {name: entry.summary for name, entry in DATASETS.items()},
+        "noise": {name: _noise_line(term) for name, term in NOISE_TERMS.items()},
         "presets": {
             name: ", ".join(f"{key} {value}" for key, value in preset.items())
             for name, preset in PRESETS.items()
@@ -117,6 +121,11 @@ def _attack_line(attack: Any) -> str:
 
 def _corruption_line(each: Any) -> str:
     return f"{each.group}{', extra' * (not each.benchmark)}: {_first_line(each.recipe)}"
+
+
+def _noise_line(term: Any) -> str:
+    own = [f"{name}: {each.summary}" for name, each in term.parameters.items()]
+    return "; ".join([term.summary, *own])
 
 
 def _attacks() -> dict[str, str]:

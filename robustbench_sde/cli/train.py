@@ -32,15 +32,16 @@ def train_command(
     noise: Annotated[
         str,
         typer.Option(
-            help="Noise: none (an ODE), additive, multiplicative, dropout, jump, levy "
-            "(levy:0.2,alpha=1.5), or "
-            "several terms: additive:0.3+dropout.",
+            help="Noise: none (an ODE), a kind of sde-bench list noise, or several terms: "
+            "additive:0.3+levy:0.2,alpha=1.5.",
             rich_help_panel=_MODEL,
         ),
     ] = "none",
     sigma: Annotated[
         float,
-        typer.Option(help="Noise scale sigma; for jump noise the size of a jump.", rich_help_panel=_MODEL),
+        typer.Option(
+            help="Noise scale sigma; sde-bench list noise says what it scales.", rich_help_panel=_MODEL
+        ),
     ] = 0.5,
     keep: Annotated[
         float | None,

@@ -24,14 +24,14 @@ def _known_kind(kind: str) -> str:
 class NoiseSpec(Spec):
     """One term of the noise: its kind, its scale, what shares a Brownian motion, and its own parameters.
 
-    Parameters that only some kinds have (`NoiseTerm.parameters`) are further keys: ``rate`` of a jump.
+    Parameters that only some kinds have (`NoiseTerm.parameters`) are further keys: ``alpha`` of Levy noise.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]
 
     kind: Annotated[str, AfterValidator(_known_kind)] = "none"
-    #: noise scale per square root of the time unit (size of a jump, relative to h); 0 for an ODE
+    #: noise scale, whose meaning the class of the kind says; 0 for an ODE
     sigma: float = Field(default=0.0, ge=0.0, le=1e3)
     #: one Brownian motion per entry of the state (the released networks), channel, or image (the theorem)
     shape: NoiseShape = "independent"
@@ -103,7 +103,7 @@ def own_parameters(kind: object) -> dict[str, Parameter]:
 def parse_noise(
     text: str, *, sigma: float, keep: float | None = None, **common: object
 ) -> tuple[NoiseSpec, ...]:
-    """Read noise terms: ``none``, ``multiplicative``, ``additive:0.3+jump:0.5,rate=2``.
+    """Read noise terms: ``none``, ``multiplicative``, ``additive:0.3+levy:0.5,alpha=1.8``.
 
     Args:
         text: kinds joined by ``+``, each with its own sigma behind a colon if it differs from `sigma`, and

@@ -127,7 +127,7 @@ class Diffusion(NoiseTerm):
 
 
 class Additive(Diffusion):
-    """Noise with G = sigma."""
+    """Noise with G = sigma: it cancels in the difference of two solutions, so that it cannot contract."""
 
     name = "additive"
     kernel = 0
@@ -145,7 +145,7 @@ class Additive(Diffusion):
 
 
 class Multiplicative(Diffusion):
-    """Noise with G = sigma h, which the stability theorem is about."""
+    """Noise with G = sigma h, which the stability theorem is about (shape `scalar`)."""
 
     name = "multiplicative"
     kernel = 1
@@ -185,13 +185,13 @@ class Dropout(Diffusion):
 class Jump(NoiseTerm):
     """Dropout as a jump process: with probability rate dt, a step adds +sigma h or -sigma h, by a fair coin.
 
-    At most one jump a step, so rate dt must be at most 1. Its mean is 0 and its variance that of
-    multiplicative noise with the scale sigma sqrt(rate). Orders of convergence are meant in the sense of the
-    process that jumps at grid points.
+    It is what the released code of Liu et al. calls dropout. There is at most one jump a step, so rate dt
+    must be at most 1. The mean is 0 and the variance that of multiplicative noise with the scale sigma
+    sqrt(rate). Orders of convergence are meant in the sense of the process that jumps at grid points.
     """
 
     name = "jump"
-    summary = "h jumps by +sigma h or -sigma h at random times"
+    summary = "h jumps by +sigma h or -sigma h at random times: the dropout of the released code"
     parameters = MappingProxyType(
         {
             "rate": Parameter(
@@ -230,7 +230,7 @@ class Levy(NoiseTerm):
 
     E exp(iuz) = exp(-|u|^alpha / 2), so that alpha = 2 is additive noise in law; for smaller alpha the
     variance is infinite. Source: Samorodnitsky & Taqqu, "Stable Non-Gaussian Random Processes", 1994,
-    section 1.7 and chapter 3.
+    section 1.7 and chapter 3. On GPUs torch operations make the numbers, not a kernel.
     """
 
     name = "levy"

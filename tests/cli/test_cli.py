@@ -431,7 +431,9 @@ def test_train_reads_a_configuration_file_and_the_command_line_wins(tmp_path):
     assert (term["kind"], term["sigma"]) == ("additive", 0.3)
 
 
-@pytest.mark.parametrize("kind", ["attacks", "checkpoints", "corruptions", "datasets", "presets", "rules"])
+@pytest.mark.parametrize(
+    "kind", ["attacks", "checkpoints", "corruptions", "datasets", "noise", "presets", "rules"]
+)
 def test_lists_are_readable_by_people_and_scripts(place, kind):
     """Each kind lists something, also as JSON."""
     assert sde_bench("list", kind, cwd=place).stdout.strip()

@@ -11,6 +11,7 @@ import torchsde
 from scipy.stats import kstest
 from torchdiffeq import odeint
 
+from docs.make_pages import noise_page
 from robustbench_sde.errors import BenchError
 from robustbench_sde.sde.diffusion import NOISE_TERMS, Additive, Diffusion, Jump, Multiplicative
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
@@ -371,3 +372,8 @@ def test_levy_numbers_are_keyed():
     whole = torch.stack(list(BrownianPaths(Draws(0, Stream.SCORE, range(4)), [3, 8], (11,), **options)))
     part = torch.stack(list(BrownianPaths(Draws(0, Stream.SCORE, range(2, 3)), [8], (11,), **options)[2:4]))
     assert torch.equal(part, whole[2:4, 2:3, 1:])
+
+
+def test_the_page_of_noise_is_that_of_the_classes(request):
+    """docs/noise.md is what `make tables` writes from the kinds of noise."""
+    assert (request.config.rootpath / "docs" / "noise.md").read_text() == noise_page()

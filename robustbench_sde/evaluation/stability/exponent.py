@@ -88,7 +88,7 @@ def noise_share(step: Step, at: tuple[Tensor, Tensor], along: tuple[Tensor, Tens
     """Return the part of noise in d log|v| / dt: |w|^2 / 2 - sum over Brownian motions of (their u . w)^2.
 
     w = D G u, the noise of the tangent vector: 0 for additive, sigma u for multiplicative, sigma J u for
-    dropout noise. NaN where a term jumps: its part is no Ito term.
+    dropout noise. NaN where a term is no diffusion: its part is no Ito term.
 
     Args:
         step: step of a solver with its noise terms; the shape of their numbers says which entries share a
