@@ -15,10 +15,11 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
+from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.storage.schema import RECORDS, SUMMARY, empty_table, table
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, TARGETED, empty_table, table
 
 #: Share of images with a gradient that is zero or not finite; above it a row is suspect.
 SUSPECT_SHARE = 0.05
@@ -100,6 +101,7 @@ def judge(
     records["eot_draws"] = perturbed.eot_draws.numpy()
     for place, name in enumerate(GRADIENT_SIGNS):
         records[name] = perturbed.counted[:, place].numpy()
+    records["target"] = math.nan if perturbed.targets is None else perturbed.targets.double().numpy()
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
     row = blank_row(model, data, perturbation, settings)
@@ -125,6 +127,25 @@ def numbers_of(records: pd.DataFrame, norm: str, eps: float) -> dict[str, float]
         "backward_passes": float(records["backward_passes"].mean()),
         "eot_draws": float(records["eot_draws"].mean()),
         **{name: _share_with(records[name], eps) for name in GRADIENT_SIGNS},
+        **_success(records, eps),
+    }
+
+
+def _success(records: pd.DataFrame, eps: float) -> dict[str, float]:
+    """Compute the columns of targeted attacks; NaN without a target, for the control, and without images."""
+    aimed = records["target"].notna() & (records["target"] != records["label"])
+    if not records["target"].notna().any() or eps == 0:
+        return dict.fromkeys(TARGETED, math.nan)
+    count = int(aimed.sum())
+    found = {"target_images": float(count)}
+    if not count:
+        return dict.fromkeys(TARGETED, math.nan) | found
+    reached = (records["prediction"] == records["target"])[aimed]
+    share = wilson(float(reached.mean()), count)
+    return found | {
+        "target_success": share.estimate,
+        "target_low": share.low,
+        "target_high": share.high,
     }
 
 
@@ -185,7 +206,7 @@ def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
 
     With keyed noise and equal batches nothing may differ but the cost and what made the images.
     """
-    cost = ("forward_passes", "backward_passes", "eot_draws", "chosen", *GRADIENT_SIGNS)
+    cost = ("forward_passes", "backward_passes", "eot_draws", "chosen", "target", *GRADIENT_SIGNS)
     compared = [column.name for column in RECORDS if column.name not in cost]
     same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
     different = ~same.all(axis=1)

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self, final
@@ -68,6 +68,9 @@ class Perturbed:
     #: (B, 3) float64 on the CPU: share of an image's gradients with each of `GRADIENT_SIGNS`, NaN where it
     #: had no gradient; None: nobody counted
     gradients: Tensor | None = None
+    #: (B,) int64 on the CPU: class that a targeted attack wanted of each image, its label where the image is of
+    #: that class already; None: it was not targeted
+    targets: Tensor | None = None
 
     @property
     def counted(self) -> Tensor:
@@ -152,6 +155,7 @@ class Perturbation(ABC):
             tuple(name for part in parts for name in part.chosen),
             time.perf_counter() - started,
             gradients=torch.cat([part.counted for part in parts]),
+            targets=joined_targets(parts),
         )
 
     @property
@@ -219,6 +223,12 @@ class Clean(Perturbation):
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         return Perturbed.free(batch.images, ("",) * len(batch))
+
+
+def joined_targets(parts: Sequence[Perturbed]) -> Tensor | None:
+    """Return the targets of all parts one after the other; None if an attack was not targeted."""
+    found = [part.targets for part in parts if part.targets is not None]
+    return torch.cat(found) if found else None
 
 
 def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None) -> None:

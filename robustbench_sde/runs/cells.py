@@ -44,6 +44,8 @@ class Cell:
             parts["solver"] = solver
             if self.source.solver in SOLVERS and SOLVERS[self.source.solver].order is None:
                 parts["adaptive"] = "one image a pass"  # earlier versions solved batches
+        if getattr(self.perturbation, "target", ""):  # earlier versions did not record the targets
+            parts["targets"] = "recorded"
         if self.source.smoothing is not None:
             parts["smoothing"] = self.source.smoothing
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -71,8 +71,13 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
     ]
     if summary["distance_median"].notna().any():
         numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
+    if summary["target_images"].notna().any():
+        numbers.append(
+            SummaryColumn("in target (95 %)", _interval_of("target_success", "target"), "target_success")
+        )
+        numbers.append(SummaryColumn("left out", _left_out, "target_images", spare=1))
     if any((summary[name] > 0).any() for name in _GRADIENT_SIGNS):
-        numbers.append(SummaryColumn("bad gradients", _gradients, "gradients_zero"))
+        numbers.append(SummaryColumn("bad gradients", _gradients, "gradients_zero", spare=1))
     return [*named, *several, *numbers]
 
 
@@ -158,6 +163,11 @@ def most_draws(summary: pd.DataFrame) -> pd.DataFrame:
     settings = ["perturbation", "norm", "eps", "severity"]
     groups = summary.groupby([name_lines(summary), *settings], dropna=False)["score_draws"]
     return summary[summary["score_draws"] == groups.transform("max")]
+
+
+def _left_out(row: dict[Hashable, Any]) -> str:
+    """Count the images of a targeted attack that are of the target class already."""
+    return "" if math.isnan(row["target_images"]) else f"{row['images'] - row['target_images']:.0f}"
 
 
 #: columns that count gradients an attack cannot follow, and their words

@@ -52,6 +52,7 @@ RECORDS = (
     ),
     Column("gradients_not_finite", "float64", "share of them with an entry that is NaN or infinite", True),
     Column("gradients_saturated", "float64", "share of them at which the cross-entropy has saturated", True),
+    Column("target", "float64", "class that a targeted attack wanted; NaN: there was none", True),
     Column(
         "chosen", "str", "what made the image: of an ensemble the attack that hurt it most; empty if clean"
     ),
@@ -99,6 +100,15 @@ SUMMARY = (
     ),
     Column("gradients_not_finite", "float64", "share of images with a gradient that is not finite", True),
     Column("gradients_saturated", "float64", "share of images with a saturated cross-entropy", True),
+    Column(
+        "target_images",
+        "float64",
+        "targeted attacks: images of another class than the target, the only ones that count; NaN otherwise",
+        True,
+    ),
+    Column("target_success", "float64", "share of them whose prediction is the target", True),
+    Column("target_low", "float64", "95 % interval over these images (Wilson), lower end", True),
+    Column("target_high", "float64", "upper end", True),
     Column("seconds", "float64", "wall time of the cell: perturbing and scoring"),
     Column(
         "status",
@@ -108,6 +118,9 @@ SUMMARY = (
     Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
     Column("cell", "str", "hash of all that decides the row"),
 )
+
+#: columns of the summary that targeted attacks have
+TARGETED = ("target_images", "target_success", "target_low", "target_high")
 
 #: One row per checkpoint, corruption and severity, and their means: `corruptions.csv`.
 CORRUPTIONS = (

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
-from robustbench_sde.perturbations.base import Batch, Perturbed
+from robustbench_sde.perturbations.base import Batch, Perturbed, joined_targets
 from robustbench_sde.perturbations.norms import Ball
 
 #: Cosine between two independent estimates of the gradient that is enough.
@@ -65,6 +65,7 @@ def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward:
         ]
 
     chosen = [name for _, part in parts for name in part.chosen]
+    targets = joined_targets([part for _, part in parts])
     return Perturbed(
         whole("images"),
         whole("forward_passes") + forward,
@@ -72,4 +73,5 @@ def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward:
         whole("eot_draws"),
         tuple(chosen[row] for row in back.tolist()) if chosen else (),
         gradients=whole("counted"),
+        targets=None if targets is None else targets[back],
     )

@@ -138,6 +138,10 @@ class Attack(Perturbation):
         """Decide what each image of the batch is to become; also the forward passes that this took."""
         return Aim.untargeted(batch.labels), 0
 
+    def wanted(self, aim: Aim) -> Tensor | None:
+        """Return the class that each image is to become, (B,); None for an attack without a target."""
+        return None
+
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         model = self.crafted_on(model)
         too_small = self.passes is not None and self.passes < 4 * pilot_passes(self.budget)
@@ -184,12 +188,16 @@ class Attack(Perturbation):
             images = member.run(victim, batch.images[here], start, restart).detach()
             worst.count(whole)
             if len(turns) == 1:
-                return worst.only(images, self.draws_per_look(model))
+                return self._aimed(worst.only(images, self.draws_per_look(model)), aim)
             draws = Draws(seed, Stream.SELECT, range(self.select_draws))
             log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
             margin, error = aim.only(here).margin_and_error(log_probs)
             worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
-        return worst.result(self.draws_per_look(model))
+        return self._aimed(worst.result(self.draws_per_look(model)), aim)
+
+    def _aimed(self, perturbed: Perturbed, aim: Aim) -> Perturbed:
+        targets = self.wanted(aim)
+        return perturbed if targets is None else replace(perturbed, targets=targets.cpu())
 
 
 class SingleAttack(Attack):

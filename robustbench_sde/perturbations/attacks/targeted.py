@@ -22,7 +22,8 @@ class Targetable(BudgetAttack):
     """An attack that can go for a class.
 
     Scoring stays what it is, so the accuracy of a targeted row counts images that are still right; a
-    targeted attack is at most as strong as the untargeted one.
+    targeted attack is at most as strong as the untargeted one. Beside it the row has the share of images that
+    end in the target, of those that are not of that class.
     """
 
     #: a class index, `random`, `least-likely`, or empty: away from the true class. Images that are of that
@@ -58,6 +59,9 @@ class Targetable(BudgetAttack):
         untargeted = targets == batch.labels
         sign = torch.where(untargeted, 1.0, -1.0)
         return Aim(torch.where(untargeted, batch.labels, targets), sign), passes
+
+    def wanted(self, aim: Aim) -> Tensor | None:
+        return aim.classes if self.target else None
 
 
 def _least_likely(model: RandomClassifier, batch: Batch, draws: Draws) -> Tensor:
