@@ -68,8 +68,8 @@ class Perturbed:
     #: (B, 3) float64 on the CPU: share of an image's gradients with each of `GRADIENT_SIGNS`, NaN where it
     #: had no gradient; None: nobody counted
     gradients: Tensor | None = None
-    #: (B,) int64 on the CPU: class that a targeted attack wanted of each image, its label where the image is of
-    #: that class already; None: it was not targeted
+    #: (B,) int64 on the CPU: class that a targeted attack wanted of each image, its label where the image is
+    #: of that class already; None: the attack was not targeted
     targets: Tensor | None = None
 
     @property
