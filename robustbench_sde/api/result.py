@@ -14,9 +14,11 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.evaluation.tries import survival
+from robustbench_sde.models.smoothed import name_inside
 from robustbench_sde.regression.answer import Versus
 from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import Side, measured, read_run
+from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.plan import Plan
@@ -155,7 +157,9 @@ class Result:
             hashes = {
                 name: str(sha) for name, sha in RunFolder(self.folder).read_manifest()["checkpoints"].items()
             }
+        side = at_equal_smoothing(side, reference)
         names = list(dict.fromkeys(cell.facts.checkpoint for cell in side.cells))
+        hashes |= {name_inside(name): sha for name, sha in hashes.items()}
         faults = [] if self.folder is None else list(audit_warnings(self.folder, names, hashes))
         found = compare_networks(
             side,

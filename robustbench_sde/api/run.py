@@ -36,6 +36,7 @@ def run(
     download: bool = False,
     image_size: int | None = None,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
     batch_size: int = 256,
     device: str | Compute = "auto",
     engine: Engine | None = None,
@@ -59,6 +60,7 @@ def run(
         download: as in `load_dataset`.
         image_size: as in `load_dataset`.
         precision: `fp32`, or `tf32` or `bf16`: other numbers.
+        smoothing: as in `attack`, in place of all that the suite says about it; None: as the suite says.
         batch_size: as in `attack`.
         device: as in `attack`.
         engine: who does the work; None: this process. `runs.cluster.ray.RayEngine` is a cluster.
@@ -75,6 +77,11 @@ def run(
         BenchError: something in the suite is wrong (says where), or a checkpoint or the data.
     """
     chosen = Suite.read(str(suite))
+    if smoothing is not None:
+        values = smoothing if isinstance(smoothing, Sequence) else [smoothing]
+        if not values:
+            raise BenchError("`smoothing` names no value; give one, or None")
+        chosen = chosen.with_smoothing(values)
     spec = chosen.spec
     folder = RunFolder(Path("reports") / folder_name(chosen.name) if out == "auto" else Path(out))
     compute = compute_of(device)

@@ -42,6 +42,7 @@ def stability(
     family: str | None = None,
     sigma: float | None = None,
     noise: bool = True,
+    smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
@@ -68,6 +69,7 @@ def stability(
         family: as in `score`.
         sigma: as in `attack`.
         noise: as in `attack`.
+        smoothing: as in `attack`; a perturbed image has the noise of its clean image.
         score_draws: as in `attack`.
         rule: as in `attack`.
         seed: as in `attack`.
@@ -93,7 +95,7 @@ def stability(
         family=family,
     )
     settings = StabilitySettings(paths, ScoreSettings(score_draws, rule, seed, batch_size))
-    sources = sources_of(models, data, sigma=sigma, noise=noise)
+    sources = sources_of(models, data, sigma=sigma, noise=noise, smoothing=smoothing)
     folder = None
     if out is not None:
         keys = [stability_key(source, data, followed_ones, settings) for source in sources]

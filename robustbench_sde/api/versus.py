@@ -32,6 +32,7 @@ def versus(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
+    smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
@@ -61,6 +62,7 @@ def versus(
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
+        smoothing: as in `attack`; networks are compared with the reference at the same smoothing.
         score_draws: as in `attack`.
         rule: as in `attack`.
         seed: as in `attack`.
@@ -102,6 +104,7 @@ def versus(
         sigma=sigma,
         noise=noise,
         precision=precision,
+        smoothing=smoothing,
         score_draws=score_draws,
         rule=rule,
         seed=seed,

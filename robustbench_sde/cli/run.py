@@ -53,6 +53,7 @@ def run_command(
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
+    smoothing: o.Smoothing = None,
     engine: Annotated[
         choices.EngineName,
         typer.Option(

@@ -53,6 +53,7 @@ def stability_command(
     images: o.Images = 20,
     sigma: o.Sigma = None,
     noise: o.Noise = True,
+    smoothing: o.Smoothing = None,
     device: o.Device = "auto",
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",

@@ -46,6 +46,7 @@ def study_command(
     ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
+    smoothing: o.Smoothing = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",

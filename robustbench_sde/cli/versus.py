@@ -93,6 +93,7 @@ def versus_command(
     images: o.Images = 200,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
+    smoothing: o.Smoothing = None,
     score_draws: o.ScoreDraws = 32,
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,

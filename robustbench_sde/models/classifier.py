@@ -43,6 +43,9 @@ class Classifier(Pluggable, nn.Module):
     Draws are folded into the batch after the stem, which is deterministic and runs once per image.
     """
 
+    #: whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)
+    images_by_draw = True
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
@@ -146,11 +149,14 @@ class Classifier(Pluggable, nn.Module):
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Return logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once.
 
-        Under an adaptive solver each image has a pass of its own, but for training.
+        Images (draws, B, C, H, W) differ from draw to draw; then the stem runs once per draw as well. Under
+        an adaptive solver each image has a pass of its own, but for training.
         """
-        if len(images) > 1 and self._is_adaptive():
+        if len(image_ids) > 1 and self._is_adaptive():
             ids = [int(one) for one in image_ids]
-            alone = [self.logits(image[None], [id_], draws) for image, id_ in zip(images, ids, strict=True)]
+            alone = [
+                self.logits(image, [id_], draws) for image, id_ in zip(images.split(1, -4), ids, strict=True)
+            ]
             return torch.cat(alone, 1)
         rows = self._rows(images, image_ids, draws if self.stochastic else replace(draws, indices=range(1)))
 
@@ -218,18 +224,23 @@ class Classifier(Pluggable, nn.Module):
     ) -> list[tuple[Tensor, list[Equation]]]:
         """Return the work of a forward pass: h(0), (1, images, C, H, W), and the equations it goes through.
 
-        One chain, or several side by side (`Architecture.starts`).
+        One chain, or several side by side (`Architecture.starts`). Of images that differ from draw to draw,
+        h(0) is (draws, images, C, H, W).
 
         Args:
             images, image_ids, draws: as for `logits`.
             rows: `draws` and `image_ids` as they already lie on the device.
         """
         rows = self._rows(images, image_ids, draws) if rows is None else rows
-        h = self.stem((images - self.mean) / self.std)
+        apart = images if images.ndim > 4 else images[None]
+        h = self.stem((apart.flatten(0, 1) - self.mean) / self.std)
         h = h.to(images.dtype)  # under bf16 as well: what a solver adds up stays in fp32
-        starts = ARCHITECTURES[self.spec.architecture].starts(h, len(self.flows))
+        starts = [
+            (start.unflatten(0, apart.shape[:2]), flows)
+            for start, flows in ARCHITECTURES[self.spec.architecture].starts(h, len(self.flows))
+        ]
         return [
-            (start[None], [self._equation(flow, start[None], image_ids, draws, rows) for flow in flows])
+            (start, [self._equation(flow, start, image_ids, draws, rows) for flow in flows])
             for start, flows in starts
         ]
 

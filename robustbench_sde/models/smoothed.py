@@ -1,5 +1,6 @@
 """Randomised smoothing: Gaussian noise on the image, before anything else, as part of a random classifier."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -7,9 +8,13 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import SMOOTHING_SITE, BrownianPaths, Draws
+from robustbench_sde.sde.integrate import Equation
+
+_SMOOTHED = re.compile(r"(.+)@([0-9.e+-]+)")
 
 
 class Smoothed(Pluggable):
@@ -73,22 +78,39 @@ class Smoothed(Pluggable):
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Compute logits (draws, images, classes) of float images (B, C, H, W) in [0, 1].
 
-        A deterministic classifier sees all draws in one pass; a random one sees them one after the other.
+        Our networks and any module see all draws in one pass; a random classifier of another kind sees them
+        one after the other.
         """
-        (normals,) = BrownianPaths(
-            draws, image_ids, images.shape[1:], steps=1, site=SMOOTHING_SITE, device=images.device
-        )
-        noisy = torch.add(images, normals.to(images.dtype), alpha=self.smoothing)
+        noisy = self.noisy(images, image_ids, draws)
         if not self.model.stochastic:
             one = replace(draws, indices=range(1))
             ids = torch.as_tensor(image_ids).repeat(len(draws))
             return self.model.logits(noisy.flatten(0, 1), ids, one).view(len(draws), len(images), -1)
+        if getattr(self.model, "images_by_draw", False):
+            return self.model.logits(noisy, image_ids, draws)
         return torch.cat(
             [
                 self.model.logits(own, image_ids, draw)
                 for own, draw in zip(noisy, draws.chunks(1), strict=True)
             ]
         )
+
+    def chains(
+        self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
+    ) -> list[tuple[Tensor, list[Equation]]]:
+        """Return the starts and equations of a pass of a `Classifier` inside, as its own `chains` does.
+
+        There are none (AttributeError) if another classifier is inside.
+        """
+        inside: Classifier = self.model  # type: ignore[assignment]
+        return inside.chains(self.noisy(images, image_ids, draws), image_ids, draws)
+
+    def noisy(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        """Return the images that the classifier inside sees: (draws, B, C, H, W), not clipped."""
+        (normals,) = BrownianPaths(
+            draws, image_ids, images.shape[1:], steps=1, site=SMOOTHING_SITE, device=images.device
+        )
+        return torch.add(images, normals.to(images.dtype), alpha=self.smoothing)
 
 
 def check_smoothing(smoothing: float) -> float:
@@ -100,3 +122,20 @@ def check_smoothing(smoothing: float) -> float:
     if not 0 < smoothing <= 10:
         raise BenchError(f"`smoothing` is {smoothing}; it must be above 0 and at most 10")
     return float(smoothing)
+
+
+def smoothed_name(name: str, smoothing: float) -> str:
+    """Name a classifier behind Gaussian noise on the image: ``m@0.25``."""
+    return f"{name}@{smoothing:g}"
+
+
+def smoothing_in_name(name: str) -> float | None:
+    """Return the smoothing that `smoothed_name` has written into a name; None if there is none."""
+    found = _SMOOTHED.fullmatch(name)
+    return None if found is None else float(found[2])
+
+
+def name_inside(name: str) -> str:
+    """Return the name of the classifier behind the noise: ``m`` of ``m@0.25``, and any other as it is."""
+    found = _SMOOTHED.fullmatch(name)
+    return name if found is None else found[1]

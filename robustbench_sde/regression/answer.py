@@ -149,7 +149,9 @@ class Versus:
 
     def _sentence(self, setting: str) -> str:
         rows = [row for row in self.rows if row.setting == setting]
-        where = "on clean images" if setting == "clean" else f"under {setting}"
+        plain, _, smoothing = setting.partition("@")
+        where = "on clean images" if plain == "clean" else f"under {setting}"
+        where += f" at smoothing {smoothing}" * bool(plain == "clean" and smoothing)
         telling = [row for row in rows if row.accuracy.differs]
         if not telling:
             one = rows[0]

@@ -94,7 +94,9 @@ def is_sde_against_ode(
     """Whether the reference is an ODE of ours and all others are SDEs of ours."""
 
     def noises(names: Sequence[str]) -> set[str]:
-        return {cell.facts.noise if cell.facts.solver else "" for n in names for cell in networks[n].values()}
+        facts = [cell.facts for name in names for cell in networks[name].values()]
+        found = {one.noise if one.solver else "" for one in facts}
+        return {"none" if noise == "keyed" else noise for noise in found}  # an ODE behind noise on the image
 
     others = set().union(*(noises(names) for kind, names in members.items() if kind != base))
     return noises(members[base]) == {"none"} and not others & {"none", ""}

@@ -8,6 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from robustbench_sde.models.smoothed import name_inside
 from robustbench_sde.reporting.figures import Drawn, draw_heat_map, line_style, save, styled
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.views import VIEWS, Measure, View
@@ -60,7 +61,9 @@ def write_study(
         The numbers, and the figure if there is something to draw.
     """
     view = VIEWS[name]
-    rows = study_rows(summary.assign(train_sigma=summary["checkpoint"].map(train_sigma)), folder, view)
+    rows = study_rows(
+        summary.assign(train_sigma=summary["checkpoint"].map(name_inside).map(train_sigma)), folder, view
+    )
     folder.write_text("study.csv", rows.to_csv(index=False))
     folder.write_text("study.md", markdown(study_texts(rows, view)))
     return rows, [] if rows.empty else [_figure(name, rows, view, folder)]

@@ -11,6 +11,7 @@ from rich.text import Text
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.answer import Contrast, Versus, VersusRow
 from robustbench_sde.regression.measured import read_run
+from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import UNEQUAL
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
@@ -71,7 +72,7 @@ def read_versus(run: RunFolder) -> Versus | None:
         if path.exists():
             asked = Versus.from_json(path.read_bytes())
             told = [text for text in asked.warnings if not text.startswith(UNEQUAL)]
-            side = read_run(run.path)  # the cells may be others by now
+            side = at_equal_smoothing(read_run(run.path), asked.reference)  # the cells may be others by now
             return compare_networks(side, asked.reference, asked.kinds, allow_unequal=True, warnings=told)
         summary = run.read_summary()
         sound = summary[summary["status"] == "ok"]

@@ -112,7 +112,8 @@ VIEWS: Mapping[str, View] = {
     "clean": View(
         panel=lambda row: "clean",
         line=_checkpoint,
-        across=lambda row: "off" if row["noise"] == "none" else "as trained",
+        # keyed: noise on the image alone
+        across=lambda row: "off" if row["noise"] in ("none", "keyed") else "as trained",
         heading="noise at test time",
         kind="points",
         measures=(ACCURACY, SINGLE_DRAW),

@@ -43,6 +43,7 @@ class Plan:
                 "sigma": cell.source.sigma,
                 "solver": cell.source.solver,
                 "solver_steps": cell.source.solver_steps,
+                "smoothing": cell.source.smoothing,
                 **{name: _json(value) for name, value in cell.perturbation.describe().items()},
                 "score_draws": cell.settings.draws,
                 "rule": cell.settings.rule,

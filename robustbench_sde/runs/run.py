@@ -151,6 +151,7 @@ def _manifest(work: Work, done: Sequence[Cell], compute: Compute, engine: Engine
                 "checkpoint": cell.source.name,
                 "precision": cell.source.precision,
                 "solver": [cell.source.solver, cell.source.solver_steps],
+                **({} if cell.source.smoothing is None else {"smoothing": cell.source.smoothing}),
                 "perturbation": repr(cell.perturbation),
                 "parameters": cell.perturbation.settings,
                 "scoring": {

@@ -18,7 +18,7 @@ from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.modules.freezing import freeze
 from robustbench_sde.models.modules.hub import HubModel
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.models.smoothed import Smoothed, check_smoothing
+from robustbench_sde.models.smoothed import Smoothed, check_smoothing, smoothed_name
 from robustbench_sde.storage.provenance import file_sha256
 
 
@@ -70,7 +70,7 @@ class Source:
         Raises:
             BenchError: `smoothing` is out of range.
         """
-        name = f"{self.name}@{check_smoothing(smoothing):g}"
+        name = smoothed_name(self.name, check_smoothing(smoothing))
         return replace(self, name=name, smoothing=smoothing)
 
     @final

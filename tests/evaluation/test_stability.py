@@ -17,6 +17,7 @@ from robustbench_sde.evaluation.stability.linear import Linearised, largest_eige
 from robustbench_sde.evaluation.stability.report import Agreement, Estimate, StabilityReport
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.sde.draws import Draws, Stream
@@ -94,7 +95,7 @@ def test_distances_are_those_of_separate_solves(changes, steps):
     model = make_model("multiplicative", **changes)
     clean = to_float(DATA.images)
     other = (clean + 0.1).clamp(max=1)
-    norm, same, moved = distances(model, [clean, clean, other], DATA.ids, DRAWS)
+    norm, same, moved = distances(model.chains, [clean, clean, other], DATA.ids, DRAWS)
     assert norm.shape == (steps + 1, 3, len(DATA))
     assert not same.any()
 
@@ -252,3 +253,20 @@ def test_what_cannot_be_measured_is_one_sentence():
         replace(StabilitySettings(), paths=0)
     with pytest.raises(BenchError, match="no stability report"):
         StabilityReport.from_json("{}")
+
+
+def test_a_smoothed_flow_starts_from_noisy_images():
+    """States of a smoothed classifier are those of its noisy images; an ODE has several paths then."""
+    model = make_model("none")
+    smooth = Smoothed(model, 0.5)
+    images = to_float(DATA.images)
+    noisy = smooth.noisy(images, DATA.ids, DRAWS)
+    norm, _ = distances(smooth.chains, [images, images], DATA.ids, DRAWS)
+    each = [
+        distances(model.chains, [own, own], DATA.ids, Draws(DRAWS.seed, DRAWS.stream))[0][:, 0]
+        for own in noisy
+    ]
+    torch.testing.assert_close(norm, torch.stack(each, 1))
+    report = stability(smooth, DATA, [], StabilitySettings(paths=3, score=ScoreSettings(2)))
+    assert (report.paths, report.noise) == (3, "keyed")
+    assert math.isfinite(report.exponent.estimate)

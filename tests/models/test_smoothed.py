@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import torch
 from builders import make_data, make_model
+from models.modules import Apply, KeyedNet, Net, bayesian, noisy
 from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.models.smoothed import Smoothed
+from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.models.smoothed import Smoothed, name_inside, smoothed_name, smoothing_in_name
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import LiveSource
@@ -71,6 +73,71 @@ def test_a_deterministic_module_of_anybody_becomes_keyed():
     assert names == ["Sequential@0.1", "Sequential@0.3"]
     clean, control = (result.summary[result.summary["perturbation"] == name] for name in ("clean", "control"))
     np.testing.assert_array_equal(clean["single_draw_accuracy"], control["single_draw_accuracy"])
+
+
+class OneDraw:
+    """A classifier that is asked for one draw at a time, as if it took no images by draw."""
+
+    def __init__(self, model):
+        self._model = model
+        self.passes = 0
+
+    def __getattr__(self, name):
+        if name == "images_by_draw":
+            raise AttributeError(name)
+        return getattr(self._model, name)
+
+    def logits(self, images, image_ids, draws):
+        """Count and pass on."""
+        self.passes += 1
+        return self._model.logits(images, image_ids, draws)
+
+
+RANDOM = {
+    "an SDE": lambda data: make_model("multiplicative"),
+    "an SDE whose noise is shared": lambda data: make_model(
+        noise=NoiseSpec(kind="multiplicative", sigma=0.8, shape="channel"), blocks=2
+    ),
+    "flows side by side": lambda data: make_model(
+        "additive", architecture="liu2020", blocks=2, stem_strides=(1, 1, 2)
+    ),
+    "a keyed module": lambda data: rb.as_classifier(KeyedNet().eval(), data),
+    "a module with noise of its own": lambda data: rb.as_classifier(Net(before=Apply(noisy)).eval(), data),
+    "a module with random weights": lambda data: rb.as_classifier(bayesian(), data),
+}
+
+
+@pytest.mark.parametrize("make", RANDOM.values(), ids=RANDOM)
+@pytest.mark.filterwarnings("ignore::robustbench_sde.errors.BenchWarning")
+def test_all_draws_in_one_pass_are_those_of_one_at_a_time(make):
+    """A random classifier inside gets all noisy images at once: one pass, and the logits of many."""
+    model = make(make_data(4))
+    data = make_data(4, shape=model.image_shape)
+    images = to_float(data.images)
+    slow = OneDraw(model)
+    one_by_one = Smoothed(slow, 0.25).logits(images, data.ids, DRAWS)
+    assert slow.passes == len(DRAWS)
+    together = Smoothed(model, 0.25).logits(images, data.ids, DRAWS)
+    torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+def test_gradients_of_one_pass_are_those_of_many():
+    """The gradient through all draws at once is that of one draw after the other."""
+    model, data = make_model("multiplicative"), make_data(3)
+    images = to_float(data.images).requires_grad_()
+    gradients = [
+        torch.autograd.grad(Smoothed(inside, 0.2).logits(images, data.ids, DRAWS).logsumexp(2).sum(), images)
+        for inside in (model, OneDraw(model))
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_names_tell_the_smoothing():
+    """A smoothed name is read back; a name without one, or with @ in it for another reason, stays."""
+    name = smoothed_name("a@home", 0.125)
+    assert (name, name_inside(name), smoothing_in_name(name)) == ("a@home@0.125", "a@home", 0.125)
+    assert (name_inside("a@home"), smoothing_in_name("a@home")) == ("a@home", None)
 
 
 def test_gradients_pass_through_the_noise():

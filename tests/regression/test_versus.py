@@ -11,6 +11,7 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
 from robustbench_sde.regression.kinds import kinds_by_pattern, parse_kinds
+from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import ONE_TRAINING, versus
 
 CLEAN = {"perturbation": "clean", "norm": "", "eps": None, "settings": "Clean()"}
@@ -167,3 +168,24 @@ def test_a_run_in_a_folder_is_compared_and_a_failed_audit_is_told(tmp_path):
     again = json.loads(json.dumps(found.to_dict()))
     assert again["rows"][0]["accuracy"]["difference"][0] == pytest.approx(-0.1)
     assert again["answer"] == found.sentences()
+
+
+def test_networks_are_compared_at_equal_smoothing():
+    """Smoothing is part of the setting, unless the reference is itself a name with a smoothing."""
+    cells = [
+        make_cell(changed(100, 50, lost=lost)[1], checkpoint=f"{name}@{smoothing}")
+        for smoothing in (0.12, 0.25)
+        for name, lost in (("ode", 0), ("sde", 10))
+    ]
+    both = at_equal_smoothing(make_side(*cells), "ode")
+    found = versus(both, "ode")
+    assert [(row.subject, row.perturbation) for row in found.rows] == [
+        ("sde", "pgd@0.12"),
+        ("sde", "pgd@0.25"),
+    ]
+    one = versus(at_equal_smoothing(make_side(*cells[:2]), "ode"), "ode")
+    assert [row.perturbation for row in one.rows] == ["pgd"]
+    named = make_side(*cells)
+    assert at_equal_smoothing(named, "ode@0.12") is named
+    plain = make_side(cells[0], make_cell(changed(100, 50)[1], checkpoint="sde"))
+    assert {cell.facts.perturbation for cell in at_equal_smoothing(plain, "ode").cells} == {"pgd@0.12", "pgd"}

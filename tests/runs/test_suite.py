@@ -54,6 +54,7 @@ def rows(cells):
 
 
 REFUSED = [
+    ("smoothing: [0.25, 0]\n" + PGD, "line 1: smoothing"),
     ("imges: 3\n" + PGD, "line 1: unknown key 'imges'; did you mean 'images'?"),
     ("images: 3\nperturbations:\n- attack: pgd\n  eps: 0.1\n  stpes: 3\n",
      "line 5: unknown key 'stpes'; did you mean 'steps'?"),
@@ -293,3 +294,23 @@ def test_the_plan_counts_passes_and_says_what_is_stored(tmp_path, digits, digits
     assert not (tmp_path / "run").exists()
     assert [row["state"] for row in plan.rows()] == ["to run"] * 6
     assert [duration(s) for s in (0.2, 89, 700, 9000)] == ["1 s", "89 s", "12 min", "2.5 h"]
+
+
+def test_smoothing_is_a_grid_and_an_entry_replaces_that_of_the_suite(tmp_path, digits, digits_models):
+    """Each value makes a classifier of its own with clean and control rows; the suite's can be replaced."""
+    suite = read(
+        tmp_path,
+        "smoothing: [none, 0.25]\nperturbations:\n- {attack: pgd, eps: 0.1}\n"
+        "- {corruption: fog, severity: 1, smoothing: 1/8}\n",
+    )
+
+    def named(chosen):
+        cells = chosen.cells([digits_models["none"]], digits)
+        return {(cell.source.name, cell.perturbation.describe()["perturbation"]) for cell in cells}
+
+    plain, smooth, other = "none", "none@0.25", "none@0.125"
+    attacked = {(name, kind) for name in (plain, smooth) for kind in ("clean", "control", "pgd")}
+    assert named(suite) == attacked | {(other, "clean"), (other, "fog")}
+    assert {name for name, _ in named(suite.with_smoothing([0.5]))} == {"none@0.5"}
+    with pytest.raises(BenchError, match="`smoothing` is 11"):
+        suite.with_smoothing([11])

@@ -14,13 +14,14 @@ from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.stability.condition import condition_of
-from robustbench_sde.evaluation.stability.distance import distances
+from robustbench_sde.evaluation.stability.distance import Chains, distances
 from robustbench_sde.evaluation.stability.exponent import largest_exponent, tangent_growth
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.stability.report import Course, Estimate, StabilityReport
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions
@@ -128,8 +129,10 @@ def stability(
         BenchError: the data do not fit the model, or it is not one of ours, whose flow can be looked into.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
-    if not isinstance(model, Classifier):
+    inside = model.model if isinstance(model, Smoothed) else model
+    if not isinstance(inside, Classifier):
         raise BenchError(f"{model.name} shows no flow to look into; stability takes checkpoints of `train`")
+    chains = model.chains if isinstance(model, Smoothed) else inside.chains
     perturbations = default_perturbations() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
@@ -143,9 +146,17 @@ def stability(
     draws = Draws(settings.score.seed, Stream.AUDIT, range(paths))
     images = [to_float(data.images), *(cell.images for cell in cells[1:])]
     bars.images.start("trajectories", len(data))
-    (norm, *moved), flows = _trajectories(model, images, data.ids, draws, settings.score.rows, bars.images)
+    (norm, *moved), flows = _trajectories(
+        model.name,
+        chains,
+        [same.to(model.device) for same in images],
+        data.ids,
+        draws,
+        settings.score.rows,
+        bars.images,
+    )
     bars.cells.advance(1)
-    first = model.chains(images[0][:1].to(model.device), data.ids[:1], draws)
+    first = chains(images[0][:1].to(model.device), data.ids[:1], draws)
     times, state = _times(first[0][1]), tuple(first[0][0].shape[2:])
     top = max(flows, key=lambda flow: float(flow.log[-1].mean()))
     lipschitz = torch.stack([flow.lipschitz for flow in flows]).amax(0)
@@ -160,10 +171,10 @@ def stability(
         paths=paths,
         seed=settings.score.seed,
         noise=model.noise,
-        noise_shape="+".join(term.shape for term in model.spec.active_noise),
+        noise_shape="+".join(term.shape for term in inside.spec.active_noise),
         sigma=model.sigma,
-        solver=model.solver,
-        steps=model.spec.steps,
+        solver=inside.solver,
+        steps=inside.steps,
         times=times,
         exponent=exponent,
         drift_part=_estimate(top.drift),
@@ -173,7 +184,7 @@ def stability(
         lipschitz=_estimate(lipschitz.mean(0)),
         one_sided=_estimate(one_sided.mean(0)),
         condition=condition_of(
-            model,
+            inside,
             exponent,
             lipschitz=float(lipschitz.max()),
             one_sided=float(one_sided.max()),
@@ -189,19 +200,25 @@ def stability(
 
 @torch.no_grad()
 def _trajectories(
-    model: Classifier, images: Sequence[Tensor], ids: Tensor, draws: Draws, rows: int, progress: Progress
+    name: str,
+    chains: Chains,
+    images: Sequence[Tensor],
+    ids: Tensor,
+    draws: Draws,
+    rows: int,
+    progress: Progress,
 ) -> tuple[Tensor, list[_Flows]]:
     """Return `distances` of all images, and the measurements along the clean ones, chain by chain."""
     apart, parts = [], []
     size = max(1, rows // len(draws))
     for start in range(0, len(ids), size):
         piece = slice(start, start + size)
-        here = [same[piece].to(model.device) for same in images]
-        apart.append(distances(model, here, ids[piece], draws).cpu())
+        here = [same[piece] for same in images]
+        apart.append(distances(chains, here, ids[piece], draws).cpu())
         if not apart[-1].isfinite().all():
-            raise InvalidEvaluationError(f"states of {model.name} are not finite: more steps, or less noise")
-        chains = model.chains(here[0], ids[piece], draws)
-        parts.append([_along(h0, equations, ids[piece], draws) for h0, equations in chains])
+            raise InvalidEvaluationError(f"states of {name} are not finite: more steps, or less noise")
+        clean = chains(here[0], ids[piece], draws)
+        parts.append([_along(h0, equations, ids[piece], draws) for h0, equations in clean])
         progress.advance(len(here[0]))
     return torch.cat(apart, -1), [_Flows.joined(chain) for chain in zip(*parts, strict=True)]
 

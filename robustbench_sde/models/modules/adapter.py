@@ -171,6 +171,8 @@ class Keyed(ModuleClassifier):
     """The module is handed its noise: all that `RandomClassifier` promises holds, draws are folded."""
 
     stochastic = True
+    #: whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)
+    images_by_draw = True
     _noise_off = False
 
     def with_noise(self, *, enabled: bool = True) -> Self:
@@ -183,7 +185,7 @@ class Keyed(ModuleClassifier):
         assert isinstance(self.module, KeyedNoise)  # found by `examine`
         shape = tuple(self.module.noise_shape(self.image_shape))
         (numbers,) = BrownianPaths(draws, image_ids, shape, steps=1, device=images.device)
-        rows = images.repeat(len(draws), 1, 1, 1)
+        rows = images.flatten(0, 1) if images.ndim > 4 else images.repeat(len(draws), 1, 1, 1)
         noise = numbers.flatten(0, 1)
         noise = torch.zeros_like(noise) if self._noise_off else noise
         size = 1 if self.interface.alone else max(1, len(rows))
@@ -193,7 +195,7 @@ class Keyed(ModuleClassifier):
                 for piece in zip(rows.split(size), noise.split(size), strict=True)
             ]
         )
-        return logits.view(len(draws), len(images), -1)
+        return logits.view(len(draws), len(image_ids), -1)
 
 
 class Opaque(ModuleClassifier):
@@ -205,20 +207,30 @@ class Opaque(ModuleClassifier):
     """
 
     stochastic = True
+    #: whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)
+    images_by_draw = True
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
+        apart = images if images.ndim > 4 else images[None]
         return torch.stack(
-            [self._one(image, int(id_), draws) for image, id_ in zip(images, image_ids, strict=True)], 1
+            [
+                self._one(image, int(id_), draws)
+                for image, id_ in zip(apart.unbind(1), image_ids, strict=True)
+            ],
+            1,
         )
 
     def _one(self, image: Tensor, image_id: int, draws: Draws) -> Tensor:
-        """Logits (draws, classes) of one image."""
+        """Logits (draws, classes) of one image (1, C, H, W), or of one for each draw (draws, C, H, W)."""
         size, wanted = self.interface.draws_per_pass, draws.indices
         first = wanted.start // size
         parts = []
         for block in range(first, -(-wanted.stop // size)):
+            # rows of draws that nobody wants make noise, too, and get any image
+            places = torch.arange(block * size, (block + 1) * size) - wanted.start
+            rows = image[places.clamp(0, len(image) - 1).to(image.device)]
             with forked(seeds(draws.seed, draws.stream, image_id, block), image.device):
-                parts.append(logits_of(self.module(image.repeat(size, 1, 1, 1))))
+                parts.append(logits_of(self.module(rows)))
         return torch.cat(parts)[wanted.start - first * size :][: len(wanted)]
 
 

@@ -92,6 +92,12 @@ SolverSteps = Annotated[
     _each(lambda value: None if value == "trained" else _whole(value)),
     _Some,
 ]
+#: `none` is no noise on the image
+Smoothings = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=10)] | None, ...],
+    _each(lambda value: None if value == "none" else _number(value)),
+    _Some,
+]
 Budgets = Annotated[tuple[float | None, ...], _each(_eps), _Some]
 
 
@@ -101,6 +107,7 @@ class SuiteEntry(Spec):
     sigma: Sigmas | None = None
     solver: Solvers | None = None
     solver_steps: SolverSteps | None = None
+    smoothing: Smoothings | None = None
     score_draws: ScoreDraws | None = None
 
 
@@ -150,6 +157,8 @@ class SuiteSpec(Spec):
     #: solvers at test time; one that does not take the noise of a checkpoint is left out for it
     solver: Solvers = (None,)
     solver_steps: SolverSteps = (None,)
+    #: deviations of Gaussian noise that every draw adds to the image; each makes another classifier
+    smoothing: Smoothings = (None,)
     #: False switches the noise off at test time
     noise: bool = True
     #: one mapping each with the key `attack` or `corruption`; none: the clean images alone

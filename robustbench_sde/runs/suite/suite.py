@@ -4,7 +4,7 @@ import glob
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.smoothed import check_smoothing
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
@@ -35,8 +36,8 @@ _S = TypeVar("_S", bound=Spec)
 _MOST_CELLS = 100_000
 #: A cell's place in the tables; two cells in one place could not be told apart.
 _Row = tuple[object, ...]
-#: How a checkpoint is evaluated: sigma, solver and its steps; None is as trained.
-_Setting = tuple[float | None, str | None, int | None]
+#: How a checkpoint is evaluated: sigma, solver and its steps (None is as trained), and noise on the image.
+_Setting = tuple[float | None, str | None, int | None, float | None]
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,17 @@ class Suite:
                 ("perturbations",), f"a grid of {most:,} cells a checkpoint; {_MOST_CELLS:,} are the most"
             )
         return cls(path.stem, document, spec, tuple(entries))
+
+    def with_smoothing(self, smoothing: Sequence[float]) -> "Suite":
+        """Return this suite with other noise on the images, in place of all that it says about it.
+
+        Raises:
+            BenchError: a value is out of range.
+        """
+        values = tuple(dict.fromkeys(map(check_smoothing, smoothing)))
+        spec = self.spec.model_copy(update={"smoothing": values})
+        entries = tuple(entry.model_copy(update={"smoothing": None}) for entry in self.entries)
+        return replace(self, spec=spec, entries=entries)
 
     def checkpoints(self) -> list[Path]:
         """The paths that `checkpoints` stands for, globs written out; a name stays a name.
@@ -154,6 +166,7 @@ class Suite:
                 entry.sigma or spec.sigma,
                 entry.solver or spec.solver,
                 entry.solver_steps or spec.solver_steps,
+                entry.smoothing or spec.smoothing,
             )
         )
 
@@ -168,10 +181,11 @@ class Suite:
         sources: dict[Source, set[_Setting]] = {}
         asked = dict.fromkeys(setting for entry in entries for setting in self._settings(entry))
         source_of = partial(opened.evaluated_with, noise=self.spec.noise, precision=precision)
-        for sigma, solver, steps in asked:
+        for sigma, solver, steps, smoothing in asked:
             if solver is None or accepts_noise(solver, source_of(sigma=sigma).kinds):
                 source = source_of(sigma=sigma, solver=solver, solver_steps=steps)
-                sources.setdefault(source, set()).add((sigma, solver, steps))
+                source = source if smoothing is None else source.smoothed(smoothing)
+                sources.setdefault(source, set()).add((sigma, solver, steps, smoothing))
         if not sources:
             raise self.document.error(("solver",), f"no solver here takes the noise of {opened.path}")
         return sources
@@ -245,7 +259,7 @@ def _points(spec: SuiteSpec, entry: AttackEntry | CorruptionEntry) -> int:
         own = len(entry.attack) * len(entry.norm) * len(entry.eps or [None])
     else:
         own = len(entry.corruption) * len(entry.severity)
-    grids = ("sigma", "solver", "solver_steps", "score_draws")
+    grids = ("sigma", "solver", "solver_steps", "smoothing", "score_draws")
     sizes = [len(getattr(entry, grid) or getattr(spec, grid)) for grid in grids]
     return own * math.prod(sizes) * len(spec.rules) * len(spec.seeds)
 
