@@ -1,13 +1,16 @@
-"""Would the tests notice? Breaks one line of the core at a time, and runs the tests that are about it.
+"""Would the tests notice? Breaks one line of the core at a time, and runs the tests that execute it.
 
-    python -m benchmarks.mutants [--sample 400] [--seed 0] [--workers 2] [--timeout 300] [--json FILE]
+    python -m benchmarks.mutants [--sample 400] [--seed 0] [--workers 2] [--patience 5] [--json FILE]
 
 Every mutation is one of cosmic-ray's (operators, comparisons, numbers, conditions, loops), at a place
 drawn at random among all places of the core. A change of an annotation or of a docstring is no mutation.
-A mutant is killed if a test fails or takes more than `--timeout` seconds; the others are printed with
-their line. Those that change no behaviour stand in `benchmarks/equivalent_mutants.yaml`, each with the
-reason. Exit status 1 where fewer than 90 % of the others are killed. `--again FILE` runs only those that
-survived in an earlier file of `--json`.
+First the tests of the core run on the code as it is, and coverage.py notes which test executes which line.
+Then each mutant meets the tests that execute its line, the quickest first; where the line only runs while
+a module is imported, it meets all tests of its folder. A mutant is killed if a test fails, or if the tests
+take a minute more than `--patience` times their usual seconds; the others are printed with their line.
+Those that change no behaviour stand in `benchmarks/equivalent_mutants.yaml`, each with the reason.
+Exit status 1 where fewer than 90 % of the others are killed. `--again FILE` runs only those that survived
+in an earlier file of `--json`.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from multiprocessing import current_process, get_context
 from pathlib import Path
@@ -157,45 +161,88 @@ def mutants(sample: int, seed: int, only: str) -> list[Mutant]:
     return chosen
 
 
+@dataclass
+class Tests:
+    """What is known of the tests on the code as it is."""
+
+    #: seconds by the id of a test that passed
+    seconds: dict[str, float]
+    #: ids of tests that failed
+    failed: set[str]
+    #: for each file of the core and line: the ids of the tests that execute it
+    lines: dict[str, dict[int, set[str]]]
+
+    def add(self, other: "Tests") -> None:
+        """Take in what was found about other tests."""
+        self.seconds |= other.seconds
+        self.failed |= other.failed
+        for file, lines in other.lines.items():
+            for line, tests in lines.items():
+                self.lines.setdefault(file, {}).setdefault(line, set()).update(tests)
+
+
 def folder_of(file: str) -> str:
     """Name the folder of the core that a file is in."""
     return next(folder for folder in CORE if file.startswith(folder))
 
 
-def tests_of(file: str, root: Path) -> list[list[str]]:
-    """List the tests to run for a file in stages: those named like it, then all that are about its folder."""
-    folder = folder_of(file)
-    nearest = sorted((root / CORE[folder][0]).rglob(f"test_*{Path(file).stem}*.py"))
-    stages = [[place] for place in CORE[folder]]
-    return [[str(path.relative_to(root)) for path in nearest], *stages] if nearest else stages
-
-
-def test_files(file: str) -> list[str]:
-    """List all files of tests that may be run for a file of the core."""
+def test_files(folder: str) -> list[str]:
+    """List the files of tests about a folder of the core."""
     found = []
-    for (place,) in tests_of(file, ROOT)[-len(CORE[folder_of(file)]) :]:
-        paths = [ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("test_*.py")
+    for place in CORE[folder]:
+        paths = [ROOT / place] if place.endswith(".py") else sorted((ROOT / place).rglob("test_*.py"))
         found += [path.relative_to(ROOT).as_posix() for path in paths]
     return found
 
 
-class FailedTests:
-    """A pytest plug-in that writes the ids of failed tests into a file."""
+def lines_of_statement(code: str, line: int) -> range:
+    """Give the lines of the innermost statement that holds a line; only the head of a compound one."""
+    best = range(line, line + 1)
+    size = float("inf")
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.stmt) or not node.lineno <= line <= (node.end_lineno or node.lineno):
+            continue
+        body = getattr(node, "body", None)
+        end = body[0].lineno if body else (node.end_lineno or node.lineno) + 1
+        lines = range(node.lineno, max(end, node.lineno + 1))
+        if line in lines and len(lines) < size:
+            best, size = lines, len(lines)
+    return best
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+
+def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
+    """List the tests that execute the line of a mutant, the quickest first."""
+    known = tests.lines.get(mutant.file, {})
+    code = (ROOT / mutant.file).read_text()
+    found = {test for line in lines_of_statement(code, mutant.line) for test in known.get(line, ())}
+    if not found:  # a line that runs while the module is imported: any test may notice
+        files = set(test_files(folder_of(mutant.file)))
+        found = {test for test in tests.seconds if test.partition("::")[0] in files}
+    return sorted(found & tests.seconds.keys(), key=lambda test: (tests.seconds[test], test))
+
+
+class Watch:
+    """A pytest plug-in that tells coverage.py which test runs, and notes seconds and failures."""
+
+    def __init__(self, coverage: object) -> None:
+        self.coverage = coverage
+        self.seconds: dict[str, float] = {}
+        self.failed: set[str] = set()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Everything from here on belongs to this test."""
+        self.coverage.switch_context(nodeid)  # type: ignore[attr-defined]
 
     def pytest_runtest_logreport(self, report: object) -> None:
-        """Note a test whose setup, call or teardown failed."""
+        """Add the seconds of setup, call or teardown."""
+        test = report.nodeid  # type: ignore[attr-defined]
+        self.seconds[test] = self.seconds.get(test, 0.0) + report.duration  # type: ignore[attr-defined]
         if report.failed:  # type: ignore[attr-defined]
-            with self.path.open("a") as file:
-                file.write(f"{report.nodeid}\n")  # type: ignore[attr-defined]
+            self.failed.add(test)
 
 
-def run_tests(
-    tree: Path, stages: list[list[str]], timeout: float, options: list[str], failed: Path | None = None
-) -> tuple[str, float]:
-    """Fork a process that runs the stages in `tree` until a test fails: killed, timeout or survived."""
+def in_child(tree: Path, work: Callable[[], int], timeout: float) -> tuple[str, float]:
+    """Fork a process that does `work` in `tree`; give "killed", "timeout" or "survived", and the seconds."""
     began = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -205,14 +252,7 @@ def run_tests(
         log = os.open(tree / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        import pytest
-
-        for stage in stages:
-            plugins = [] if failed is None else [FailedTests(failed)]
-            code = pytest.main(["-q", "-p", "no:cacheprovider", "-m", "not gpu", *options, *stage], plugins)
-            if code not in (0, 5):
-                os._exit(1)
-        os._exit(0)
+        os._exit(work())
     while time.monotonic() - began < timeout:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -222,6 +262,9 @@ def run_tests(
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return "timeout", time.monotonic() - began
+
+
+QUIET = ["-q", "-p", "no:cacheprovider", "-m", "not gpu"]
 
 
 def plant_tree(place: Path) -> Path:
@@ -238,29 +281,66 @@ def tree_of_this_worker(trees: list[Path]) -> Path:
     return trees[(current_process()._identity[0] - 1) % len(trees)]
 
 
-def failing_tests(job: tuple[str, list[Path], float]) -> list[str]:
-    """Run a file of tests on the code as it is, and list what fails: nothing of that can kill a mutant."""
-    file, trees, timeout = job
+def observe(job: tuple[str, list[Path]]) -> Tests:
+    """Run a file of tests on the code as it is: seconds, failures, and who executes which line."""
+    file, trees = job
     tree = tree_of_this_worker(trees)
-    failed = tree / "failed.txt"
-    failed.unlink(missing_ok=True)
-    outcome, _ = run_tests(tree, [[file]], timeout, [], failed)
-    found = failed.read_text().split("\n")[:-1] if failed.exists() else []
-    return found if outcome == "survived" or found else [file]
+    result = tree / "observed.json"
+    result.unlink(missing_ok=True)
+
+    def work() -> int:
+        import coverage
+        import pytest
+
+        cover = coverage.Coverage(data_file=None, source=[str(tree / folder) for folder in CORE])
+        watch = Watch(cover)
+        cover.start()
+        pytest.main([*QUIET, file], [watch])
+        cover.stop()
+        data = cover.get_data()
+        lines = {
+            Path(path).relative_to(tree).as_posix(): {
+                line: [test for test in tests if test]
+                for line, tests in data.contexts_by_lineno(path).items()
+            }
+            for path in data.measured_files()
+        }
+        result.write_text(json.dumps([watch.seconds, sorted(watch.failed), lines]))
+        return 0
+
+    in_child(tree, work, 3600)
+    if not result.exists():
+        return Tests({}, {file}, {})
+    seconds, failed, lines = json.loads(result.read_text())
+    passed = {test: value for test, value in seconds.items() if test not in failed}
+    return Tests(
+        passed,
+        set(failed),
+        {path: {int(line): set(tests) for line, tests in found.items()} for path, found in lines.items()},
+    )
 
 
-def judge(job: tuple[Mutant, list[Path], float, float, list[str]]) -> dict[str, object]:
-    """Break the tree of this worker, run its tests, and mend it."""
-    mutant, trees, timeout, deadline, options = job
-    about = {name: value for name, value in asdict(mutant).items() if name != "code"}
+def judge(job: tuple[Mutant, list[str], float, list[Path], float]) -> dict[str, object]:
+    """Break the tree of this worker, run the tests that execute the line, and mend it."""
+    mutant, chosen, timeout, trees, deadline = job
+    about = {name: value for name, value in asdict(mutant).items() if name != "code"} | {"tests": len(chosen)}
     if time.monotonic() > deadline:
         return about | {"outcome": "not run", "seconds": 0.0}
     tree = tree_of_this_worker(trees)
+
+    def work() -> int:
+        import pytest
+
+        for stage in (chosen[:30], chosen[30:]):
+            if stage and pytest.main([*QUIET, "-x", *stage]) not in (0, 5):
+                return 1
+        return 0
+
     target = tree / mutant.file
     honest = target.read_text()
     target.write_text(mutant.code)
     try:
-        outcome, seconds = run_tests(tree, tests_of(mutant.file, tree), timeout, options)
+        outcome, seconds = in_child(tree, work, timeout)
     finally:
         target.write_text(honest)
     return about | {"outcome": outcome, "seconds": round(seconds, 1)}
@@ -272,7 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--timeout", type=float, default=300)
+    parser.add_argument("--patience", type=float, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="", help="part of a file's name")
     parser.add_argument("--again", type=Path, help="a file of --json: run the survivors in it once more")
@@ -294,20 +374,34 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as place:
         trees = [plant_tree(Path(place) / str(worker)) for worker in range(options.workers)]
         with get_context("fork").Pool(options.workers) as pool:
-            files = sorted({file for mutant in chosen for file in test_files(mutant.file)})
-            checks = [(file, trees, options.timeout) for file in files]
-            failing = [test for found in pool.imap_unordered(failing_tests, checks) for test in found]
-            for test in failing:
+            files = sorted(
+                {file for folder in {folder_of(m.file) for m in chosen} for file in test_files(folder)}
+            )
+            tests = Tests({}, set(), {})
+            for found in pool.imap_unordered(observe, [(file, trees) for file in files]):
+                tests.add(found)
+            for test in sorted(tests.failed):
                 print(f"fails without any change, and is left out: {test}", flush=True)
-            quiet = ["-x", *(f"--deselect={test}" for test in failing)]
-            jobs = [(mutant, trees, options.timeout, deadline, quiet) for mutant in chosen]
+            print(f"{len(tests.seconds)} tests take {sum(tests.seconds.values()):.0f} s", flush=True)
+            jobs = []
+            for mutant in chosen:
+                about = tests_of(mutant, tests)
+                usual = sum(tests.seconds[test] for test in about)
+                jobs.append((mutant, about, 60 + options.patience * usual, trees, deadline))
             for result in pool.imap(judge, jobs):
                 key = (result["file"], result["before"], result["after"])
                 if result["outcome"] == "survived" and key in equivalent:
                     result["outcome"] = "equivalent"
                 results.append(result)
                 if result["outcome"] == "survived":
-                    print("{file}:{line}: {operator}\n  - {before}\n  + {after}".format(**result), flush=True)
+                    print(
+                        "{file}:{line}: {operator}, {tests} tests\n  - {before}\n  + {after}".format(
+                            **result
+                        ),
+                        flush=True,
+                    )
+                if len(results) % 20 == 0:
+                    print(f"{len(results)} of {len(jobs)}", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1))
     counts = {name: sum(result["outcome"] == name for result in results) for name in
