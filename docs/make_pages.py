@@ -17,10 +17,11 @@ _HEAD = """\
 
 Made from the classes in `perturbations/attacks/` by `make tables`; do not edit.
 
-A parameter is set by `--set ATTACK.NAME=VALUE` on the command line, as a key in a [suite](suites.md#keys),
-and as a keyword of [`rb.attack`](api.md); some have an option of their own (`--steps`, `--eot-draws`,
-`--budget` for `passes`). `null` is None. Attacks of foolbox, `foolbox:NAME`, take the parameters of all
-attacks; the step size is 2.5 eps / steps, the rest of their own as foolbox has it.
+Set a parameter with `--set ATTACK.NAME=VALUE` on the command line, with a key in a [suite](suites.md#keys),
+or with a keyword of [`rb.attack`](api.md). Some parameters have an option of their own (`--steps`,
+`--eot-draws`, and `--budget` for `passes`). `null` means None. Attacks of foolbox, `foolbox:NAME`, have the
+parameters of all attacks; their step size is 2.5 eps / steps, and their other parameters have the values of
+foolbox.
 """
 
 _NOISE_HEAD = """\
@@ -38,7 +39,7 @@ def attacks_page() -> str:
     parts = [_HEAD, "## Parameters of all attacks\n", _table(Attack, shared)]
     for name, kind in ATTACKS.items():
         traits = [f"Norms: {', '.join(kind.norms)}" if len(kind.norms) > 1 else f"Norm: {kind.norms[0]}"]
-        traits += ["minimal-norm: looks for the smallest change, which `eps` only caps"] * kind.minimal
+        traits += ["minimal-norm: finds the smallest perturbation, `eps` is a limit"] * kind.minimal
         traits += ["takes no gradients"] * (not kind.gradients)
         parts += [f"## {name}\n", f"{inspect.getdoc(kind)}\n", f"{'; '.join(traits)}.\n"]
         own = dict(item for item in kind.parameters().items() if item not in shared.items())

@@ -1,8 +1,8 @@
 """Auto-PGD (Croce & Hein, ICML 2020) through the noise.
 
-The published schedule. What differs on a random model is who judges: a point, a step size and a restart from
-the best point are never decided by one draw but by the mean over the draws of a step, and an incumbent
-is looked at again on the very draws of its challenger, so that no lucky draw stays in memory.
+The schedule is the published one. The difference on a random model is how points are compared: a best
+point, a step size and a restart from the best point are decided by the mean over the draws of a step, and
+the best point so far is evaluated again on the draws of the new point, so that no lucky draw is remembered.
 """
 
 import math
@@ -30,7 +30,7 @@ from robustbench_sde.perturbations.attacks.victim import (
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 
-#: What a step makes small, (B,): the margin, or the margin to a target.
+#: Function of an evaluation that the attack minimises, (B,): the margin, or the margin to a target.
 Judge = Callable[[Look], Tensor]
 
 #: share of a step that goes along the new direction, the rest along the last movement
@@ -40,21 +40,21 @@ _PROGRESS = 0.75
 
 
 def dlr(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Difference of logits ratio -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)): (B, classes) to (B,)."""
+    """Return the difference of logits ratio -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)), (B,)."""
     at_label, largest, _ = split_label(log_probs, labels)
     ranked = log_probs.topk(3, dim=1).values
     return (largest - at_label) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
 
 
 def targeted_dlr(log_probs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2): (B, classes) to (B,); three classes have no z_(4)."""
+    """Return -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2), (B,); three classes have no z_(4)."""
     ranked = log_probs.topk(min(4, log_probs.shape[1]), dim=1).values
     spread = ranked[:, 0] - (ranked[:, 2] + ranked[:, -1]) / 2
     return -_lead(log_probs, labels, targets) / (spread + 1e-12)
 
 
 def _lead(log_probs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of the label less that of the target: (B,)."""
+    """Return the log-probability of the label less that of the target, (B,)."""
     pair = log_probs.gather(1, torch.stack((labels, targets), 1))
     return pair[:, 0] - pair[:, 1]
 
@@ -64,7 +64,10 @@ def _margin(look: Look) -> Tensor:
 
 
 def checkpoints(steps: int) -> list[int]:
-    """Steps after which the step size is reconsidered: .22 N, then periods shorter by .03 N to .06 N."""
+    """Return the steps after which the step size may be halved: .22 N, then shorter periods.
+
+    Each period is .03 N shorter than the one before, but not shorter than .06 N.
+    """
     shares = [0, 22]  # in hundredths, so that nothing is rounded
     while shares[-1] < 100:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 3, 6))
@@ -81,7 +84,7 @@ class _Descent:
         self._objective, self._judge = objective, judge
 
     def run(self, x: Tensor, steps: int, first_step: int) -> Tensor:
-        """The best point of `steps` gradient steps from `x`, on the draws of `steps + 1` attack steps."""
+        """Return the best point of `steps` gradient steps from `x`, with the draws of `steps + 1` steps."""
         images = self._images
         size = torch.full((len(images),), 2 * self._ball.eps, device=images.device)
         previous, best = x, x
@@ -139,7 +142,7 @@ class _APGD(Targetable):
 
     @abstractmethod
     def objective(self, victim: Victim) -> Objective:
-        """Give the loss that each step makes large."""
+        """Return the loss that each step increases."""
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         x = ball.random(start, victim.ids, images, draw=restart)
@@ -171,18 +174,18 @@ class APGDDLR(_APGD):
 class APGDTargeted(BudgetAttack):
     """Auto-PGD towards each of the most likely wrong classes in turn; at least 3 classes.
 
-    An image leaves once it is fooled by `z` standard errors over `confirm` fresh draws.
+    An image leaves once it is misclassified by `z` standard errors over `confirm` fresh draws.
     """
 
     name = "apgd-targeted"
 
-    #: steps towards each target
+    #: number of steps towards each target
     steps: AtLeastOne = 50
-    #: the most likely wrong classes of the clean image; all of them where there are fewer
+    #: number of targets: the most likely wrong classes of the clean image, at most all of them
     targets: AtLeastOne = 9
-    #: standard errors below zero that the mean margin of a settled image is
+    #: number of standard errors by which an image must be misclassified before it leaves
     z: NotNegative = 3.0
-    #: fresh draws that settle an image
+    #: number of fresh draws that confirm that an image is misclassified
     confirm: AtLeastOne = CONFIRM_DRAWS
 
     def gradients_per_step(self, model: RandomClassifier) -> int:

@@ -1,4 +1,4 @@
-"""The ensemble whose number a single attack should not get below."""
+"""Ensemble of attacks, which should be at least as strong as every single attack."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,24 +22,24 @@ _FEWEST_STEPS = 10
 class Auto(Attack):
     """pgd, apgd-ce, fmn, apgd-targeted and square one after the other; each image keeps its worst point.
 
-    After Croce & Hein (ICML 2020). The worst point is chosen on the `select` stream, and an image leaves
-    once its margin there is below zero by `z` standard errors: never because of one draw. pgd comes first,
-    from the image itself: it takes few steps for what falls easily. A budget of passes that is too small to
-    give each ten steps goes to the first of them.
+    The idea is that of Croce & Hein (ICML 2020). The worst point is selected on the `select` stream, and an
+    image leaves once its margin there is below zero by `z` standard errors, so never because of one draw. pgd
+    runs first and starts at the image, because it fools easy images in few steps. If the budget of passes
+    gives fewer than ten steps to each attack with gradients, the last of them are left out.
     """
 
     name = "auto"
     revision = FastMinimumNorm.revision
 
-    #: steps of each of the gradient attacks
+    #: number of steps of each attack with gradients
     steps: AtLeastOne = 50
-    #: how many of the attacks with gradients run: the first of pgd, apgd-ce, fmn, apgd-targeted
+    #: number of attacks with gradients that run: the first of pgd, apgd-ce, fmn, apgd-targeted
     depth: AtLeastOne = 4
-    #: wrong classes that apgd-targeted goes for
+    #: number of targets of apgd-targeted
     targets: AtLeastOne = 3
-    #: queries of square for each step of the others
+    #: number of queries of square for each step of the other attacks
     queries_per_step: AtLeastOne = 10
-    #: standard errors below zero that the mean margin of a settled image is
+    #: number of standard errors by which an image must be misclassified before it leaves
     z: NotNegative = 3.0
 
     def capped(self, model: RandomClassifier) -> Self:

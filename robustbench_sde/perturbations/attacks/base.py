@@ -1,4 +1,4 @@
-"""What every attack is: a norm, a budget, draws and restarts around one update rule."""
+"""Base classes of attacks: a norm, a budget, draws and restarts around one update rule."""
 
 import math
 from abc import abstractmethod
@@ -27,34 +27,34 @@ from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 class Attack(Perturbation):
     """An attack on the expected decision of a random classifier: one update rule, or several in turn.
 
-    Restarts are independent runs; the worst point of each image over them and over the members is picked on
-    the `select` stream, which neither the attack nor the scoring sees (docs/protocol.md).
+    Restarts are independent runs. For each image the worst point over all restarts and members is selected
+    on the `select` stream, whose draws neither the attack nor the scoring uses (docs/protocol.md).
     """
 
-    #: norms that the attack can use, the default first
+    #: norms that the attack supports; the first is the default
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
-    #: whether it looks for the smallest perturbation, which `eps` only caps; its `steps` are its own
+    #: whether the attack looks for the smallest perturbation; then `eps` is only an upper limit
     minimal: ClassVar[bool] = False
     #: False for a black box, which takes no backward pass
     gradients: ClassVar[bool] = True
 
-    #: `linf` or `l2`, of those that the attack can use; empty: the first
+    #: norm of the perturbation, `linf` or `l2`; empty: the first norm that the attack supports
     norm: str = ""
     #: budget, in units of images in [0, 1]; None for the smallest perturbation that an attack can find
     eps: float | None = None
-    #: gradient steps, or queries of a black box
+    #: number of gradient steps, or of queries of a black box
     steps: AtLeastOne = 20
-    #: fresh draws averaged in every gradient
+    #: number of fresh draws averaged in every gradient
     eot_draws: AtLeastOne = 8
-    #: instead, as many for each image as its gradient needs, which `eot_draws` auto sets; not where finding
-    #: that out would take more than a quarter of `passes`
+    #: whether each image gets as many draws as its gradient needs, instead of `eot_draws`; `eot_draws` auto
+    #: sets this. Not used if estimating the number would take more than a quarter of `passes`
     adaptive_draws: bool = False
-    #: independent runs, of which the worst counts
+    #: number of independent runs, of which the worst counts for each image
     restarts: AtLeastOne = 1
-    #: draws that choose among restarts
+    #: number of draws that select the worst restart
     select_draws: AtLeastOne = 32
-    #: gradient passes of one draw that an image may take in all; steps are cut to fit. None: no limit. A
-    #: black box takes none and is not cut.
+    #: largest number of gradient passes for an image, counting each draw; `steps` is reduced to fit. None: no
+    #: limit. A black box takes no gradient passes and has no limit.
     passes: AtLeastOne | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class Attack(Perturbation):
 
     @classmethod
     def parameters(cls) -> dict[str, Any]:
-        """Give the default of every parameter that can be set."""
+        """Return the default of every parameter that can be set."""
         return {field.name: field.default for field in fields(cls) if field.init}
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Attack(Perturbation):
         return self.eot_draws if stochastic else 1
 
     def capped(self, model: RandomClassifier) -> Self:
-        """Cut `steps` to what `passes` allows.
+        """Reduce `steps` so that the attack needs at most `passes` gradient passes.
 
         Raises:
             BenchError: not even one step fits.
@@ -110,20 +110,20 @@ class Attack(Perturbation):
         return replace(self, steps=min(self.steps, self.passes // step), passes=None)
 
     def draws_per_look(self, model: RandomClassifier) -> int:
-        """Draws that are averaged whenever it looks at the model; 0: it never does."""
+        """Return the number of draws averaged in each evaluation of the model; 0 if there is none."""
         return self.eot_draws if model.stochastic else 1
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
-        """Gradients, or looks of a black box, for each of `steps`, at most."""
+        """Return the largest number of gradients (or evaluations of a black box) in each of `steps`."""
         return 1
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
-        """The classifier that is attacked: `model`, but for an attack that only transfers to it."""
+        """Return the classifier that is attacked: `model`, unless the attack transfers from another one."""
         return model
 
     @abstractmethod
     def members(self, model: RandomClassifier) -> Sequence["SingleAttack"]:
-        """Give the attacks that run, in this order; an image keeps the worst of their points."""
+        """Return the attacks that run, in this order; an image keeps the worst of their points."""
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
         """Whether images leave the batch before the next run: (B,) bool.
@@ -135,11 +135,11 @@ class Attack(Perturbation):
         return torch.zeros_like(margin, dtype=torch.bool)
 
     def aim(self, model: RandomClassifier, batch: Batch, *, seed: int) -> tuple[Aim, int]:
-        """Decide what each image of the batch is to become; also the forward passes that this took."""
+        """Return the target class of each image of the batch, and the forward passes that this needed."""
         return Aim.untargeted(batch.labels), 0
 
     def wanted(self, aim: Aim) -> Tensor | None:
-        """Return the class that each image is to become, (B,); None for an attack without a target."""
+        """Return the target class of each image, (B,); None for an attack without a target."""
         return None
 
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
@@ -201,28 +201,28 @@ class Attack(Perturbation):
 
 
 class SingleAttack(Attack):
-    """An attack with an update rule of its own. Subclasses write `run`."""
+    """An attack with one update rule. Subclasses implement `run`."""
 
     def members(self, model: RandomClassifier) -> Sequence["SingleAttack"]:
         return (self,)
 
     @abstractmethod
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        """Perturbed images (B, C, H, W) of one restart.
+        """Return perturbed images (B, C, H, W) of one restart.
 
         Args:
             victim: the model: gradients and margins on `attack` draws.
             images: (B, C, H, W) clean images.
             start: randomness of the attack itself, keyed by image id; pass `draw=restart`.
-            restart: which one, from 0.
+            restart: index of the restart, from 0.
         """
 
 
 @dataclass(frozen=True)
 class Control(Perturbation):
-    """An attack with nothing to spend: eps 0 and one step. Its table row must equal the clean one.
+    """An attack with eps 0 and one step, whose row must equal the row of clean images.
 
-    An attack with restarts keeps two, so that choosing among them is controlled as well.
+    An attack with several restarts keeps two of them, so that the selection among them is checked as well.
     """
 
     name = "control"
@@ -256,7 +256,7 @@ class Control(Perturbation):
 
 
 class BudgetAttack(SingleAttack):
-    """An attack that lives in a ball of given size. Subclasses write `run_in`."""
+    """An attack that searches in a ball of given radius. Subclasses implement `run_in`."""
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         assert self.budget is not None  # checked when the attack was made
@@ -264,4 +264,4 @@ class BudgetAttack(SingleAttack):
 
     @abstractmethod
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
-        """Perturbed images (B, C, H, W) of one restart, all in `ball`; arguments as in `run`."""
+        """Return perturbed images (B, C, H, W) of one restart, all in `ball`; arguments as in `run`."""

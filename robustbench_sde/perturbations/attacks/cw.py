@@ -17,36 +17,37 @@ from robustbench_sde.sde.draws import KeyedRandom
 
 @dataclass(frozen=True, kw_only=True)
 class CarliniWagner(SingleAttack):
-    """The smallest L2 change by projected Adam, with a binary search over the trade-off constant c.
+    """The smallest L2 perturbation by projected Adam, with a binary search over the trade-off constant c.
 
-    Not in tanh space: there a black or white pixel has no gradient and stays what it is, and distances on
-    digits are an eighth longer. Projection is the paper's first way to stay in the box (section V-B).
+    The attack does not use tanh space: there a black or white pixel has no gradient and never changes, and
+    distances on digits are an eighth longer. Projection is the first method of the paper to stay in [0, 1]
+    (section V-B).
 
-    On a random model one lucky draw says nothing. A point is a candidate where the margin of the mean
-    probability is below zero by `z` standard errors; the closest candidate of each search round has to
-    repeat that on fresh draws before the search believes it. Images without a
-    confirmed point keep the one that came nearest to the other side.
+    On a random model one lucky draw proves nothing. A point is a candidate if the margin of the mean
+    probability is below zero by `z` standard errors. The closest candidate of each search round must satisfy
+    this again on fresh draws before it is accepted. Images without an accepted point keep the point of
+    smallest margin.
 
-    With `eps`, what lies outside the ball is moved into it.
+    With `eps`, points outside the ball are projected into it.
     """
 
     name = "cw"
     norms = ("l2",)
     minimal = True
 
-    #: Adam steps in each round of the binary search
+    #: number of Adam steps in each round of the binary search
     steps: AtLeastOne = 100
-    #: rounds of that search, over the constant c
+    #: number of rounds of the binary search over the constant c
     binary_search_steps: AtLeastOne = 5
-    #: first step size of Adam, in units of images
+    #: first step size of Adam, for images in [0, 1]
     learning_rate: Positive = 1e-2
-    #: c in the first round
+    #: value of c in the first round
     initial_constant: Positive = 1e-1
-    #: logit margin that a candidate has to exceed
+    #: margin of log-probabilities that a candidate must exceed
     confidence: NotNegative = 0.0
-    #: standard errors below zero that the mean margin has to be
+    #: number of standard errors by which the mean margin must be below zero
     z: NotNegative = 2.0
-    #: fresh draws that confirm a candidate
+    #: number of fresh draws that confirm a candidate
     confirm: AtLeastOne = CONFIRM_DRAWS
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
@@ -69,7 +70,7 @@ class CarliniWagner(SingleAttack):
     def _descend(
         self, victim: Victim, images: Tensor, origin: Tensor, constant: Tensor, first_step: int
     ) -> Nearest:
-        """One round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
+        """Run one round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
         adam = _Adam(origin)
         candidate = Nearest(images)
         for step in range(self.steps + 1):
@@ -90,7 +91,7 @@ class CarliniWagner(SingleAttack):
         return candidate
 
     def _rate(self, step: int) -> float:
-        """Half a cosine from the first rate to a hundredth of it: far at first, exact in the end."""
+        """Return the step size: half a cosine from the first rate down to a hundredth of it."""
         return self.learning_rate * (0.505 + 0.495 * math.cos(math.pi * step / self.steps))
 
 
@@ -108,7 +109,7 @@ class _Adam:
         self.second = torch.zeros_like(self.point)
 
     def step(self, gradient: Tensor, rate: float) -> None:
-        """One step of size `rate` downhill, and back into the box."""
+        """Return the point after one descent step of size `rate`, projected into [0, 1]."""
         self.count += 1
         self.first = self.first.lerp(gradient, 0.1)
         self.second = self.second.lerp(gradient.square(), 0.001)
@@ -127,7 +128,7 @@ class _Search:
         self._high = torch.full_like(self.constant, math.inf)
 
     def update(self, candidate: Nearest, confirmed: Tensor, margin: Tensor) -> None:
-        """Learn from one round: c falls where it was enough and rises tenfold until it is."""
+        """Update c after one round: smaller after a success, else ten times as large until the first one."""
         self.best.update(candidate.images, candidate.distance, margin, confirmed)
         self._high = torch.where(confirmed, self.constant.minimum(self._high), self._high)
         self._low = torch.where(confirmed, self._low, self.constant.maximum(self._low))

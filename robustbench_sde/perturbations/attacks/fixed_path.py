@@ -1,4 +1,4 @@
-"""Carlini's test of a randomised defence: what is left of it once its randomness is known?"""
+"""Carlini's test of a randomised defence: the accuracy if the attacker knows the random numbers."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from robustbench_sde.perturbations.attacks.limits import Index
 
 @dataclass(frozen=True, kw_only=True)
 class FixedPathAttack(APGDCrossEntropy):
-    """A diagnostic: the defender uses one noise path and the attacker knows it (apgd-ce on that path).
+    """A diagnostic: the defender always uses one noise path, and the attack knows it (apgd-ce on this path).
 
     Images are attacked and scored with exactly this draw of the `audit` stream, so the row has one score
-    draw; it says nothing about the defence with its noise on.
+    draw. The row says nothing about the defence with fresh noise.
     """
 
     name = "fixed-path"

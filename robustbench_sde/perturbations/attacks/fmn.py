@@ -21,14 +21,14 @@ _FURTHER = (1.005, 1.02, 1.05, 1.1, 1.3, 2.0, 5.0)
 
 @dataclass(frozen=True, kw_only=True)
 class FastMinimumNorm(SingleAttack):
-    """The smallest change, by steps of decaying size in a ball that shrinks while the image is fooled.
+    """The smallest perturbation, by steps of decaying size in a ball that shrinks while the image is fooled.
 
-    On a random model one lucky draw says nothing: a point counts as fooled where the margin of the mean
+    On a random model one lucky draw proves nothing: a point counts as fooled if the margin of the mean
     probability is below zero by `z` standard errors, and again on fresh draws. Images without such a point
-    keep the one of smallest margin. With `eps` the ball never grows past it.
+    keep the point of smallest margin. With `eps` the ball never becomes larger than `eps`.
 
-    Before its first success the ball reaches past the estimated boundary by the rule of growth: a boundary
-    that bends away, or pixels that cannot move, would else be approached for ever and never crossed.
+    Before the first success the ball reaches beyond the estimated decision boundary by the growth factor.
+    Otherwise a curved boundary, or pixels that cannot change, could be approached but never crossed.
     """
 
     name = "fmn"
@@ -37,13 +37,13 @@ class FastMinimumNorm(SingleAttack):
     revision = 2  # 1 stood still at the boundary that it had estimated
 
     steps: AtLeastOne = 100
-    #: length of the first step (L2, whatever the norm); it decays to a hundredth by half a cosine
+    #: length of the first step (in L2 for every norm); it decays to a hundredth by half a cosine
     step_size: Positive = 1.0
-    #: share by which the ball grows or shrinks at first; it decays to a fiftieth
+    #: share by which the radius grows or shrinks at first; it decays to a fiftieth
     growth: float = 0.05
-    #: standard errors below zero that the mean margin has to be
+    #: number of standard errors by which the mean margin must be below zero
     z: NotNegative = 2.0
-    #: fresh draws that confirm a point
+    #: number of fresh draws that confirm a point
     confirm: AtLeastOne = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class FastMinimumNorm(SingleAttack):
         return result if self.budget is None else self.budget.project(images, result)
 
     def _go_further(self, victim: Victim, images: Tensor, nearest: Nearest, first: int) -> None:
-        """Move images that were never fooled on along their way, until they are: none stops short of that.
+        """Move images that were never fooled further along their direction, until they are fooled.
 
         Args:
             victim: the model.
@@ -119,7 +119,7 @@ class FastMinimumNorm(SingleAttack):
         nearest: Nearest,
         growth: float,
     ) -> Tensor:
-        """Shrink where fooled, grow where not; before any success go past where the boundary seems to be."""
+        """Return radii: smaller if fooled, else larger; beyond the estimated boundary before any success."""
         flat = gradient.flatten(1)
         slope = flat.abs().sum(1) if norm.name == "linf" else flat.norm(dim=1)
         guess = size + look.margin.clamp_min(0) / slope.clamp_min(1e-12)
@@ -129,7 +129,7 @@ class FastMinimumNorm(SingleAttack):
 
 
 def _into(norm: Norm, delta: Tensor, radius: Tensor) -> Tensor:
-    """Projection into a ball of its own radius for each image."""
+    """Project each image into the ball with its own radius."""
     if norm.name == "linf":
         return torch.minimum(torch.maximum(delta, per_image(-radius)), per_image(radius))
     return delta * per_image((radius / norm.size(delta).clamp_min(1e-30)).clamp_max(1.0))

@@ -1,4 +1,4 @@
-"""Any fixed-budget attack of foolbox by its class name, behind our model and scored by us."""
+"""Any fixed-budget attack of foolbox by its class name, run on our models and scored by this package."""
 
 import inspect
 import math
@@ -31,8 +31,8 @@ _REFUSED = {
 class FoolboxAttack(SingleAttack):
     """An attack of foolbox; `foolbox:LinfPGD` makes a subclass of this.
 
-    Images are attacked one by one, so that foolbox's global random numbers can be seeded for each. Its own
-    success flags are never looked at. Step sizes are 2.5 / steps of the budget, not foolbox's.
+    Images are attacked one by one, so that the global random generators that foolbox uses can be seeded for
+    each image. The success flags of foolbox are not used. Step sizes are 2.5 / steps of the budget.
     """
 
     name = "foolbox"
@@ -82,10 +82,10 @@ def _rebuild(kind: str, values: dict[str, Any]) -> FoolboxAttack:
 
 @cache
 def foolbox_kind(kind: str) -> type[FoolboxAttack]:
-    """The attack `foolbox:<kind>`, a subclass of its own so that its repr names it.
+    """Return the attack `foolbox:<kind>` as a subclass, so that its repr names it.
 
     Raises:
-        BenchError: foolbox has no such attack, or it cannot be run here; says why.
+        BenchError: foolbox has no such attack, or it cannot be run here, with the reason.
     """
     foolbox = _foolbox()
     found = _foolbox_class(kind)
@@ -120,7 +120,7 @@ def foolbox_kind(kind: str) -> type[FoolboxAttack]:
 
 
 def _foolbox() -> Any:
-    """The library, which takes its time to import."""
+    """Import and return the library foolbox, which takes some time."""
     return import_module("foolbox")
 
 

@@ -24,11 +24,11 @@ _SEARCH = 40
 
 @dataclass(frozen=True, kw_only=True)
 class HopSkipJump(SingleAttack):
-    """The smallest change along the decision boundary, from decisions alone; slow, image by image.
+    """The smallest perturbation, found along the decision boundary from decisions only; slow, image by image.
 
-    It breaks down on a decision that flickers, so it sees the decision of the mean over one fixed set of
-    draws. Fresh draws then say how far past that boundary the point has to go: as far as is fooled by `z`
-    standard errors, or with `eps` to whichever distance in the ball has the smallest margin.
+    The attack fails if repeated decisions differ, so it uses the decision of the mean over one fixed set of
+    draws. Fresh draws then determine how far beyond this boundary the point must be: as far as it is
+    misclassified by `z` standard errors, or with `eps` the distance within the ball with the smallest margin.
     """
 
     name = "hopskipjump"
@@ -36,13 +36,13 @@ class HopSkipJump(SingleAttack):
     minimal = True
     gradients = False
 
-    #: estimates of the gradient, each followed by a search for the boundary
+    #: number of gradient estimates, each followed by a search for the boundary
     steps: AtLeastOne = 10
-    #: decisions for the first gradient estimate
+    #: number of decisions for the first gradient estimate
     queries: AtLeastOne = 30
-    #: draws of a decision
+    #: number of draws of each decision
     confirm: AtLeastOne = CONFIRM_DRAWS
-    #: standard errors below zero that the mean margin has to be
+    #: number of standard errors by which the mean margin must be below zero
     z: NotNegative = 2.0
 
     def draws_per_look(self, model: RandomClassifier) -> int:

@@ -1,6 +1,6 @@
-"""Smallest values of parameters, said in the type of the field: ``steps: AtLeastOne = 20``.
+"""Smallest values of parameters, given in the type of the field: ``steps: AtLeastOne = 20``.
 
-Below them an attack would do nothing, and its table row would praise the defence.
+Below these values an attack would do nothing, and the model would look robust.
 """
 
 import math
@@ -16,7 +16,7 @@ class Limit:
     """The smallest value of a parameter."""
 
     least: float
-    #: how a message says it
+    #: text of the limit in messages
     wanted: str
 
 
@@ -41,7 +41,7 @@ def check_limits(parameters: Any) -> None:
 
 @cache
 def _limits(kind: Any) -> dict[str, Limit]:
-    """Limits by field; a subclass that declares a field anew without one keeps that of its base."""
+    """Return the limits by field; a field that is declared again without a limit keeps that of the base."""
     limits: dict[str, Limit] = {}
     for base in reversed(kind.__mro__):
         try:
@@ -53,7 +53,7 @@ def _limits(kind: Any) -> dict[str, Limit]:
 
 
 def _limit_in(hint: Any) -> Limit | None:
-    """The limit in a type, or in a member of a union; None without one."""
+    """Return the limit in a type, or in a member of a union; None if there is none."""
     for part in get_args(hint):
         found = part if isinstance(part, Limit) else _limit_in(part) if get_origin(part) else None
         if found is not None:

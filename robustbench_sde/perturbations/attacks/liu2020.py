@@ -14,10 +14,11 @@ from robustbench_sde.sde.draws import KeyedRandom
 
 @dataclass(frozen=True, kw_only=True)
 class Liu2020(BudgetAttack):
-    """L2 PGD by Adam, with one draw a gradient: the paper's own, to be shown beside an honest one.
+    """The attack of the paper, L2 PGD by Adam with one draw for each gradient; for comparison only.
 
-    From the image itself, `steps` steps of Adam with learning rate 2 eps / steps, each projected; the last
-    point is returned. One draw is no expectation over the noise, so its accuracies flatter a random model.
+    It starts at the image and takes `steps` steps of Adam with learning rate 2 eps / steps, each followed
+    by a projection into the ball; the last point is returned. One draw is not an expectation over the
+    noise, so the accuracy of a random model under this attack is too high.
     """
 
     name = "liu2020"

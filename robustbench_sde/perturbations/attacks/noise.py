@@ -14,12 +14,12 @@ from robustbench_sde.sde.draws import KeyedRandom
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(BudgetAttack):
-    """Uniformly random points of the ball, the worst of `restarts` tries; it knows nothing of the model."""
+    """Uniformly random points of the ball, the worst of `restarts`; the points ignore the model."""
 
     name = "noise"
     gradients = False
 
-    #: random points
+    #: number of random points
     restarts: AtLeastOne = 10
 
     def draws_per_look(self, model: RandomClassifier) -> int:

@@ -1,4 +1,4 @@
-"""Made on one solver, scored on another: does a solver protect, or does it hide the gradient?"""
+"""Attack made with one solver and scored with another: does a solver protect, or only mask gradients?"""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from robustbench_sde.sde.solvers import check_solver
 
 @dataclass(frozen=True, kw_only=True)
 class OtherSolver(APGDCrossEntropy):
-    """apgd-ce on the same weights and noise, solved by `on_solver` in `on_steps` steps.
+    """apgd-ce on the same weights and noise, solved with `on_solver` in `on_steps` steps.
 
     Adaptive solvers may mask gradients (Huang et al., PMLR 145), and a change of solver between attack and
     test changes the outcome (Carrara et al. 2021).
@@ -19,9 +19,9 @@ class OtherSolver(APGDCrossEntropy):
 
     name = "other-solver"
 
-    #: solver that the attack differentiates
+    #: solver through which the attack computes gradients
     on_solver: str = "euler"
-    #: steps of that solver; None: as many as the model that is scored takes
+    #: number of steps of this solver; None: as many as the scored model has
     on_steps: AtLeastOne | None = None
 
     def __post_init__(self) -> None:

@@ -17,25 +17,25 @@ from robustbench_sde.sde.draws import KeyedRandom
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(Targetable):
-    """Steps of fixed size along the steepest direction of the loss of the mean probability.
+    """Projected gradient descent: steps of fixed size that increase the loss of the mean probability.
 
-    Returns the point of smallest mean margin on the path, the last one included. An image leaves the batch
-    as soon as it is fooled for good: another class is ten times as probable by `z` standard errors and no
-    draw alone says otherwise, over the draws of a step and again over fresh ones. What the others do does
-    not change by that.
+    The result is the point of smallest mean margin on the path, including the last point. An image leaves the
+    batch as soon as it is certainly misclassified: another class is ten times as probable by `z` standard
+    errors, and no single draw gives the label, over the draws of a step and again over fresh draws. This does
+    not change the other images.
     """
 
     name = "pgd"
 
-    #: length of a step, in units of images; None is 2.5 eps / steps
+    #: length of a step, for images in [0, 1]; None is 2.5 eps / steps
     step_size: Positive | None = None
-    #: start at a random point of the ball, or else at the image
+    #: whether to start at a random point of the ball; if not, at the image
     random_start: bool = True
-    #: whether images leave; if not, all take all steps
+    #: whether certainly misclassified images leave the batch; if not, all images take all steps
     settle: bool = True
-    #: standard errors by which an image has to be fooled before it leaves
+    #: number of standard errors by which an image must be misclassified before it leaves
     z: NotNegative = 3.0
-    #: fresh draws that confirm that an image is fooled
+    #: number of fresh draws that confirm that an image is misclassified
     confirm: AtLeastOne = CONFIRM_DRAWS
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:

@@ -21,22 +21,23 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @dataclass(frozen=True, kw_only=True)
 class Square(BudgetAttack):
-    """Random search over squares, accepted by the mean margin; a black box that sees probabilities.
+    """Random search over squares, a black-box attack that uses only probabilities.
 
-    On a random model the incumbent is asked again on the draws of its challenger. An image is done once its
-    incumbent is fooled by `z` standard errors, and again over fresh draws.
+    A change is accepted if it lowers the mean margin. On a random model the best point so far is evaluated
+    again on the draws of the new point. An image is finished once its best point is misclassified by `z`
+    standard errors, and again over fresh draws.
     """
 
     name = "square"
     gradients = False
 
-    #: queries
+    #: number of queries
     steps: AtLeastOne = 500
     #: share of the pixels that the first squares cover
     share: float = 0.8
-    #: standard errors below zero that the mean margin of a finished image is
+    #: number of standard errors by which an image must be misclassified before it is finished
     z: NotNegative = 3.0
-    #: fresh draws that have to confirm it
+    #: number of fresh draws that confirm that an image is misclassified
     confirm: AtLeastOne = CONFIRM_DRAWS
 
     def __post_init__(self) -> None:
@@ -79,7 +80,7 @@ class Square(BudgetAttack):
 
 
 def _side(share: float, query: int, queries: int, images: Tensor) -> int:
-    """Side of the squares at a query: their share of the pixels is halved at the published queries."""
+    """Return the side of the squares at a query; their area is halved at the published queries."""
     reached = 10_000 * query / queries
     covered = share / 2 ** sum(reached > halving for halving in _HALVINGS)
     height, width = images.shape[2:]
@@ -94,7 +95,7 @@ class _Numbers:
         self._start, self._ids, self._draw, self._like = start, ids, draw, like
 
     def uniforms(self, *shape: int) -> Tensor:
-        """(B, *shape) in [0, 1); to be asked once."""
+        """Return (B, *shape) numbers in [0, 1); call it once for each query."""
         return self._start.uniforms(self._ids, shape, draw=self._draw).to(self._like)
 
 
@@ -119,12 +120,12 @@ class _Linf:
         self._ball = ball
 
     def first(self, images: Tensor, numbers: _Numbers) -> Tensor:
-        """Vertical stripes of +-eps."""
+        """Return the images with vertical stripes of +-eps."""
         signs = _signs(numbers.uniforms(images.shape[1], 1, images.shape[3]))
         return self._ball.project(images, images + self._ball.eps * signs)
 
     def next(self, clean: Tensor, x: Tensor, side: int, numbers: _Numbers) -> Tensor:
-        """`x` with a square of `clean` +- eps; a square that changes nothing has its signs turned."""
+        """Return `x` with a square of `clean` +- eps; if it would change nothing, its signs are reversed."""
         uniforms = numbers.uniforms(2 + x.shape[1])
         window = _window(uniforms[:, :2], side, x)
         step = self._ball.eps * _signs(uniforms[:, 2:])[:, :, None, None]
@@ -140,7 +141,7 @@ class _L2:
         self._ball = ball
 
     def first(self, images: Tensor, numbers: _Numbers) -> Tensor:
-        """A grid of five by five bumps, signs by bump and channel."""
+        """Return the images with a grid of five by five bumps, with a sign for each bump and channel."""
         channels, height, width = images.shape[1:]
         side = max(1, min(height, width) // 5)
         bump = _bump(side, images)
@@ -150,7 +151,7 @@ class _L2:
         return self._fill(images, grid)
 
     def next(self, clean: Tensor, x: Tensor, side: int, numbers: _Numbers) -> Tensor:
-        """Algorithm 3 of the paper, in squares of odd side, 3 at least where the image allows."""
+        """Apply Algorithm 3 of the paper, with squares of odd side, at least 3 if the image allows it."""
         height, width = x.shape[2:]
         side = min(max(side, 3), height, width)
         side -= 1 - side % 2
@@ -169,7 +170,7 @@ class _L2:
         return self._fill(clean, moved)
 
     def _fill(self, clean: Tensor, delta: Tensor) -> Tensor:
-        """`delta` at length eps, in the box."""
+        """Return the images plus `delta`, scaled to length eps and clipped to [0, 1]."""
         return self._ball.project(clean, clean + self._ball.eps * self._ball.norm.steepest(delta))
 
 

@@ -19,15 +19,15 @@ _FIRST_DRAW = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Targetable(BudgetAttack):
-    """An attack that can go for a class.
+    """An attack that can aim at a target class.
 
-    Scoring stays what it is, so the accuracy of a targeted row counts images that are still right; a
-    targeted attack is at most as strong as the untargeted one. Beside it the row has the share of images that
-    end in the target, of those that are not of that class.
+    Scoring does not change: the accuracy of a targeted row counts images that are still right, so a targeted
+    attack is at most as strong as the untargeted one. The row also has the success rate: the share of images
+    whose prediction is the target, among images of other classes.
     """
 
-    #: a class index, `random`, `least-likely`, or empty: away from the true class. Images that are of that
-    #: class already are attacked untargeted.
+    #: target class: an index, `random` or `least-likely`; empty for an untargeted attack. Images whose true
+    #: class is the target are attacked without a target.
     target: str = ""
 
     def __post_init__(self) -> None:
@@ -65,6 +65,6 @@ class Targetable(BudgetAttack):
 
 
 def _least_likely(model: RandomClassifier, batch: Batch, draws: Draws) -> Tensor:
-    """The class of smallest mean probability: (B,)."""
+    """Return the class of smallest mean probability, (B,)."""
     with torch.no_grad():
         return log_mean(model.logits(batch.images, batch.ids, draws).log_softmax(-1)).argmin(1)

@@ -15,16 +15,16 @@ from robustbench_sde.storage.provenance import file_sha256
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(APGDCrossEntropy):
-    """apgd-ce on the same network with its noise off, or on the checkpoint `source`.
+    """apgd-ce on the same network without its noise, or on the checkpoint `source`.
 
-    The target itself is never asked.
+    The attacked network itself is never evaluated.
     """
 
     name = "transfer"
 
-    #: a checkpoint file; None is the target itself with its noise off
+    #: file of the checkpoint whose gradients are used; None is the attacked network without its noise
     source: str | None = None
-    #: hash of the bytes of `source`: another file of that name is another attack
+    #: hash of the bytes of `source`, so that another file of this name is another attack
     source_sha256: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
