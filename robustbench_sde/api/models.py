@@ -17,6 +17,7 @@ from robustbench_sde.models.located import checkpoints_here, known_checkpoints, 
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
+from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.runs.names import distinct_paths, with_distinct_names
@@ -36,6 +37,8 @@ def as_classifier(
     name: str = "",
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    classes: int | None = None,
+    class_map: str | Path | Sequence[int | Sequence[int]] | None = None,
     noise: bool = True,
     device: str | Compute = "auto",
 ) -> ModuleClassifier:
@@ -55,6 +58,11 @@ def as_classifier(
         name: what tables call it; the name of its class, or of the weights, or of the function.
         mean: of the normalisation that it expects of images in [0, 1], one number or one a channel.
         std: its deviation, above 0, as many numbers.
+        classes: number of its classes, if they are more than those of `data`, which are the first of them. A
+            prediction of one of the others is wrong.
+        class_map: outputs that stand for the classes of `data`, one or several for each, in the order of the
+            labels: numbers, or a text file with a class in each line. All other outputs are left out, and the
+            probabilities of several are added.
         noise: False switches its noise off, which has to be keyed for that.
         device: where a function's module goes; one that you have made stays where it is.
 
@@ -66,11 +74,18 @@ def as_classifier(
         BenchError: it cannot be evaluated as it is; says why.
     """
     normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
+    chosen = None if class_map is None else ClassMap.of(class_map)
     path = None if weights is None else Path(weights)
     if isinstance(module, str):
         compute = compute_of(device)
         source = ModuleSource.made_by(
-            Factory.of(module, path), data, normalisation=normalisation, noise=noise, compute=compute
+            Factory.of(module, path),
+            data,
+            normalisation=normalisation,
+            classes=classes,
+            class_map=chosen,
+            noise=noise,
+            compute=compute,
         )
         if name:
             interface = replace(source.interface, name=name)
@@ -81,7 +96,9 @@ def as_classifier(
         if path is not None:
             load_weights(module, path)
         known = name or type(module).__name__
-        interface, notes = examine(module, data, name=known, normalisation=normalisation)
+        interface, notes = examine(
+            module, data, name=known, normalisation=normalisation, classes=classes, class_map=chosen
+        )
         made = interface.around(module, noise=noise)
     for note in notes:
         tell(note, stacklevel=2)

@@ -36,6 +36,8 @@ def audit_command(
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
+    classes: o.Classes = None,
+    class_map: o.ClassMap = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,

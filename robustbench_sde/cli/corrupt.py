@@ -33,6 +33,8 @@ def corrupt_command(
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
+    classes: o.Classes = None,
+    class_map: o.ClassMap = None,
     dataset: Annotated[
         str | None,
         typer.Option(

@@ -191,6 +191,23 @@ Normalize = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Number of classes of --model, if it has more than the data set, whose classes are the first.",
+        rich_help_panel=MODEL,
+    ),
+]
+ClassMap = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Outputs of --model that stand for the classes of the data set: a class in each line, with one "
+        "number or several.",
+        rich_help_panel=MODEL,
+    ),
+]
 ScoreDraws = Annotated[
     Any,
     typer.Option(
@@ -331,9 +348,10 @@ def find_models(
     """
     options = context.params
     model, weights, normalize = options["model"], options["weights"], options["normalize"]
+    classes, class_map = options["classes"], options["class_map"]
     if model is None:
-        if weights is not None or normalize is not None:
-            raise BenchError("--weights and --normalize belong to --model")
+        if any(given is not None for given in (weights, normalize, classes, class_map)):
+            raise BenchError("--weights, --normalize, --classes and --class-map belong to --model")
         return [*_ours(named)] if named else None
     from robustbench_sde.models.modules.adapter import Normalisation
 
@@ -346,6 +364,8 @@ def find_models(
         weights=weights,
         mean=expected.mean,
         std=expected.std,
+        classes=classes,
+        class_map=class_map,
         noise=options["noise"],
         device=compute,
     )

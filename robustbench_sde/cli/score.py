@@ -44,6 +44,8 @@ def score_command(
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
+    classes: o.Classes = None,
+    class_map: o.ClassMap = None,
     dataset: Annotated[
         str | None,
         typer.Option(

@@ -17,6 +17,7 @@ from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.modules.freezing import freeze
 from robustbench_sde.models.modules.hub import HubModel
+from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.smoothed import Smoothed, check_smoothing, smoothed_name
 from robustbench_sde.storage.provenance import file_sha256
@@ -227,6 +228,8 @@ class ModuleSource(Source):
         data: ImageDataset,
         *,
         normalisation: Normalisation | None = None,
+        classes: int | None = None,
+        class_map: ClassMap | None = None,
         noise: bool = True,
         precision: str = "fp32",
         compute: Compute | None = None,
@@ -239,7 +242,12 @@ class ModuleSource(Source):
         """
         module, digest = factory.make()
         interface, notes = examine(
-            module.to((compute or Compute()).device), data, name=factory.name, normalisation=normalisation
+            module.to((compute or Compute()).device),
+            data,
+            name=factory.name,
+            normalisation=normalisation,
+            classes=classes,
+            class_map=class_map,
         )
         if isinstance(module, HubModel):
             notes = (*notes, *(f"{factory.name}: {note}" for note in module.notes(data)))
@@ -268,6 +276,8 @@ class ModuleSource(Source):
             "model": Path(self.factory.text).name,
             "weights": None if self.factory.weights is None else self.factory.weights.name,
             "normalize": str(self.interface.normalisation),
+            "classes": self.interface.classes,
+            "class_map": None if self.interface.class_map is None else str(self.interface.class_map),
             "noise": self.interface.noise,
             "draws_per_pass": self.interface.draws_per_pass if self.interface.noise == "opaque" else None,
             "notes": list(self.notes),
@@ -303,4 +313,6 @@ def _sha256(digest: str, interface: Interface) -> str:
         f"{digest} {interface.normalisation} {interface.noise} {interface.draws_per_pass} {interface.alone} "
         f"{interface.fingerprint}"
     )
+    if interface.class_map is not None:  # others keep the keys that they had
+        facts += f" {interface.class_map}"
     return f"sha256:{hashlib.sha256(facts.encode()).hexdigest()}"

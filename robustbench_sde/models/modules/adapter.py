@@ -17,6 +17,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.modules.forked import forked, seeds
+from robustbench_sde.models.modules.outputs import ClassMap, no_tensor
 from robustbench_sde.sde.draws import BrownianPaths, Draws
 
 #: Draws of an image that an opaque module makes in one pass. Eight rows cost 1.2 times what they cost in a
@@ -103,6 +104,10 @@ class Interface:
     #: digest of the rounded logits of a few images: finds weights that no state dict holds
     fingerprint: str = ""
     precision: Precision = "fp32"
+    #: outputs that stand for the classes; None: the outputs are the classes
+    class_map: ClassMap | None = None
+    #: type of the numbers that the module is given; None: float32
+    dtype: torch.dtype | None = None
 
     def around(self, module: nn.Module, *, noise: bool = True) -> "ModuleClassifier":
         """The module as a `RandomClassifier`, with its noise or without.
@@ -147,7 +152,12 @@ class ModuleClassifier(Pluggable, ABC):
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]."""
         with evaluating(self.module), arithmetic(self.precision, images.device):
-            logits = self._logits(self.interface.normalisation(images), image_ids, draws)
+            images = self.interface.normalisation(images)
+            if self.interface.dtype is not None:
+                images = images.to(self.interface.dtype)
+            logits = self._logits(images, image_ids, draws)
+            if self.interface.class_map is not None:
+                logits = self.interface.class_map(logits)
         carry_over(self.precision, logits)
         return logits
 
@@ -186,7 +196,7 @@ class Keyed(ModuleClassifier):
         shape = tuple(self.module.noise_shape(self.image_shape))
         (numbers,) = BrownianPaths(draws, image_ids, shape, steps=1, device=images.device)
         rows = images.flatten(0, 1) if images.ndim > 4 else images.repeat(len(draws), 1, 1, 1)
-        noise = numbers.flatten(0, 1)
+        noise = numbers.flatten(0, 1).to(images.dtype)
         noise = torch.zeros_like(noise) if self._noise_off else noise
         size = 1 if self.interface.alone else max(1, len(rows))
         logits = torch.cat(
@@ -244,7 +254,7 @@ def logits_of(output: object) -> Tensor:
     """Return a module's output as float32 logits; an output of Hugging Face has the field `logits`."""
     found = getattr(output, "logits", output)
     if not isinstance(found, Tensor):
-        raise BenchError(f"the module returns a {type(found).__name__}; it must return a tensor of logits")
+        raise BenchError(no_tensor(found))
     return found.float()
 
 

@@ -16,6 +16,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.adapter import Interface, KeyedNoise, Normalisation, evaluating
 from robustbench_sde.models.modules.independence import check_independence
+from robustbench_sde.models.modules.outputs import ClassMap, shape_fault
 from robustbench_sde.models.modules.probe import Probe, distance
 
 #: Images that show what kind of module it is, and at most so many that show how good it is.
@@ -41,7 +42,13 @@ class Examined(NamedTuple):
 
 
 def examine(
-    module: nn.Module, data: ImageDataset, *, name: str, normalisation: Normalisation | None = None
+    module: nn.Module,
+    data: ImageDataset,
+    *,
+    name: str,
+    normalisation: Normalisation | None = None,
+    classes: int | None = None,
+    class_map: ClassMap | None = None,
 ) -> Examined:
     """Find out what a module does on the first images of `data`.
 
@@ -50,11 +57,27 @@ def examine(
         data: images that it is for; a few are put through it.
         name: what tables call it.
         normalisation: of images in [0, 1], in front of the module.
+        classes: number of classes of the module, if it has more than `data`, whose classes are the first.
+        class_map: outputs of the module that stand for the classes of `data`.
 
     Raises:
         BenchError: the module cannot be evaluated as it is; says why.
     """
-    probe = Probe(module, data, name, normalisation or Normalisation())
+    if classes is not None and class_map is not None:
+        raise BenchError(
+            "`classes` is the number of outputs, of which `class_map` takes some: give one of them"
+        )
+    if classes is not None and classes < data.classes:
+        raise BenchError(f"`classes` is {classes}, {data.name} has {data.classes}")
+    probe = Probe(
+        module,
+        data,
+        name,
+        normalisation or Normalisation(),
+        classes or data.classes,
+        class_map,
+        _dtype(module),
+    )
     probe.normalisation.check(data.image_shape[0])
     notes = []
     if module.training:
@@ -64,6 +87,7 @@ def examine(
         )
     with evaluating(module):
         _refuse_batch_norm(probe)
+        probe = _typed(probe)
         _check_outputs(probe)
         interface = _interface(probe)
         batching = check_independence(probe, interface)
@@ -73,6 +97,10 @@ def examine(
         notes.append(
             f"{name} is batch-dependent: {batching.alone} (an adaptive solver?); each image has a pass of "
             "its own, so that no number depends on the batch"
+        )
+    if interface.dtype is not None:
+        notes.append(
+            f"{name} is in {str(interface.dtype).removeprefix('torch.')}: images are given to it as such"
         )
     if interface.noise == "opaque":
         rows = f"{interface.draws_per_pass} draws" if interface.draws_per_pass > 1 else "one draw"
@@ -89,26 +117,42 @@ def _refuse_batch_norm(probe: Probe) -> None:
             )
 
 
+def _dtype(module: nn.Module) -> torch.dtype | None:
+    """Return the type of all parameters that are floats; None if it is float32 or there are several."""
+    kinds = {parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()}
+    return kinds.pop() if len(kinds) == 1 and torch.float32 not in kinds else None
+
+
+def _typed(probe: Probe) -> Probe:
+    """Give images in another type to a module only if it refuses them in float32."""
+    if probe.dtype is None:
+        return probe
+    plain = replace(probe, dtype=None)
+    try:
+        plain.run(probe.images(_FEW))
+    except BenchError:
+        return probe
+    return plain
+
+
 def _check_outputs(probe: Probe) -> None:
     images = probe.images(_FEW)
-    outputs = probe.run(images)
-    expected = len(images), probe.data.classes
-    if outputs.ndim != 2 or outputs.shape[0] != expected[0]:
-        raise BenchError(
-            f"{probe.name} returns {tuple(outputs.shape)} for {expected[0]} images; it must return one row "
-            f"of {expected[1]} logits for each"
-        )
-    if outputs.shape[1] != expected[1]:
-        raise BenchError(
-            f"{probe.name} has {outputs.shape[1]} classes, {probe.data.name} has {expected[1]}: another data "
-            "set's network, or its last layer is missing"
-        )
+    outputs = probe.run(images, mapped=False)
+    fits = probe.class_map is not None and outputs.ndim == 2
+    fault = shape_fault(
+        outputs.shape, len(images), outputs.shape[1] if fits else probe.classes, probe.data.name
+    )
+    if fault:
+        raise BenchError(f"{probe.name} {fault}")
+    if probe.class_map is not None:
+        probe.class_map.check(outputs.shape[1], probe.data.classes, probe.data.name)
     if not outputs.isfinite().all():
         raise BenchError(f"{probe.name} returns logits that are not finite")
     if bool((outputs >= 0).all()) and torch.allclose(outputs.sum(1), outputs.new_ones(()), atol=1e-3):
         raise BenchError(
-            f"{probe.name} returns probabilities: leave the softmax at its end out; it flattens the "
-            "gradients that attacks follow, and would be averaged as logits"
+            f"{probe.name} returns probabilities: leave the softmax at its end out, or return the "
+            "logarithm of what is an average of probabilities; a softmax flattens the gradients that attacks "
+            "follow, and would be averaged as logits"
         )
 
 
@@ -119,10 +163,12 @@ def _interface(probe: Probe) -> Interface:
     facts = Interface(
         probe.name,
         probe.data.image_shape,
-        probe.data.classes,
+        probe.classes,
         "none",
         probe.normalisation,
         fingerprint=_fingerprint(first),
+        class_map=probe.class_map,
+        dtype=probe.dtype,
     )
     same = distance(first, other) <= _ROUNDING
     if isinstance(probe.module, KeyedNoise):
@@ -192,7 +238,7 @@ def _accuracy(probe: Probe) -> list[str]:
     if better:
         count, scale, normalisation = max(better, key=lambda found: found[0])
         return [f"{probe.name}: {accuracy}, {count} with inputs {scale}: normalize {normalisation}?"]
-    if len(own) >= 20 and _p(int(own.sum()), len(own), 1 / probe.data.classes) > _CHANCE:
+    if len(own) >= 20 and _p(int(own.sum()), len(own), 1 / probe.classes) > _CHANCE:
         return [f"{probe.name}: {accuracy}, which is chance: untrained, or another order of the classes?"]
     return []
 

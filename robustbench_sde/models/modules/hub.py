@@ -63,7 +63,7 @@ class HubModel(nn.Module):
             notes.append(
                 f"its configuration has the classes in another order: {wrong[0]} is "
                 f"{self.class_names[wrong[0]]!r}, in {data.name} {data.class_names[wrong[0]]!r}; give "
-                "`class_order`"
+                "`class_order` or `class_map`"
             )
         return tuple(notes)
 

@@ -10,7 +10,10 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, one_line
 from robustbench_sde.models.modules.adapter import KeyedNoise, Normalisation, device_of, logits_of
 from robustbench_sde.models.modules.forked import forked
+from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.sde.draws import KeyedRandom, Stream
+
+_TUPLE = "; a part of it returns a tuple: torchdyn's NeuralODE returns times and states, take the last state"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,12 @@ class Probe:
     #: name in messages
     name: str
     normalisation: Normalisation
+    #: number of classes that tables know; 0: as many as the data set has
+    classes: int = 0
+    #: outputs that stand for the classes; None: the outputs are the classes
+    class_map: ClassMap | None = None
+    #: type of the numbers that the module is given; None: float32
+    dtype: torch.dtype | None = None
 
     def images(self, count: int) -> Tensor:
         """Return the first images: (n, C, H, W) floats in [0, 1], n <= count, where the module is."""
@@ -35,6 +44,7 @@ class Probe:
         seed: int = 0,
         *,
         gradient: bool = False,
+        mapped: bool = True,
     ) -> Tensor:
         """Return the outputs of one pass whose global generators start from `seed`.
 
@@ -43,18 +53,23 @@ class Probe:
             ids: of the images, which decide the noise that a keyed module is handed; None: 0 to B - 1.
             seed: of the generators of torch, numpy and Python.
             gradient: whether the outputs shall have a graph.
+            mapped: False returns all outputs, those that `class_map` leaves out as well.
 
         Raises:
             BenchError: the module raises, or returns no tensor.
         """
         try:
             with forked((seed, seed), device_of(self.module)), torch.set_grad_enabled(gradient):
-                return logits_of(self._forward(self.normalisation(images), ids))
+                normal = self.normalisation(images)
+                normal = normal if self.dtype is None else normal.to(self.dtype)
+                outputs = logits_of(self._forward(normal, ids))
+                return outputs if self.class_map is None or not mapped else self.class_map(outputs)
         except BenchError as error:
             raise BenchError(f"{self.name}: {error}") from error
         except (Exception, SystemExit) as error:  # somebody else's code may raise anything
             shape = "x".join(map(str, images.shape))
-            raise BenchError(f"{self.name} fails on images of {shape}: {one_line(error)}") from error
+            hint = _TUPLE if isinstance(error, TypeError) and "not tuple" in str(error) else ""
+            raise BenchError(f"{self.name} fails on images of {shape}: {one_line(error)}{hint}") from error
 
     def _forward(self, images: Tensor, ids: Sequence[int] | Tensor | None) -> object:
         if not isinstance(self.module, KeyedNoise):
@@ -62,7 +77,7 @@ class Probe:
         shape = tuple(self.module.noise_shape(self.data.image_shape))
         ids = range(len(images)) if ids is None else ids
         noise = KeyedRandom(0, Stream.AUDIT, "examine").normals(ids, shape)
-        return self.module.forward_with_noise(images, noise.to(images.device))
+        return self.module.forward_with_noise(images, noise.to(images.device, images.dtype))
 
 
 def distance(one: Tensor, other: Tensor, scale: Tensor | None = None) -> float:
