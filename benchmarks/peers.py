@@ -1,8 +1,8 @@
 """`auto` against the attacks of torchattacks and foolbox, everybody's images scored by us on the same draws.
 
     pip install -e '.[test]'
-    python benchmarks/peers.py [--checkpoints FILE ...] [--dataset digits] [--images 200] [--eps 0.03 0.06]
-                               [--gradients 250] [--threads 1] [--out FILE.md]
+    python -m benchmarks.peers [--checkpoints FILE ...] [--dataset digits] [--images 200] [--eps 0.03 0.06]
+                                [--gradients 250] [--families] [--threads 1] [--out FILE.md]
 
 A budget is a number of gradients an image, each of 8 draws on a random network. `auto` may take no more than
 that and every other attacker is given no less: steps of 2.5 eps / steps, 20 draws each (one on an ODE). The
@@ -10,6 +10,9 @@ peers see a random network as their users would: every forward pass is one fresh
 PGD runs behind our model, which gives it the mean probability over the draws. `auto` leaves settled images
 alone, and APGD those that one draw got wrong: hence its second row, the points of highest loss, for which it
 drops no image. The others go on to the end.
+
+`--families` runs `auto` against other attackers instead (`benchmarks/families.py`): targeted, boundary,
+black-box and ensemble attacks, each with five times the passes that `auto` may take.
 """
 
 import argparse
@@ -18,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +29,7 @@ import torchattacks
 from torch import Tensor, nn
 
 import robustbench_sde as rb
+from benchmarks.families import MeanDraws, families
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
@@ -38,6 +43,8 @@ CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 BUDGET_DRAWS, PEER_DRAWS, SCORE_DRAWS = 8, 20, 128
 #: How far `auto` may be above an attacker.
 TOLERANCE = 0.01
+#: Passes of an attacker of `--families`, for each that `auto` may take.
+TIMES = 5
 
 
 class OneDraw(nn.Module):
@@ -95,14 +102,25 @@ class Job:
         return Made(made.images, float(taken.double().mean()), int(taken.max()), seconds)
 
     def theirs(self, most: int, run: Callable[[OneDraw, Tensor, Tensor], Tensor]) -> Made:
-        """Images that `run` makes of (module, images, labels); torch's global generator is left as it was."""
+        """Images that `run` makes of (module, images, labels)."""
         module = OneDraw(self.model).eval()
+        images, seconds = self._run(run, module)
+        return Made(images, module.backward_passes / len(self.data), most, seconds)
+
+    def of_family(self, most: int, run: Callable[[MeanDraws, Tensor, Tensor], Tensor]) -> Made:
+        """Images that `run` makes of (module, images, labels); passes of a black box are forward ones."""
+        module = MeanDraws(self.model).eval()
+        images, seconds = self._run(run, module)
+        passes = module.backward_passes or module.forward_passes
+        return Made(images, passes / len(self.data), most, seconds)
+
+    def _run(self, run: Callable[[Any, Tensor, Tensor], Tensor], module: nn.Module) -> tuple[Tensor, float]:
+        """Images and seconds of `run`; torch's global generator is left as it was."""
         started = time.perf_counter()
         with torch.random.fork_rng():
             torch.manual_seed(0)
             images = run(module, to_float(self.data.images), self.data.labels).detach()
-        passes = module.backward_passes / len(self.data)
-        return Made(images, passes, most, time.perf_counter() - started)
+        return images, time.perf_counter() - started
 
 
 def attackers(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
@@ -132,6 +150,14 @@ def attackers(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
     yield "foolbox LinfPGD", job.ours("foolbox:LinfPGD", steps=steps, eot_draws=draws, passes=total)
 
 
+def other_families(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
+    """Name and images of `auto`, which gets no more than the budget, and of the attackers of `families`."""
+    budget = gradients * (BUDGET_DRAWS if job.model.stochastic else 1)
+    yield "auto", job.ours("auto", passes=budget)
+    for name, run in families(job.model, job.eps, TIMES * budget):
+        yield name, job.of_family(TIMES * budget, run)
+
+
 def correct(job: Job, images: Tensor) -> np.ndarray:
     """Return which images still stand by our scoring: (n,) float.
 
@@ -156,10 +182,10 @@ HEADER = (
 )
 
 
-def table_rows(job: Job, gradients: int) -> Iterator[str]:
+def table_rows(job: Job, made_by: Iterator[tuple[str, Made]]) -> Iterator[str]:
     """Markdown rows of one checkpoint at one budget, each as soon as it is known."""
     left = None
-    for name, made in attackers(job, gradients):
+    for name, made in made_by:
         stands = correct(job, made.images)
         left = stands if left is None else left
         difference = left - stands
@@ -188,10 +214,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])
     parser.add_argument("--gradients", type=int, default=250, help="gradients an image, see above")
+    parser.add_argument("--families", action="store_true", help="other attackers, at five times the passes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the table to this file, too")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    rivals = other_families if options.families else attackers
     data = rb.load_dataset(options.dataset, images=options.images)
     lines = [
         f"{data.name}, {len(data)} images, linf, {SCORE_DRAWS} score draws, "
@@ -202,7 +230,8 @@ def main(arguments: list[str] | None = None) -> None:
     for checkpoint in options.checkpoints:
         model = rb.load_checkpoint(checkpoint)
         for eps in options.eps:
-            for row in table_rows(Job(model, data, eps), options.gradients):
+            job = Job(model, data, eps)
+            for row in table_rows(job, rivals(job, options.gradients)):
                 print(row, flush=True)
                 lines.append(row)
     if options.out:

@@ -21,7 +21,8 @@ Set a parameter with `--set ATTACK.NAME=VALUE` on the command line, with a key i
 or with a keyword of [`rb.attack`](api.md). Some parameters have an option of their own (`--steps`,
 `--eot-draws`, and `--budget` for `passes`). `null` means None. Attacks of foolbox, `foolbox:NAME`, have the
 parameters of all attacks; their step size is 2.5 eps / steps, and their other parameters have the values of
-foolbox.
+foolbox. Those that look for the smallest change take foolbox's own number of steps (25,000 for
+BoundaryAttack) unless `--steps` gives another; their rows show it.
 """
 
 _NOISE_HEAD = """\

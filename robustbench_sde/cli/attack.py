@@ -40,8 +40,8 @@ def attack_command(
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Number of steps or queries of attacks with a budget; default: depends on the attack. "
-            "For minimal-norm attacks use --set cw.steps=200.",
+            help="Number of steps or queries of attacks with a budget, and of attacks of foolbox; default: "
+            "depends on the attack. For other minimal-norm attacks use --set cw.steps=200.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,

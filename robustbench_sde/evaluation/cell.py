@@ -184,6 +184,7 @@ def blank_row(
         "solver": getattr(model, "solver", ""),  # a network of somebody else has none
         "solver_steps": getattr(model, "steps", 0),
         **perturbation.describe(),
+        "attack_steps": perturbation.attack_steps,
         "images": len(data),
         "score_draws": settings.most_draws if model is None or model.stochastic else 1,
         "rule": settings.rule,

@@ -171,6 +171,11 @@ class Perturbation(ABC):
         return {"perturbation": self.label, "norm": "", "eps": math.nan, "severity": math.nan}
 
     @property
+    def attack_steps(self) -> float:
+        """Steps or queries that it was given; NaN where it takes none."""
+        return math.nan
+
+    @property
     def label(self) -> str:
         """Name in tables."""
         return self.name

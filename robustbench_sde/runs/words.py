@@ -112,15 +112,21 @@ def _number(name: str, form: str) -> Callable[[dict[Hashable, Any]], str]:
 
 
 def perturbation_text(row: dict[Hashable, Any]) -> str:
-    """Format a perturbation: ``pgd linf 0.03 (7.65/255)`` with grey levels, or ``pgd l2 0.5``."""
+    """Format a perturbation: ``pgd linf 0.03 (7.65/255)`` with grey levels, or ``pgd l2 0.5``.
+
+    Attacks of foolbox, whose defaults are not ours, say their steps.
+    """
     if not row["norm"]:
         level = "" if math.isnan(row["severity"]) else f" {row['severity']:g}"
         return f"{row['perturbation']}{level}"
     if row["perturbation"] == "control":
         return "control eps 0"
+    steps = float(row.get("attack_steps", math.nan))
+    told = row["perturbation"].startswith("foolbox:") and not math.isnan(steps)
+    taken = f", {counted(int(steps), 'step')}" if told else ""
     if math.isnan(row["eps"]):
-        return f"{row['perturbation']} {row['norm']} smallest"
-    return f"{row['perturbation']} {budget_text(row['norm'], row['eps'])}"
+        return f"{row['perturbation']} {row['norm']} smallest{taken}"
+    return f"{row['perturbation']} {budget_text(row['norm'], row['eps'])}{taken}"
 
 
 def budget_text(norm: str, eps: float) -> str:

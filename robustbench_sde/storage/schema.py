@@ -93,6 +93,7 @@ SUMMARY = (
     Column("norm", "str", "linf, l2, or empty"),
     Column("eps", "float64", "budget, for images in [0, 1]; NaN without a budget"),
     Column("severity", "float64", "severity of a corruption, 1 to 5; NaN without a severity"),
+    Column("attack_steps", "float64", "number of steps or queries of an attack; NaN without steps", True),
     Column("images", "int64", "number of images"),
     Column(
         "score_draws", "int64", "largest number of draws that decide a class; 1 for a deterministic model"

@@ -35,6 +35,8 @@ class Attack(Perturbation):
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     #: whether the attack looks for the smallest perturbation; then `eps` is only an upper limit
     minimal: ClassVar[bool] = False
+    #: whether, if it is `minimal`, the steps that a call gives to all of its attacks are not for it
+    keeps_steps: ClassVar[bool] = True
     #: False for a black box, which takes no backward pass
     gradients: ClassVar[bool] = True
 
@@ -81,6 +83,10 @@ class Attack(Perturbation):
     def describe(self) -> dict[str, str | float]:
         eps = math.nan if self.eps is None else self.eps
         return super().describe() | {"norm": self.norm, "eps": eps}
+
+    @property
+    def attack_steps(self) -> float:
+        return float(self.steps)
 
     @property
     def budget(self) -> Ball | None:

@@ -1,4 +1,4 @@
-"""Any fixed-budget attack of foolbox by its class name, run on our models and scored by this package."""
+"""Attacks of foolbox with norm L2 or Linf by their class names, run on our models and scored here."""
 
 import inspect
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.perturbations.attacks.base import SingleAttack
+from robustbench_sde.perturbations.attacks.limits import AtLeastOne
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import get_norm
 from robustbench_sde.sde.draws import KeyedRandom
@@ -25,6 +26,8 @@ _REFUSED = {
     "GenAttack": "it needs a target class",
     "SpatialAttack": "it rotates and shifts: no norm bounds it",
 }
+#: Modules of foolbox.attacks whose attacks take no gradient.
+_BLACK_BOXES = {"additive_noise", "boundary_attack", "contrast", "hop_skip_jump", "saltandpepper"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +36,11 @@ class FoolboxAttack(SingleAttack):
 
     Images are attacked one by one, so that the global random generators that foolbox uses can be seeded for
     each image. The success flags of foolbox are not used. Step sizes are 2.5 / steps of the budget.
+    Attacks that look for the smallest change take the number of steps that foolbox gives them by default.
     """
 
     name = "foolbox"
+    keeps_steps = False
     #: name of the class in foolbox.attacks
     kind: ClassVar[str] = ""
 
@@ -61,7 +66,12 @@ class FoolboxAttack(SingleAttack):
         options: dict[str, Any] = {} if self.minimal else {"epsilon": self.eps}
         with seeded(start, victim.ids, restart):
             criterion = foolbox.Misclassification(victim.labels)
-            result: Tensor = attack.run(FoolboxModel(victim), image, criterion, **options).detach()
+            try:
+                result: Tensor = attack.run(FoolboxModel(victim), image, criterion, **options).detach()
+            except ValueError as error:
+                if "init_attack failed" not in str(error):
+                    raise
+                result = image  # nothing adversarial to start from: the image stands
         if not result.isfinite().all():
             return result  # for the verification to find
         return result.clamp(0, 1) if self.budget is None else self.budget.project(image, result)
@@ -70,6 +80,10 @@ class FoolboxAttack(SingleAttack):
         taken = inspect.signature(_foolbox_class(self.kind)).parameters
         arguments = {"steps": self.steps, "rel_stepsize": 2.5 / self.steps}
         return {name: value for name, value in arguments.items() if name in taken}
+
+    @property
+    def attack_steps(self) -> float:
+        return float(self.steps) if "steps" in self._arguments() else math.nan
 
     def __reduce__(self) -> tuple[Any, ...]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -92,31 +106,54 @@ def foolbox_kind(kind: str) -> type[FoolboxAttack]:
     name = PREFIX + kind
     if kind in _REFUSED:
         raise BenchError(f"{name} cannot be run: {_REFUSED[kind]}")
-    minimal = issubclass(found, foolbox.attacks.base.MinimizationAttack)
-    power = getattr(getattr(found, "distance", None), "p", None)
-    if isinstance(getattr(found, "distance", None), property):  # the caller's choice of distance
-        power = None
-    if power not in _NORMS:
-        known = " and ".join(sorted(_NORMS.values()))
-        raise BenchError(f"{name} cannot be run: it has not one of the norms {known}")
+    signature = inspect.signature(found).parameters
     required = [
         parameter.name
-        for parameter in inspect.signature(found).parameters.values()
+        for parameter in signature.values()
         if parameter.default is parameter.empty and parameter.name not in ("steps", "kwargs")
     ]
     if required:
         raise BenchError(f"{name} cannot be run: it needs {', '.join(required)}")
+    minimal = issubclass(found, foolbox.attacks.base.MinimizationAttack)
+    power = _power(name, found)
+    if power not in _NORMS:
+        known = " and ".join(sorted(_NORMS.values()))
+        raise BenchError(f"{name} cannot be run: it has not one of the norms {known}")
     norm = get_norm(_NORMS[power]).name
+    own_steps = getattr(signature.get("steps"), "default", None)
     attributes = {
         "name": name,
         "kind": kind,
         "norms": (norm,),
         "minimal": minimal,
+        "gradients": found.__module__.rpartition(".")[2] not in _BLACK_BOXES,
         "__doc__": f"foolbox's {kind}.",
         "__module__": __name__,
         "__qualname__": name,
     }
+    if minimal and isinstance(own_steps, int):
+        attributes |= {"steps": own_steps, "__annotations__": {"steps": AtLeastOne}}
     return dataclass(frozen=True, kw_only=True, repr=True)(type(kind, (FoolboxAttack,), attributes))
+
+
+def _power(name: str, found: type[Any]) -> float | None:
+    """The p of the norm that an attack bounds; None if it has none by itself.
+
+    Made with its defaults, an attack says so: of its class the distance can be a property, or not the one
+    that its constructor chooses.
+
+    Raises:
+        BenchError: it needs a library that is not installed.
+    """
+    try:
+        made = found(**({"steps": 1} if "steps" in inspect.signature(found).parameters else {}))
+    except ImportError as error:
+        raise BenchError(f"{name} cannot be run: {error.name} is not installed") from error
+    try:
+        distance = made.distance
+    except (AttributeError, ValueError):  # it has none, or the caller is to choose one
+        return None
+    return getattr(distance, "p", None)
 
 
 def _foolbox() -> Any:

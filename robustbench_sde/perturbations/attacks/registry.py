@@ -149,8 +149,8 @@ def plan_attacks(
         names: of attacks.
         norm: of the budgets; None is that of each attack.
         budgets: eps; None is the smallest change that a minimal-norm attack finds.
-        shared: parameters of all attacks, where they have them; None leaves an attack its default. The
-            steps of a minimal-norm attack are its own.
+        shared: parameters of all attacks, where they have them; None leaves an attack its default. Our
+            minimal-norm attacks keep their own steps.
         own: parameters of one attack, by its name.
 
     Raises:
@@ -168,12 +168,10 @@ def plan_attacks(
             raise BenchError(f"{unable} takes no `{option}`")
     attacks = []
     for name, kind in zip(names, kinds, strict=True):
-        known = kind.parameters()
-        mine = {
-            key: value
-            for key, value in shared.items()
-            if value is not None and key in known and not (key == "steps" and kind.minimal)
-        } | dict(own.get(name, {}))
+        taken = kind.parameters().keys() - ({"steps"} if kind.minimal and kind.keeps_steps else set())
+        mine = {key: value for key, value in shared.items() if value is not None and key in taken} | dict(
+            own.get(name, {})
+        )
         if kind.minimal and norm is not None and norm not in kind.norms:
             attacks.append(make_attack(name, **mine))
         else:
