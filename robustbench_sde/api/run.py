@@ -35,6 +35,9 @@ def run(
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | None = None,
+    resize: int | None = None,
+    crop: int | None = None,
+    class_order: str | None = None,
     precision: str = "fp32",
     smoothing: float | Sequence[float] | None = None,
     batch_size: int = 256,
@@ -58,7 +61,10 @@ def run(
         images: number of test images of a data set by name, or `"all"`; None: as the suite says.
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
-        image_size: as in `load_dataset`.
+        image_size: as in `load_dataset`; this, `resize` or `crop` replaces all three of the suite.
+        resize: as in `load_dataset`.
+        crop: as in `load_dataset`.
+        class_order: as in `load_dataset`.
         precision: `fp32`, or `tf32` or `bf16`: other numbers.
         smoothing: as in `attack`, in place of all that the suite says about it; None: as the suite says.
         batch_size: as in `attack`.
@@ -86,6 +92,9 @@ def run(
     folder = RunFolder(Path("reports") / folder_name(chosen.name) if out == "auto" else Path(out))
     compute = compute_of(device)
     if not isinstance(data, ImageDataset):
+        sizes = {"image_size": image_size, "resize": resize, "crop": crop}
+        if not any(sizes.values()):
+            sizes = {"image_size": spec.image_size, "resize": spec.resize, "crop": spec.crop}
         with chosen.document.blame("dataset"):
             data = load_dataset(
                 data or spec.dataset,
@@ -93,7 +102,8 @@ def run(
                 images=spec.images if images is None else None if images == "all" else images,
                 data_dir=data_dir or spec.data_dir,
                 download=download,
-                image_size=spec.image_size if image_size is None else image_size,
+                **sizes,
+                class_order=class_order or spec.class_order,
             )
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     paths = find_checkpoints([Path(path) for path in named or chosen.checkpoints()], data.name)

@@ -42,6 +42,10 @@ def run_command(
     ] = True,
     data_dir: o.DataDir = None,
     download: o.Download = False,
+    image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    class_order: o.ClassOrder = None,
     images: Annotated[
         Any,
         typer.Option(
@@ -120,6 +124,10 @@ def run_command(
             images=images,
             data_dir=data_dir,
             download=download,
+            image_size=image_size,
+            resize=resize,
+            crop=crop,
+            class_order=class_order,
             **options,
             engine=worker,
             cache=cache,

@@ -35,6 +35,9 @@ def study_command(
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
+    resize: o.Resize = None,
+    crop: o.Crop = None,
+    class_order: o.ClassOrder = None,
     images: Annotated[
         Any,
         typer.Option(
@@ -82,6 +85,9 @@ def study_command(
             data_dir=data_dir,
             download=download,
             image_size=image_size,
+            resize=resize,
+            crop=crop,
+            class_order=class_order,
             **options,
             out=Path("reports") / f"study-{name}",
             dry_run=dry_run,

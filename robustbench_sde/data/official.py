@@ -90,7 +90,13 @@ class OfficialSet(ABC):
             )
         shape = tuple(self.images(corruption, severity, data.ids[:1]).shape[1:])
         if shape != data.image_shape:
-            raise BenchError(f"{place}: images are {shape}, those of {data.name} {data.image_shape}")
+            height, width = shape[1:]
+            hint = (
+                f"; `crop` {height} after `resize` gives the clean images this size"
+                if height == width and shape[0] == data.image_shape[0]
+                else ""
+            )
+            raise BenchError(f"{place}: images are {shape}, those of {data.name} {data.image_shape}{hint}")
 
     def with_images_in_memory(self, corruption: str, severity: int | None, ids: Tensor) -> "LoadedImages":
         """Load the images with these ids of one corruption into memory."""
@@ -157,9 +163,11 @@ class FoldersC(OfficialSet):
 
     #: 3 gives greyscale files three equal channels; None goes by the files of a batch
     channels: int | None = None
+    #: names of the classes of the clean images, which give the labels where all folders are among them
+    class_names: tuple[str, ...] = ()
 
     def beside(self, data: ImageDataset) -> Self:
-        return replace(self, channels=data.image_shape[0])
+        return replace(self, channels=data.image_shape[0], class_names=data.class_names)
 
     @cached_property
     def corruptions(self) -> tuple[str, ...]:
@@ -177,10 +185,15 @@ class FoldersC(OfficialSet):
         if not root.is_dir():
             raise BenchError(f"{root} does not exist; the layout is <corruption>/<severity>/<class>/*.JPEG")
         folders = {folder.name: folder for folder in class_folders(root)}
-        with warnings.catch_warnings(action="ignore"):  # the clean images have said it
-            names = ordered_names(list(folders), None, str(root))
+        if folders.keys() <= set(self.class_names):
+            names = [name for name in self.class_names if name in folders]
+            places = [self.class_names.index(name) for name in names]
+        else:
+            with warnings.catch_warnings(action="ignore"):  # the clean images have said it
+                names = ordered_names(list(folders), None, str(root))
+            places = list(range(len(names)))
         groups = [image_files(folders[name]) for name in names]
-        labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        labels = np.repeat(places, [len(group) for group in groups])
         return [path for group in groups for path in group], labels
 
 

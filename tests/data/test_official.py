@@ -147,6 +147,31 @@ def test_numbered_classes_pair_with_their_image_folder(tmp_path):
     assert stored.source.images("fog", 1, data.ids)[:, 0, 0, 0].tolist() == list(range(11))
 
 
+def test_imagenet_c_pairs_with_cropped_images_of_some_classes(tmp_path):
+    """Images of 24x24 belong to clean ones cropped to that; labels are places in a list of classes."""
+    order = tmp_path / "order.txt"
+    order.write_text("dog\ncat\nbee\nant\n")
+    for value, label in enumerate(("ant", "cat"), start=1):
+        for folder, size in (
+            (tmp_path / "c" / "fog" / "1", (24, 24)),
+            (tmp_path / "clean" / "val", (40, 30)),
+        ):
+            path = folder / label / "x.png"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", size, (value, 0, 0)).save(path)
+    name, how = f"image-folder:{tmp_path / 'clean'}", {"resize": 26, "class_order": str(order)}
+    with pytest.warns(BenchWarning, match="val is taken"):
+        data = load_dataset(name, crop=24, **how)
+    with pytest.warns(BenchWarning, match="val is taken"):
+        other = load_dataset(name, crop=20, **how)
+    official = open_official(f"imagenet-c:{tmp_path / 'c'}")
+    (stored,) = stored_corruptions(official, data, "fog", [1])
+    assert data.labels.tolist() == [1, 3]
+    assert stored.source.images("fog", 1, data.ids)[:, 0, 0, 0].tolist() == [2, 1]
+    with pytest.raises(BenchError, match="`crop` 24 after `resize` gives the clean images this size"):
+        stored_corruptions(official, other, "fog", [1])
+
+
 def truncated(folder):
     (folder / "fog.npy").write_bytes((folder / "fog.npy").read_bytes()[:-100])
 

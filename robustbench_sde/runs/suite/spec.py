@@ -146,8 +146,14 @@ class SuiteSpec(Spec):
     checkpoints: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     dataset: str = "digits"
     data_dir: str | None = None
-    #: side that an image folder is resized to
+    #: side that images of a folder are squeezed to
     image_size: Annotated[int, Field(ge=1)] | None = None
+    #: pixels of their shorter side, proportions kept
+    resize: Annotated[int, Field(ge=1)] | None = None
+    #: side of the square that is then cut from the centre
+    crop: Annotated[int, Field(ge=1)] | None = None
+    #: `numeric`, `text`, or a file with a class in each line
+    class_order: str | None = None
     #: how many; None takes all
     images: Annotated[int, Field(ge=1)] | None = 200
     seeds: Seeds = (0,)
