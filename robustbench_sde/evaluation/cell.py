@@ -181,6 +181,7 @@ def blank_row(
         "dataset": data.name,
         "noise": model.noise if model else "",
         "sigma": model.sigma if model else math.nan,
+        "batch_dependence": getattr(model, "batch_dependence", math.nan),
         "solver": getattr(model, "solver", ""),  # a network of somebody else has none
         "solver_steps": getattr(model, "steps", 0),
         **perturbation.describe(),

@@ -7,13 +7,12 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
+from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: Clean images that are classified again; few, since that is done after every cell.
 IMAGES = 8
-#: First words of what is said of a classifier that remembers.
-REMEMBERS = "the model remembers earlier calls"
 
 
 @dataclass(frozen=True, eq=False)

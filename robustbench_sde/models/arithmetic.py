@@ -1,7 +1,7 @@
 """The arithmetic of convolutions and linear maps: what the names of a precision mean."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -11,20 +11,34 @@ from robustbench_sde.choices import Precision
 
 
 @contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Compute gradients in the block as they are without a caller's no_grad, inference mode or autocast."""
+    with torch.inference_mode(False), torch.enable_grad(), _autocast("fp32", device.type):
+        yield
+
+
+@contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute in a precision within the block. On CUDA torch's flags are set, and set back.
 
-    Torch itself takes TF32 for convolutions unless told otherwise: `fp32` tells it.
+    Torch itself takes TF32 for convolutions unless told otherwise: `fp32` tells it. An autocast around the
+    block, which no table would show, is without effect in it.
     """
     before = _allowed() if device.type == "cuda" else None
     try:
         if before is not None:
             _allow((precision == "tf32",) * 2)
-        with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
+        with _autocast(precision, device.type):
             yield
     finally:
         if before is not None:
             _allow(before)
+
+
+def _autocast(precision: Precision, kind: str) -> AbstractContextManager[object]:
+    if precision == "bf16":
+        return torch.autocast(kind, torch.bfloat16)
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def carry_over(precision: Precision, logits: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Fix the noise of a random classifier, for diagnostics of the defender without its randomness."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,8 @@ class FixedPath:
         self._model, self._draw = model, draw
         self.name, self.noise, self.sigma = model.name, model.noise, model.sigma
         self.image_shape, self.classes, self.precision = model.image_shape, model.classes, model.precision
+        #: change that other images would make to its logits (`Interface`); NaN: none
+        self.batch_dependence: float = getattr(model, "batch_dependence", math.nan)
         #: solver and its steps; empty and 0 for a network of somebody else
         self.solver: str = getattr(model, "solver", "")
         self.steps: int = getattr(model, "steps", 0)

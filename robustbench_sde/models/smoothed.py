@@ -1,5 +1,6 @@
 """Randomised smoothing: Gaussian noise on the image, before anything else, as part of a random classifier."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -41,7 +42,9 @@ class Smoothed(Pluggable):
         #: name in tables
         self.name = model.name
         #: noise of the classifier inside; `keyed` if that is deterministic
-        self.noise = model.noise if model.stochastic else "keyed"
+        self.noise = model.noise if model.stochastic else model.noise.replace("none", "keyed", 1)
+        #: change that other images would make to logits inside (`Interface`); NaN: none
+        self.batch_dependence: float = getattr(model, "batch_dependence", math.nan)
         #: noise scale of the classifier inside
         self.sigma = model.sigma
         self.image_shape, self.classes = model.image_shape, model.classes

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, BenchWarning, InvalidEvaluationError
+from robustbench_sde.models.arithmetic import undisturbed
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
@@ -131,8 +132,9 @@ class Perturbation(ABC):
         parts, moved = [], 0
         size = self.images_per_batch(rows, model.stochastic)
         for piece in (slice(start, start + size) for start in range(0, len(images), size)):
-            batch = Batch(images[piece].to(model.device), labels[piece].to(model.device), ids[piece].cpu())
-            with torch.enable_grad():  # a caller's no_grad is about the caller's own code
+            with undisturbed(model.device):
+                here = images[piece].clone().to(model.device)
+                batch = Batch(here, labels[piece].to(model.device), ids[piece].cpu())
                 perturbed = self._perturb(model, batch, seed=seed, rows=rows)
             verify(batch.images, perturbed.images, batch.ids, self.budget)
             inside = move_inside(batch.images, perturbed.images, self.budget)

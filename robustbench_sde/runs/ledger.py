@@ -9,7 +9,7 @@ import pandas as pd
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, check_control
-from robustbench_sde.evaluation.repeat import REMEMBERS
+from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell

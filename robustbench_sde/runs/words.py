@@ -78,6 +78,10 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
         numbers.append(SummaryColumn("left out", _left_out, "target_images", spare=1))
     if any((summary[name] > 0).any() for name in _GRADIENT_SIGNS):
         numbers.append(SummaryColumn("bad gradients", _gradients, "gradients_zero", spare=1))
+    if summary["batch_dependence"].notna().any():
+        numbers.append(
+            SummaryColumn("batch-dependent", _number("batch_dependence", ".1e"), "batch_dependence")
+        )
     return [*named, *several, *numbers]
 
 

@@ -53,8 +53,8 @@ class Worker:
         self._keep_images = keep_images
         self._model: tuple[Source, RandomClassifier] | None = None
         self._fitting: dict[Phase, int] = {}
-        #: answers of the model from before its first cell; None if it fails even on clean images
-        self._first: FirstAnswer | None = None
+        #: answers of the model from before its first cell, or what was wrong with them; None if it fails
+        self._first: FirstAnswer | InvalidEvaluationError | None = None
         self._made: tuple[tuple[Source, Perturbation, int], Perturbed] | None = None
         #: rows of a batch that fit into memory, by phase, if fewer than asked for; the dict that is given
         self.halved: dict[Phase, int] = {} if halved is None else halved
@@ -76,6 +76,8 @@ class Worker:
     def evaluate(self, cell: Cell) -> CellResult:
         """Evaluate a cell. Raises whatever goes wrong in it."""
         model = self._load(cell.source)
+        if isinstance(self._first, InvalidEvaluationError):
+            raise self._first
         perturbed = self._perturb(cell, model)
 
         def score(rows: int) -> CellResult:
@@ -104,9 +106,11 @@ class Worker:
             self._fitting = {} if rows is None else {"perturbing": rows, "scoring": 4 * rows}
         return self._model[1]
 
-    def _ask_first(self, model: RandomClassifier) -> FirstAnswer | None:
+    def _ask_first(self, model: RandomClassifier) -> FirstAnswer | InvalidEvaluationError | None:
         try:
             return FirstAnswer.of(model, self._data)
+        except InvalidEvaluationError as error:
+            return error
         except Exception:  # its cells will fail in the same way, and say how
             return None
 

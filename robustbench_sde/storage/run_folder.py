@@ -78,8 +78,10 @@ class RunFolder:
             return None
         row, records = _read_cell(path, cell)
         row = dict.fromkeys(TARGETED, math.nan) | row  # earlier versions had other keys for targeted attacks
-        if not records["backward_passes"].any():  # what an attack without gradients has not counted
-            row = dict.fromkeys(_LATER, math.nan) | row
+        later = _LATER - _COUNTED  # nothing can be said about it, and nothing has to be
+        if not records["backward_passes"].any():  # an attack without gradients has not counted them
+            later = _LATER
+        row = dict.fromkeys(later, math.nan) | row
         return StoredCell(row, records) if row.keys() == _SUMMARY_NAMES else None
 
     def read_records(self, cell: str) -> pd.DataFrame:
@@ -247,7 +249,8 @@ class RunFolder:
 
 
 _SUMMARY_NAMES = {column.name for column in SUMMARY}
-_LATER = [column.name for column in SUMMARY if column.later]
+_LATER = {column.name for column in SUMMARY if column.later}
+_COUNTED = _LATER & {column.name for column in RECORDS}
 
 
 def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:

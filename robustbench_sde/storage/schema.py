@@ -153,6 +153,13 @@ SUMMARY = (
     Column("target_success", "float64", "share of `target_images` whose prediction is the target", True),
     Column("target_low", "float64", "95 % interval of target_success over images (Wilson), lower end", True),
     Column("target_high", "float64", "95 % interval of target_success, upper end", True),
+    Column(
+        "batch_dependence",
+        "float64",
+        "change that other images of a pass would make to logits (or gradients), relative to the largest: "
+        "each image had a pass of its own; NaN: none",
+        True,
+    ),
     Column("seconds", "float64", "wall time of the cell in seconds, for perturbing and scoring"),
     Column(
         "status",

@@ -9,9 +9,10 @@ from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.evaluation.repeat import REMEMBERS, FirstAnswer
+from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions import make_corruptions
 from robustbench_sde.runs.cells import Cell

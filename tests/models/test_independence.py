@@ -1,21 +1,26 @@
 """Modules whose logits depend on more than the image: found wherever in the batch the difference lies."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
-from builders import make_data
+from builders import make_data, make_model
 from models.modules import Apply, KeyedNet, Net, noisy
 from torch import nn
 from torch.nn import functional as F
 from torchdiffeq import odeint, odeint_adjoint
 
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.words import summary_columns
 from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.storage.schema import SUMMARY, table
 
 
 def behind(function):
@@ -170,6 +175,9 @@ def test_an_adaptive_solver_is_solved_one_image_a_pass():
     assert model.noise == "none, batch-dependent"
     attack = make_attack("pgd", eps=0.05, steps=2)
     one, many = (evaluate(model, data, attack, ScoreSettings(rows=rows)) for rows in (1, 64))
+    assert 1e-4 < one.row["batch_dependence"] < 0.05
+    shown = {column.heading: column.text for column in summary_columns(table([one.row], SUMMARY))}
+    assert shown["batch-dependent"](one.row) == f"{one.row['batch_dependence']:.1e}"
     assert torch.equal(one.images, many.images)
     pd.testing.assert_frame_equal(one.records, many.records)
     images = to_float(data.images).requires_grad_()
@@ -190,6 +198,177 @@ def test_an_adaptive_solver_is_solved_one_image_a_pass():
 def test_a_gradient_that_reaches_other_images_is_found(solve, how, alone):
     """At a tight tolerance logits agree and gradients do not: d logit(image 0) / d image 1 is not 0."""
     assert examine(Solved(solve, **how).eval(), make_data(12), name="net").interface.alone is alone
+
+
+def scaled_by_the_batch(x):
+    """Divide by the largest value of the batch, which every image of `one_scale` has."""
+    return x / x.detach().max()
+
+
+def one_scale(count):
+    """Images that all have a black and a white pixel."""
+    data = make_data(count)
+    data.images[:, 0, 0, :2] = torch.tensor([0, 255], dtype=torch.uint8)
+    return data
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_what_only_made_up_images_do_to_others_is_found(noise):
+    """A scaling by the batch's largest value shows nothing on clean images; an attack's would move others."""
+    net = Net(before=Apply(lambda x: (noisy if noise else nn.Identity())(scaled_by_the_batch(x)))).eval()
+    data = one_scale(40)
+    interface, notes = examine(net, data, name="net")
+    assert interface.alone
+    assert interface.batch_dependence > 0.01
+    model = interface.around(net)
+    assert model.noise == f"{'opaque' if noise else 'none'}, batch-dependent"
+    if not noise:
+        assert any("dark or noisy images beside it" in note for note in notes)
+        dark = to_float(data.images) * torch.linspace(0.2, 1, 40)[:, None, None, None]
+        together = model.logits(dark, data.ids, Draws(0, Stream.SCORE))[0]
+        alone = [model.logits(one[None], [0], Draws(0, Stream.SCORE))[0] for one in dark]
+        assert torch.equal(together, torch.cat(alone))
+
+
+class FixedPoint(nn.Module):
+    """A deep equilibrium network, iterated until the whole batch has converged."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Net()
+
+    def forward(self, x):
+        start, z = self.net(x), torch.zeros(len(x), 4)
+        for _ in range(200):
+            z, before = 0.9 * torch.tanh(z + 0.1 * start), z
+            if (z - before).abs().max() < 1e-3:
+                break
+        return 5 * z
+
+
+def test_iterations_that_stop_together_are_run_apart():
+    """Fixed points that are iterated until all images have converged depend on the others a little."""
+    interface = examine(FixedPoint().eval(), make_data(40), name="net").interface
+    assert interface.alone
+    assert 1e-4 < interface.batch_dependence < 5e-2
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(lambda z: z.roll(int(len(z) == 100), 1), id="at one size"),
+        pytest.param(lambda z: z.roll(int(len(z) > 300), 1), id="above 300"),
+        pytest.param(lambda z: torch.cat([z[:256], 0 * z[256:]]), id="rows that are cut"),
+    ],
+)
+def test_sizes_that_nobody_has_examined_are_looked_at_when_they_are_used(place):
+    """A batch of a new size gives the logits that single images have, or the row is invalid."""
+    data, net = make_data(320), behind(place)()
+    model = examine(net, data, name="net").interface.around(net)
+    evaluate(model, data, Clean(), ScoreSettings(rows=64))
+
+    def score_at_other_sizes():
+        for rows in (100, 320):
+            evaluate(model, data, Clean(), ScoreSettings(rows=rows))
+
+    with pytest.raises(InvalidEvaluationError, match=r"net: in a batch of \d+ the logits of image \d+ are"):
+        score_at_other_sizes()
+
+
+def test_logits_that_lack_rows_are_named():
+    """A module that drops equal images from its batch returns too few rows: one sentence says so."""
+
+    def distinct(x):
+        return torch.unique(x, dim=0)
+
+    with pytest.raises(BenchError, match=r"net returns \(\d+, 4\) for 256 images; it must return one"):
+        examine(Net(before=Apply(distinct)).eval(), make_data(10), name="net")
+    late = Net(after=Apply(lambda z: z if len(z) != 70 else z[:-1])).eval()
+    model = examine(late, make_data(80), name="net").interface.around(late)
+    with pytest.raises(BenchError, match=r"net returns \(69, 4\) for 70 images"):
+        evaluate(model, make_data(80), Clean(), ScoreSettings(rows=70))
+
+
+def test_a_module_may_write_into_its_input():
+    """Scaling in place changes nobody's images, in batches, alone, and under gradients."""
+
+    def in_place(x):
+        return x.sub_(0.5).mul_(2)
+
+    data = make_data(20)
+    changed, plain = (Net(before=Apply(how)).eval() for how in (in_place, lambda x: (x - 0.5) * 2))
+    attack = make_attack("pgd", eps=0.05, steps=2)
+    for alone in (False, True):
+        found = []
+        for net in (changed, plain):
+            interface = replace(examine(net, data, name="net").interface, alone=alone)
+            found.append(evaluate(interface.around(net), data, attack, ScoreSettings(rows=16)))
+        assert torch.equal(found[0].images, found[1].images)
+        pd.testing.assert_frame_equal(found[0].records, found[1].records)
+
+
+@pytest.mark.parametrize("watched", [torch.is_grad_enabled, None])
+def test_a_module_with_other_logits_under_gradients_is_refused(watched):
+    """An attack would see another network than scoring does."""
+
+    def other(x):
+        return -x if (x.requires_grad if watched is None else watched()) else x
+
+    with pytest.raises(BenchError, match=r"returns other logits where gradients are computed \(by \d+%\)"):
+        examine(Net(before=Apply(other)).eval(), make_data(20), name="net")
+
+
+def rarely(x):
+    return x + 5 * torch.randn_like(x) if torch.rand(()) < 0.001 else x
+
+
+def bright_ones(x):
+    return x + torch.randn_like(x) if x.max() > 0.999 and len(x) == 5 else x
+
+
+def test_noise_that_a_few_passes_do_not_show_is_found():
+    """Code that draws numbers is opaque, whether they are used or not; drawing them later is invalid."""
+    data = make_data(20)
+    interface = examine(Net(before=Apply(rarely)).eval(), data, name="net").interface
+    assert interface.noise == "opaque"
+    net = Net(before=Apply(bright_ones)).eval()
+    interface = examine(net, data, name="net").interface
+    assert interface.noise == "none"
+    with pytest.raises(InvalidEvaluationError, match="net draws random numbers, which it did not do"):
+        evaluate(interface.around(net), data, Clean(), ScoreSettings(rows=5))
+
+
+def test_a_module_that_seeds_itself_is_deterministic():
+    """Noise that is the same for every image and in every pass is part of the function."""
+
+    def same_noise(x):
+        torch.manual_seed(0)
+        return x + 0.3 * torch.randn(x.shape[1:])
+
+    net = Net(before=Apply(same_noise)).eval()
+    interface = examine(net, make_data(20), name="net").interface
+    assert (interface.noise, interface.alone) == ("none", False)
+    evaluate(interface.around(net), make_data(20), Clean(), ScoreSettings(rows=5))
+
+
+@pytest.mark.parametrize(
+    "around", [lambda: torch.autocast("cpu", torch.bfloat16), torch.inference_mode, torch.no_grad]
+)
+def test_what_a_caller_has_around_an_evaluation_changes_no_number(around):
+    """Half precision, which no table would show, and modes without gradients are without effect."""
+    data, net = make_data(20), Net().eval()
+    attack = make_attack("pgd", eps=0.05, steps=2)
+
+    def found(model):
+        return evaluate(model, data, attack, ScoreSettings(draws=2)).records
+
+    plain = examine(net, data, name="net").interface
+    models = plain.around(net), make_model()
+    expected = [found(model) for model in models]
+    with around():
+        assert examine(net, make_data(20), name="net").interface == plain
+        for model, records in zip(models, expected, strict=True):
+            pd.testing.assert_frame_equal(found(model), records)
 
 
 def test_extra_probes_may_raise():

@@ -17,7 +17,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.modules.forked import forked, seeds
-from robustbench_sde.models.modules.outputs import ClassMap, no_tensor
+from robustbench_sde.models.modules.outputs import ClassMap
+from robustbench_sde.models.modules.passes import Passes, check_rows, logits_of
 from robustbench_sde.sde.draws import BrownianPaths, Draws
 
 #: Draws of an image that an opaque module makes in one pass. Eight rows cost 1.2 times what they cost in a
@@ -101,6 +102,8 @@ class Interface:
     draws_per_pass: int = DRAWS_PER_PASS
     #: True if the images of a pass act on each other (a little), so that each gets a pass of its own
     alone: bool = False
+    #: change that other images would make to logits or gradients, relative to the largest; NaN: none
+    batch_dependence: float = field(default=math.nan, compare=False)
     #: digest of the rounded logits of a few images: finds weights that no state dict holds
     fingerprint: str = ""
     precision: Precision = "fp32"
@@ -138,8 +141,11 @@ class ModuleClassifier(Pluggable, ABC):
         self.name = interface.name
         #: source of the noise; tables show as well that the images of a batch act on each other
         self.noise = interface.noise + (", batch-dependent" if interface.alone else "")
+        self.batch_dependence = interface.batch_dependence
         self.image_shape, self.classes = interface.image_shape, interface.classes
         self.precision = interface.precision
+        exact = interface.precision == "fp32" and interface.dtype in (None, torch.float64)
+        self._pass = Passes(self.name, alone=interface.alone, exact=exact)
         #: what makes it again (`runs.sources`); None: it is here only
         self.source: object = None
 
@@ -172,9 +178,7 @@ class Deterministic(ModuleClassifier):
     stochastic, sigma = False, 0.0
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
-        size = 1 if self.interface.alone else max(1, len(images))
-        logits = [logits_of(self.module(piece)) for piece in images.split(size)]
-        return torch.cat(logits).expand(len(draws), -1, -1)
+        return self._pass(self.module, images).expand(len(draws), -1, -1)
 
 
 class Keyed(ModuleClassifier):
@@ -198,13 +202,7 @@ class Keyed(ModuleClassifier):
         rows = images.flatten(0, 1) if images.ndim > 4 else images.repeat(len(draws), 1, 1, 1)
         noise = numbers.flatten(0, 1).to(images.dtype)
         noise = torch.zeros_like(noise) if self._noise_off else noise
-        size = 1 if self.interface.alone else max(1, len(rows))
-        logits = torch.cat(
-            [
-                logits_of(self.module.forward_with_noise(*piece))
-                for piece in zip(rows.split(size), noise.split(size), strict=True)
-            ]
-        )
+        logits = self._pass(self.module.forward_with_noise, rows, noise)
         return logits.view(len(draws), len(image_ids), -1)
 
 
@@ -240,7 +238,9 @@ class Opaque(ModuleClassifier):
             places = torch.arange(block * size, (block + 1) * size) - wanted.start
             rows = image[places.clamp(0, len(image) - 1).to(image.device)]
             with forked(seeds(draws.seed, draws.stream, image_id, block), image.device):
-                parts.append(logits_of(self.module(rows)))
+                logits = logits_of(self.module(rows))
+            check_rows(self.name, logits, size)
+            parts.append(logits)
         return torch.cat(parts)[wanted.start - first * size :][: len(wanted)]
 
 
@@ -248,14 +248,6 @@ def device_of(module: nn.Module) -> torch.device:
     """Return the device of a module's first tensor; the CPU if it has none."""
     tensors = (*module.parameters(), *module.buffers())
     return tensors[0].device if tensors else torch.device("cpu")
-
-
-def logits_of(output: object) -> Tensor:
-    """Return a module's output as float32 logits; an output of Hugging Face has the field `logits`."""
-    found = getattr(output, "logits", output)
-    if not isinstance(found, Tensor):
-        raise BenchError(no_tensor(found))
-    return found.float()
 
 
 @contextmanager

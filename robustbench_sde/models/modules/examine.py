@@ -23,6 +23,8 @@ from robustbench_sde.models.modules.probe import Probe, distance
 _FEW, _MANY = 4, 128
 #: Outputs that differ by less, relative to the largest, are the same.
 _ROUNDING = 1e-6
+#: Outputs with and without gradients that differ by more are those of two networks.
+_OTHER_NETWORK = 1e-2
 #: False alarm rate of "another normalisation is better", and of "no better than chance".
 _BETTER, _CHANCE = 1e-3, 0.05
 _IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -92,6 +94,7 @@ def examine(
         interface = _interface(probe)
         batching = check_independence(probe, interface)
         interface = batching.apply(interface)
+        _check_same_under_gradients(probe)
         notes += [*_gradient(probe), *_accuracy(probe)]
     if batching.alone:
         notes.append(
@@ -172,10 +175,10 @@ def _interface(probe: Probe) -> Interface:
     )
     same = distance(first, other) <= _ROUNDING
     if isinstance(probe.module, KeyedNoise):
-        if not same:
+        if not same or probe.draws_numbers(images):
             raise BenchError(f"{probe.name} is given its noise, and is random beyond that")
         return replace(facts, noise="keyed")
-    if same:
+    if same and not probe.draws_numbers(images):
         return facts
     if distance(first, again) > _ROUNDING:
         raise BenchError(
@@ -190,6 +193,22 @@ def _fingerprint(outputs: Tensor) -> str:
     exponent = float(outputs.abs().max().clamp_min(1e-12).log2().ceil())
     levels = (outputs / 2 ** (exponent - 10)).round().flatten().cpu().to(torch.int32)
     return hashlib.sha256(f"{exponent} {levels.tolist()}".encode()).hexdigest()[:16]
+
+
+def _check_same_under_gradients(probe: Probe) -> None:
+    """Raise BenchError if logits differ where gradients are computed: attacks would see another network."""
+    images = probe.images(_FEW)
+    plain = probe.run(images)
+    try:
+        watched = probe.run(images.requires_grad_(), gradient=True)
+    except BenchError:  # attacks with gradients will say so
+        return
+    by = distance(plain, watched.detach())
+    if by > _OTHER_NETWORK:
+        raise BenchError(
+            f"{probe.name} returns other logits where gradients are computed (by {by:.0%}): an attack would "
+            "see another network than the one that is scored; let nothing in forward depend on grad mode"
+        )
 
 
 def _gradient(probe: Probe) -> list[str]:

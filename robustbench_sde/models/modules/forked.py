@@ -4,7 +4,7 @@ Only for code that is not ours and draws from them. Everything else is keyed (`s
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -43,3 +43,34 @@ def forked(words: Seeds, device: torch.device | str = "cpu") -> Iterator[None]:
     finally:
         np.random.set_state(numpy_state)  # noqa: NPY002
         random.setstate(python_state)
+
+
+def torch_states(device: torch.device | str = "cpu") -> tuple[object, ...]:
+    """Return the states of torch's generators that `forked` seeds, each as a value that can be compared."""
+    device = torch.device(device)
+    theirs = torch.cuda.get_rng_state(device).numpy().tobytes() if device.type == "cuda" else b""
+    return torch.get_rng_state().numpy().tobytes(), theirs
+
+
+def _states(device: torch.device | str) -> tuple[object, ...]:
+    """Return the states of all generators that `forked` seeds; those of numpy take a while."""
+    kind, words, *rest = np.random.get_state()  # noqa: NPY002
+    numpy_state = kind, np.asarray(words).tobytes(), *rest
+    return *torch_states(device), numpy_state, random.getstate()
+
+
+def draws_numbers(function: Callable[[], object], device: torch.device | str = "cpu") -> bool:
+    """Whether a function draws from the generators in a way that depends on how they were seeded.
+
+    Code that seeds them itself, and draws then, leaves them alike: its result is always the same.
+    """
+    changed, ends = [], []
+    for seed in (0, 1):
+        with forked((seed, seed), device):
+            before = _states(device)
+            with torch.no_grad():
+                function()
+            after = _states(device)
+        changed.append([one != other for one, other in zip(before, after, strict=True)])
+        ends.append(after)
+    return any(moved and one != other for moved, one, other in zip(changed[0], *ends, strict=True))

@@ -3,8 +3,10 @@
 Images are run alone and in batches that are reversed, permuted, split and repeated, up to the size of an
 attack's. A large difference is refused, and the message says what the logits depend on. A small one, or a
 gradient that reaches other images, is what an adaptive solver has: each image then gets a pass of its own.
+So it does where only images that an attack could make, dark or noisy ones, act on the others.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.adapter import DRAWS_PER_PASS, Interface
+from robustbench_sde.models.modules.passes import check_rows
 from robustbench_sde.models.modules.probe import Probe, distance
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
@@ -38,6 +41,8 @@ class Batching:
 
     #: reason to give each image a pass of its own; empty if batches are safe
     alone: str = ""
+    #: change that other images make to logits or gradients, relative to the largest; NaN: none
+    amount: float = math.nan
     #: True if the rows of a pass share noise
     shared: bool = False
 
@@ -45,7 +50,7 @@ class Batching:
         """Return the interface with these passes."""
         opaque = interface.noise == "opaque"
         size = 1 if opaque and (self.shared or self.alone) else interface.draws_per_pass
-        return replace(interface, alone=bool(self.alone), draws_per_pass=size)
+        return replace(interface, alone=bool(self.alone), draws_per_pass=size, batch_dependence=self.amount)
 
 
 def check_independence(probe: Probe, interface: Interface) -> Batching:
@@ -59,9 +64,16 @@ def check_independence(probe: Probe, interface: Interface) -> Batching:
     shared = opaque and _rows_share_noise(probe)
     largest = _under_equal_seeds(probe) if opaque else _in_other_batches(probe)
     if largest > _NOTED:
-        return Batching(f"the logits of an image depend on the images beside it by {largest:.1e}", shared)
-    if _gradient_leaks(probe):
-        return Batching("the gradient of an image's logits reaches the images beside it", shared)
+        reason = f"the logits of an image depend on the images beside it by {largest:.1e}"
+        return Batching(reason, largest, shared)
+    made_up = _beside_made_up_images(probe, DRAWS_PER_PASS if opaque else _BATCH)
+    if made_up > _NOTED:
+        reason = f"the logits of an image depend on dark or noisy images beside it by {made_up:.1e}"
+        return Batching(reason, made_up, shared)
+    leak = _gradient_leak(probe)
+    if leak > _LEAK:
+        reason = f"the gradient of an image's logits reaches the images beside it (by {leak:.1e} of its own)"
+        return Batching(reason, leak, shared)
     return Batching(shared=shared)
 
 
@@ -70,19 +82,14 @@ def _in_other_batches(probe: Probe) -> float:
     images = probe.images(_BATCH)
     count = len(images)
     ids = torch.arange(count)
-    whole = probe.run(images, ids)
+    whole = _run(probe, images, ids)
     largest = 0.0
     for position in _spread(count):
         one = slice(position, position + 1)
-        alone = probe.run(images[one], ids[one])
-        if alone.shape != (1, whole.shape[1]):
-            raise BenchError(
-                f"{probe.name} returns {tuple(alone.shape)} for 1 image; it must return one row of "
-                f"{whole.shape[1]} logits for each"
-            )
+        alone = _run(probe, images[one], ids[one])
         largest = max(largest, distance(alone, whole[one], whole))
     for order in _arrangements(count):
-        pieces = [probe.run(images[piece], piece) for piece in order]
+        pieces = [_run(probe, images[piece], piece) for piece in order]
         largest = max(largest, distance(torch.cat(pieces), whole[torch.cat(order)], whole))
     largest = max(largest, _at_attack_size(probe, images, whole))
     if largest > _REFUSED:
@@ -113,9 +120,42 @@ def _at_attack_size(probe: Probe, images: Tensor, whole: Tensor) -> float:
         return 0.0
     order = torch.arange(_ATTACK_ROWS).flip(0) % len(images)
     try:
-        return distance(probe.run(images[order], order), whole[order], whole)
+        repeated = probe.run(images[order], order)
     except BenchError:
         return 0.0
+    check_rows(probe.name, repeated, len(order))
+    return distance(repeated, whole[order], whole)
+
+
+def _run(probe: Probe, images: Tensor, ids: Tensor) -> Tensor:
+    outputs = probe.run(images, ids)
+    check_rows(probe.name, outputs, len(images))
+    return outputs
+
+
+def _beside_made_up_images(probe: Probe, count: int) -> float:
+    """Return by how much every other image changes with what the rest are: images that an attack could make.
+
+    All are in [0, 1]: black, white, of low contrast, and noise. A batch that is scaled by its largest value,
+    say, shows nothing where every image of the data has the same. If the module raises, 0.
+    """
+    images = probe.images(count)
+    order = torch.arange(len(images))
+    kept = order % 2 == 0
+    flat = 0.4 + 0.2 * images
+    noise = KeyedRandom(0, Stream.AUDIT, "examine").uniforms(order, images.shape[1:]).to(images)
+    largest = 0.0
+    for watched in (images, flat):
+        found = []
+        for others in (images, flat, torch.zeros_like(images), torch.ones_like(images), noise):
+            mixed = torch.where(kept.to(images.device).view(-1, 1, 1, 1), watched, others)
+            try:
+                found.append(probe.run(mixed, order))
+            except BenchError:  # nobody has promised to take such images
+                continue
+        changes = (distance(found[0][kept], other[kept], found[0]) for other in found[1:])
+        largest = max(largest, *changes, 0.0)
+    return largest
 
 
 def _cause(probe: Probe, images: Tensor) -> str:
@@ -195,30 +235,30 @@ def _significant(variance: Tensor, residual: Tensor, free: int, free_residual: i
     return bool(f.sf(ratio, free, free_residual) * len(variance) < _ALPHA)
 
 
-def _gradient_leaks(probe: Probe) -> bool:
-    """Whether d logit(image i) / d image j is not 0; False if there is no gradient, or if it raises."""
+def _gradient_leak(probe: Probe) -> float:
+    """Return d logit(image i) / d image j relative to d / d image i; 0 without gradient, or if it raises."""
     images = probe.images(_GRADIENTS).requires_grad_()
     if len(images) < 2:
-        return False
+        return 0.0
     try:
         outputs = probe.run(images, gradient=True)
-        return any(_reaches_others(outputs, images, kept) for kept in sorted({0, len(images) // 2}))
+        return max(_reaches_others(outputs, images, kept) for kept in sorted({0, len(images) // 2}))
     except (BenchError, RuntimeError):
-        return False
+        return 0.0
 
 
-def _reaches_others(outputs: Tensor, images: Tensor, kept: int) -> bool:
+def _reaches_others(outputs: Tensor, images: Tensor, kept: int) -> float:
     if not outputs.requires_grad:
-        return False
+        return 0.0
     weights = torch.linspace(1, 2, outputs.shape[1], device=outputs.device)
     with torch.enable_grad():
         score = (outputs[kept] * weights).sum()
     (found,) = torch.autograd.grad(score, images, retain_graph=True, allow_unused=True)
     if found is None:
-        return False
+        return 0.0
     sizes = found.nan_to_num(0, 0, 0).flatten(1).abs().amax(1)
-    own, others = sizes[kept], torch.cat([sizes[:kept], sizes[kept + 1 :]]).max()
-    return bool(others > _LEAK * own)
+    own, others = float(sizes[kept]), float(torch.cat([sizes[:kept], sizes[kept + 1 :]]).max())
+    return others / own if own else math.inf if others else 0.0
 
 
 def _spread(count: int) -> list[int]:

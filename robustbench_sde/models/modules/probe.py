@@ -8,9 +8,11 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, one_line
-from robustbench_sde.models.modules.adapter import KeyedNoise, Normalisation, device_of, logits_of
-from robustbench_sde.models.modules.forked import forked
+from robustbench_sde.models.arithmetic import arithmetic
+from robustbench_sde.models.modules.adapter import KeyedNoise, Normalisation, device_of
+from robustbench_sde.models.modules.forked import draws_numbers, forked
 from robustbench_sde.models.modules.outputs import ClassMap
+from robustbench_sde.models.modules.passes import logits_of
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
 _TUPLE = "; a part of it returns a tuple: torchdyn's NeuralODE returns times and states, take the last state"
@@ -59,10 +61,9 @@ class Probe:
             BenchError: the module raises, or returns no tensor.
         """
         try:
-            with forked((seed, seed), device_of(self.module)), torch.set_grad_enabled(gradient):
-                normal = self.normalisation(images)
-                normal = normal if self.dtype is None else normal.to(self.dtype)
-                outputs = logits_of(self._forward(normal, ids))
+            device = device_of(self.module)
+            with forked((seed, seed), device), torch.set_grad_enabled(gradient), arithmetic("fp32", device):
+                outputs = logits_of(self._forward(self._normal(images), ids))
                 return outputs if self.class_map is None or not mapped else self.class_map(outputs)
         except BenchError as error:
             raise BenchError(f"{self.name}: {error}") from error
@@ -70,6 +71,14 @@ class Probe:
             shape = "x".join(map(str, images.shape))
             hint = _TUPLE if isinstance(error, TypeError) and "not tuple" in str(error) else ""
             raise BenchError(f"{self.name} fails on images of {shape}: {one_line(error)}{hint}") from error
+
+    def draws_numbers(self, images: Tensor) -> bool:
+        """Whether a pass on images that it takes draws random numbers, used or not."""
+        return draws_numbers(lambda: self._forward(self._normal(images), None), images.device)
+
+    def _normal(self, images: Tensor) -> Tensor:
+        normal = self.normalisation(images)
+        return normal if self.dtype is None else normal.to(self.dtype)
 
     def _forward(self, images: Tensor, ids: Sequence[int] | Tensor | None) -> object:
         if not isinstance(self.module, KeyedNoise):
