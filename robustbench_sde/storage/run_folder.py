@@ -24,7 +24,7 @@ from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
 from robustbench_sde.storage.records import check_records, digest_of
-from robustbench_sde.storage.schema import CORRUPTIONS, RECORDS, SUMMARY, TARGETED, Column, table
+from robustbench_sde.storage.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
 
 #: metadata of a cell's file: its row of the summary (JSON), and the digest of its records
 _KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
@@ -77,7 +77,6 @@ class RunFolder:
         if path is None:
             return None
         row, records = _read_cell(path, cell)
-        row = dict.fromkeys(TARGETED, math.nan) | row  # earlier versions had other keys for targeted attacks
         later = _LATER - _COUNTED  # nothing can be said about it, and nothing has to be
         if not records["backward_passes"].any():  # an attack without gradients has not counted them
             later = _LATER
