@@ -41,45 +41,51 @@ def attack(
     """Attack images and score them on draws that the attack never saw.
 
     Args:
-        models: a classifier, from `load_checkpoint` or `as_classifier`; a network of your own; a checkpoint's
-            file, or its name in checkpoints/; or several of these. None: all checkpoints in checkpoints/ that
-            were trained on the data set.
-        data: what to attack, from `load_dataset`; of the shape and classes that the models take.
-        attack: its name (`sde-bench list attacks`), or several; or several with parameters of their own, as
-            ``{"pgd": {}, "cw": {"steps": 200}}``.
-        norm: `linf` or `l2`; None is that of each attack. A minimal-norm attack that does not know it looks
-            for the smallest change in its own norm.
-        eps: the budget, in units of images in [0, 1], or several; None is the smallest change that an attack
-            finds.
+        models: a classifier from `load_checkpoint` or `as_classifier`, any `nn.Module`, the file of a
+            checkpoint, or its name in checkpoints/; or a list of these. None: all checkpoints in
+            checkpoints/ that were trained on the data set.
+        data: images to attack, from `load_dataset`, with the shape and the classes of the models.
+        attack: name of an attack (`sde-bench list attacks`), or several names; or a mapping from names to
+            parameters of this attack, like ``{"pgd": {}, "cw": {"steps": 200}}``.
+        norm: `linf` or `l2`; None is the first norm of each attack. A minimal-norm attack that does not
+            support the norm finds the smallest perturbation in its own norm.
+        eps: budget for images in [0, 1], or several budgets; None asks for the smallest perturbation.
         sigma: noise scale of checkpoints at test time; None is the trained one.
         noise: False switches the noise off at test time.
-        precision: of checkpoints, `fp32`, or `tf32` or `bf16`: other numbers.
-        smoothing: standard deviation of Gaussian noise that every draw adds to the image, in units of images
-            in [0, 1], before anything else and without clipping; several make as many classifiers of each
-            model. None: no such noise.
-        score_draws: draws averaged to decide an image's class; `"auto"`: as few, up to 256, as decide alike.
-        rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or `single`.
-        seed: of everything random, a whole number of 64 bits.
-        batch_size: folded rows (images x draws) in one pass, fewer where memory is short; changes no number.
-        device: `auto`, `cpu`, `cuda` or `mps`, for checkpoints; a classifier in memory stays where it is. A
-            `Compute` says more.
-        out: folder of a run, where the same call goes on after an interruption and nothing is done twice;
-            `"auto"` is one in reports/ that is named after the work. None: nothing is written.
-        save_images: `npz` or `safetensors`: write all attacked images into `out` as well.
-        cache: whether equal cells of other runs beside `out` are taken over.
-        bars: told of cells and images.
-        **parameters: fields of the attack's class: steps, eot_draws (draws averaged in every gradient, or
-            `"auto"`), restarts, ... Of several attacks, each takes those that it has.
+        precision: number format for checkpoints: `fp32`, `tf32` or `bf16`. The last two change numbers.
+        smoothing: standard deviation of Gaussian noise that every draw adds to the image, for images in [0,
+            1], before anything else and without clipping. Several values give one classifier for each value
+            and model. None: no such noise.
+        score_draws: number of draws that decide the class of an image; `"auto"` takes up to 256, as few as
+            give the same decision.
+        rule: decision rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or
+            `single` (first draw).
+        seed: seed of all random numbers, a whole number of 64 bits.
+        batch_size: largest number of rows (images x draws) in one pass, fewer if memory is short; does not
+            change results.
+        device: device for checkpoints: `auto`, `cpu`, `cuda` or `mps`, or a `Compute` with more settings. A
+            classifier in memory stays on its device.
+        out: folder of the run. After an interruption the same call continues, and nothing is computed
+            twice. `"auto"` is a folder in reports/ with a name derived from the settings. None: nothing is
+            written.
+        save_images: format, `npz` or `safetensors`, in which all attacked images are written into `out`;
+            None: they are not written.
+        cache: whether equal cells of other runs in the same folder as `out` are reused.
+        bars: receiver of progress, of cells and images.
+        **parameters: fields of the class of the attack: steps, eot_draws (draws averaged in every gradient,
+            or `"auto"`), restarts, ... If there are several attacks, each takes the parameters that it has.
 
     Returns:
-        For each model the clean row, the eps = 0 control and the attacks; records and images of each.
+        Rows for the clean images, the eps = 0 control and every attack of each model, with their records
+        and images.
 
     Raises:
         BenchError: an argument is wrong.
-        InvalidEvaluationError: without `out`: the control differs from clean, or an image is invalid.
+        InvalidEvaluationError: the control differs from the clean row, or an image is invalid. With `out`
+            the row says so instead.
 
     Source: PGD is that of Madry et al., ICLR 2018; expectation over transformation that of Athalye et al.,
-    ICML 2018; docs/protocol.md has what is reported, and why.
+    ICML 2018; docs/protocol.md explains the reported numbers.
     """
     budgets = list(eps) if isinstance(eps, Sequence) else [eps]
     if isinstance(attack, str):

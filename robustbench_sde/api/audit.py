@@ -38,15 +38,15 @@ def audit(
     device: str | Compute = "auto",
     bars: Bars | None = None,
 ) -> AuditReport:
-    """Can a robustness number be trusted? Look for masked gradients and broken controls (docs/audit.md).
+    """Check whether an accuracy under attack can be trusted: look for masked gradients (docs/audit.md).
 
     Args:
-        model: one, as in `attack`.
-        data: the images; 50 find what matters, 10 are the fewest.
-        norm: `linf` or `l2`, of the pgd whose number is audited.
-        eps: its budget, in units of images in [0, 1]; None is 0.03 (linf) or 0.5 (l2).
-        steps: its steps.
-        eot_draws: its fresh draws in every gradient.
+        model: one model, as in `attack`.
+        data: images, at least 10; 50 are enough for most faults.
+        norm: norm of the audited pgd, `linf` or `l2`.
+        eps: budget of the audited pgd, for images in [0, 1]; None is 0.03 (linf) or 0.5 (l2).
+        steps: number of steps of the audited pgd.
+        eot_draws: number of fresh draws that the audited pgd averages in every gradient.
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
@@ -56,10 +56,11 @@ def audit(
         seed: as in `attack`.
         batch_size: as in `attack`.
         device: as in `attack`.
-        bars: told of rules, and of the images of the attack at hand.
+        bars: receiver of progress, of rules and of the images of the present attack.
 
     Returns:
-        A verdict, and every rule with its own, a sentence and its numbers; `write` puts it into a folder.
+        The verdict of the audit, and for every rule its verdict, a sentence and its numbers. The method
+        `write` writes the report into a folder.
 
     Raises:
         BenchError: too few images, an argument is wrong, or the data do not fit the model.
@@ -71,7 +72,7 @@ def audit(
         model, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing
     )
     if more:
-        raise BenchError("an audit is of one classifier")
+        raise BenchError("an audit takes exactly one classifier")
     keep_freed_memory()
     classifier = source.load(compute)
     rows = min(batch_size, rows_that_fit(classifier, compute.memory_limit) or batch_size)

@@ -61,33 +61,33 @@ def certify(
 ) -> Certificates:
     """Prove a lower bound of the accuracy under every L2 perturbation, for noise on the image.
 
-    With `attack` there is an upper bound beside it, and each certificate is put to the test
-    (docs/certificates.md).
+    With `attack` there is also an upper bound, and the attack tests each certificate (docs/certificates.md).
 
     Args:
         models: as in `attack`; None: the checkpoints in checkpoints/ whose names end in ``-smoothed``.
         data: images.
-        smoothing: deviation of the Gaussian noise on the image, in units of images in [0, 1]; or several.
-        radius: L2 radii whose certified accuracy is reported, in the same units.
-        draws: largest number of draws of an image, on the `certify` stream.
-        select_draws: draws that pick the class, on the `select` stream.
-        alpha: probability with which each certificate may be wrong.
-        early: stop where more draws would change no answer; False: all draws for every image.
-        attack: name of an attack with an L2 norm, made within each radius; None: no bracket.
-        parameters: fields of the attack's class.
+        smoothing: standard deviation of the Gaussian noise on the image, for images in [0, 1]; or several.
+        radius: L2 radii whose certified accuracy is reported, for images in [0, 1].
+        draws: largest number of draws for each image, on the `certify` stream.
+        select_draws: number of draws that select the class, on the `select` stream.
+        alpha: largest probability that the certificate of an image is wrong.
+        early: whether to stop once more draws would not change the result; if not, every image gets all
+            draws.
+        attack: name of an attack with an L2 norm, which is run within each radius; None: no upper bound.
+        parameters: fields of the class of the attack.
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
-        score_draws: draws that decide attacked images.
-        rule: `vote` or `mean-prob`; certificates and scores are about this decision.
+        score_draws: number of draws that decide the class of an attacked image.
+        rule: decision rule that is certified and scored, `vote` or `mean-prob`.
         seed: as in `attack`.
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
-        bars: told of checkpoints and images.
+        bars: receiver of progress, of checkpoints and images.
 
     Returns:
-        For each model certified accuracies, and what is proven about each image.
+        Certified accuracies and the certificate of each image, for each model.
 
     Raises:
         BenchError: an argument is wrong, or a model cannot be evaluated.
@@ -102,12 +102,14 @@ def certify(
     if attack is not None:
         budgets = [each for each in radii if each > 0]
         if not budgets:
-            raise BenchError("`radius` has nothing above 0 for the attack to use")
+            raise BenchError("`radius` has no value above 0, which the attack needs")
         if score_draws < 2:
             raise BenchError(f"`score_draws` is {score_draws}; a test of certificates needs at least 2")
         attacks = plan_attacks([attack], "l2", budgets, {}, {attack: dict(parameters or {})})
         if any(each.norm != "l2" for each in attacks):
-            raise BenchError(f"certificates are about L2, which {attack} has not; choose apgd-ce or pgd")
+            raise BenchError(
+                f"certificates hold for L2, which {attack} does not support; choose apgd-ce or pgd"
+            )
     sources = sources_of(
         models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing, certified=True
     )

@@ -45,30 +45,33 @@ def train(
 ) -> Checkpoint:
     """Train a Neural ODE or SDE classifier, and write a checkpoint after every epoch.
 
-    Shuffling, augmentation and noise are keyed, so that a training that is resumed ends in the weights of an
-    undisturbed one. Processes that `torchrun` has started train together (docs/scale.md).
+    Shuffling, augmentation and noise are keyed, so that a resumed training ends with the same weights as a
+    training without interruption. Processes that `torchrun` has started train one network together
+    (docs/scale.md).
 
     Args:
-        data: the training split; or a data set by name, whose test split then scores the finished model. None
-            is what the configuration says, or the embedded digits.
-        out: the checkpoint to write, ending in .safetensors; None: in checkpoints/, named after what it is.
-        test: images that the finished model is scored on, for its header.
-        config: a YAML file of options, or a shipped one by its name (`sde-bench list configs`); options win.
-        resume: go on after an interruption.
-        force: overwrite an existing checkpoint.
+        data: training split; or a data set by name, whose test split then scores the finished model. None
+            takes the data set of the configuration, or the embedded digits.
+        out: checkpoint to write, ending in .safetensors; None: in checkpoints/ with a name derived from the
+            options.
+        test: images on which the finished model is scored, for its header.
+        config: YAML file of options, or the name of a shipped file (`sde-bench list configs`); options
+            given here override it.
+        resume: whether to continue an interrupted training.
+        force: whether to overwrite an existing checkpoint.
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
         image_size: as in `load_dataset`.
         resize: as in `load_dataset`.
         crop: as in `load_dataset`.
         class_order: as in `load_dataset`.
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        progress: told of every batch.
-        **options: fields of `TrainConfig`: preset, noise, sigma, solver, epochs, lr, adversarial, seed and
-            so on, as `sde-bench train --help` explains them.
+        device: device that computes: `auto`, `cpu`, `cuda` or `mps`.
+        progress: receiver of progress, of every batch.
+        **options: fields of `TrainConfig`, like preset, noise, sigma, solver, epochs, lr, adversarial and
+            seed; `sde-bench train --help` explains them.
 
     Returns:
-        Where the checkpoint is, and its header with the accuracy on `test`.
+        Path of the checkpoint, and its header with the accuracy on `test`.
 
     Raises:
         BenchError: an option is wrong, the checkpoint exists, or the loss is not finite.
@@ -102,23 +105,24 @@ def import_checkpoint(
     sigma: float | None = None,
     force: bool = False,
 ) -> Checkpoint:
-    """Take over a network that another code has trained: convert its weights into a checkpoint.
+    """Convert the weights of a network that other code has trained into a checkpoint.
 
     Args:
-        weights: a state dict (`.pth`, `.pt`) or `.safetensors`; nothing in it runs: only
-            tensors are read, and of other things an `argparse.Namespace` is let through.
-        data: a split of the data that it was trained on, for its shape and classes.
-        out: the checkpoint to write, ending in .safetensors; None: in checkpoints/, named as `weights`.
-        preset: whose network it is: `liu2020`, or `odenet` (torchdiffeq's MNIST example).
-        noise: kind of noise that it was trained with, `none` for an ODE; another than the file's is refused.
-        sigma: its scale, compared with the file's; None takes that.
-        force: overwrite an existing checkpoint.
+        weights: file with a state dict (`.pth`, `.pt`) or `.safetensors`. No code in it is run: only
+            tensors are read, and an `argparse.Namespace` is allowed and ignored.
+        data: split of the data set on which the network was trained; gives shape and classes.
+        out: checkpoint to write, ending in .safetensors; None: in checkpoints/ with the name of `weights`.
+        preset: family of the network: `liu2020`, or `odenet` (torchdiffeq's MNIST example).
+        noise: kind of noise with which the network was trained, `none` for an ODE; refused if the file
+            contradicts it.
+        sigma: noise scale, compared with that of the file; None takes that of the file.
+        force: whether to overwrite an existing checkpoint.
 
     Returns:
-        Where the checkpoint is, and its header.
+        Path and header of the checkpoint.
 
     Raises:
-        BenchError: the file is no such network, with all names that are missing or too many; or the
+        BenchError: the file is not such a network (the message lists missing and unexpected names), or the
             checkpoint exists.
     """
     path = _new(out, Path(weights).stem, force)

@@ -18,20 +18,21 @@ def compare(
     max_drop: float | None = None,
     alpha: float | None = None,
 ) -> Comparison:
-    """Has robustness regressed? Compare a run with a baseline, image by image (docs/ci.md).
+    """Find out whether robustness has regressed: compare a run with a baseline image by image (docs/ci.md).
 
     Args:
         baseline: a result in a folder, the folder of a run, or a baseline file (`Result.save_baseline`).
-        run: the same.
-        policy: YAML file with limits, by cell; None: one limit for all.
-        max_drop: largest drop of an accuracy that is tolerated, as a share; None: the policy's, or 0.02.
-        alpha: chance of a false verdict, over all cells; None: the policy's, or 0.05.
+        run: run to compare with the baseline, given in the same ways.
+        policy: YAML file with limits for each cell; None: one limit for all cells.
+        max_drop: largest drop of an accuracy that is tolerated, as a share; None: that of the policy, or
+            0.02.
+        alpha: probability of a false verdict over all cells; None: that of the policy, or 0.05.
 
     Returns:
-        The verdict, and that of every cell with its numbers.
+        The verdict of the comparison, and for every cell its verdict and its numbers.
 
     Raises:
-        BenchError: one of them cannot be read, or the policy is wrong.
+        BenchError: the baseline or the run cannot be read, or the policy is wrong.
     """
     limits = load_policy(None if policy is None else Path(policy), max_drop=max_drop, alpha=alpha)
     return gate.compare(read_side(_place(baseline)), read_side(_place(run)), limits)
@@ -41,5 +42,5 @@ def _place(side: Result | str | Path) -> Path:
     if not isinstance(side, Result):
         return Path(side)
     if side.folder is None:
-        raise BenchError("a comparison is of runs in folders: give `out`")
+        raise BenchError("only runs in folders can be compared: give `out`")
     return side.folder

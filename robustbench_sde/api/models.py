@@ -42,36 +42,38 @@ def as_classifier(
     noise: bool = True,
     device: str | Compute = "auto",
 ) -> ModuleClassifier:
-    """Anybody's network, made ready to be evaluated; what is suspicious about it is a warning.
+    """Prepare any `nn.Module` for evaluation, and check it for common mistakes.
 
-    Whether it is deterministic, takes its noise as an argument, or has noise of its own is found out on the
-    first images of `data` (docs/your-model.md).
+    The first images of `data` show whether it is deterministic, takes its noise as an argument, or has
+    noise of its own (docs/your-model.md). Something suspicious gives a `BenchWarning`.
 
     Args:
-        module: (B, C, H, W) floats to logits (B, classes), where it is; its mode is left alone. Or a function
-            that returns such a module: ``pkg.module:function``, ``FILE.py:function`` or the name of a
-            plug-in, which **imports and runs that code**. Work on it is known again as long as the code, all
-            that it imports and the weights are the same.
-        data: the images that it is for.
-        weights: loaded into it: ``.safetensors``, a state dict (``.pt``, ``.pth``) or a Hugging Face folder;
-            only tensors are read, and of other things an `argparse.Namespace` is let through.
-        name: what tables call it; the name of its class, or of the weights, or of the function.
-        mean: of the normalisation that it expects of images in [0, 1], one number or one a channel.
-        std: its deviation, above 0, as many numbers.
+        module: module that maps floats (B, C, H, W) to logits (B, classes); its device and mode are not
+            changed. Or the name of a function that returns such a module: ``pkg.module:function``,
+            ``FILE.py:function`` or a plug-in, which **imports and runs this code**. Stored cells are reused
+            as long as the code, everything that it imports and the weights are the same.
+        data: images on which the module is evaluated.
+        weights: file whose weights are loaded into the module: ``.safetensors``, a state dict (``.pt``,
+            ``.pth``) or a Hugging Face folder. Only tensors are read; an `argparse.Namespace` in the file
+            is allowed and ignored.
+        name: name in tables; None: the name of the class, of the weights, or of the function.
+        mean: mean of the normalisation that the module expects, for images in [0, 1]: one number, or one
+            for each channel.
+        std: standard deviation of the normalisation, above 0, with as many numbers as `mean`.
         classes: number of its classes, if they are more than those of `data`, which are the first of them. A
             prediction of one of the others is wrong.
         class_map: outputs that stand for the classes of `data`, one or several for each, in the order of the
             labels: numbers, or a text file with a class in each line. All other outputs are left out, and the
             probabilities of several are added.
-        noise: False switches its noise off, which has to be keyed for that.
-        device: where a function's module goes; one that you have made stays where it is.
+        noise: False switches the noise off, which is possible for keyed noise only.
+        device: device for the module of a function; a module object stays on its device.
 
     Returns:
-        What the other functions take; its `noise` is `none`, `keyed` or `opaque`, and its `as_module` hands
-        it to other libraries.
+        A classifier for the other functions. Its `noise` is `none`, `keyed` or `opaque`, and its method
+        `as_module` returns a plain module for other libraries.
 
     Raises:
-        BenchError: it cannot be evaluated as it is; says why.
+        BenchError: the module cannot be evaluated, with the reason.
     """
     normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
     chosen = None if class_map is None else ClassMap.of(class_map)
@@ -137,7 +139,7 @@ def sources_of(
             model = as_classifier(model, data)
         if not callable(getattr(model, "logits", None)):
             raise BenchError(
-                f"a {type(model).__name__} is no model: give a checkpoint, an nn.Module (wrap any other "
+                f"a {type(model).__name__} is not a model: give a checkpoint, an nn.Module (wrap any other "
                 "callable in one), or what as_classifier returns"
             )
         source = getattr(model, "source", None)

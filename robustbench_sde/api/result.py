@@ -125,7 +125,7 @@ class Result:
             InvalidEvaluationError: a cell must not be used.
         """
         if self.folder is None:
-            raise BenchError("a baseline is made of a run in a folder: give `out`")
+            raise BenchError("a baseline needs a run in a folder: give `out`")
         side = read_run(self.folder)
         save_baseline(side, Path(file))
         return len(side.cells)

@@ -51,36 +51,38 @@ def run(
 ) -> Result:
     """Run a suite: every checkpoint under every perturbation of a YAML file (docs/suites.md).
 
-    The same call goes on where a stopped one was.
+    After an interruption the same call continues.
 
     Args:
-        suite: its file, or the name of a shipped one (`sde-bench list suites`); `study/clean` and its
-            siblings are the studies of the paper.
-        checkpoints: files, or names in checkpoints/; None: those of the suite.
+        suite: file of the suite, or the name of a shipped suite (`sde-bench list suites`); names like
+            `study/clean` are the studies of the paper.
+        checkpoints: files of checkpoints, or names in checkpoints/; None: those of the suite.
         data: a data set, or its name; None: that of the suite.
         images: number of test images of a data set by name, or `"all"`; None: as the suite says.
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
-        image_size: as in `load_dataset`; this, `resize` or `crop` replaces all three of the suite.
+        image_size: as in `load_dataset`. If one of `image_size`, `resize` and `crop` is given, it replaces
+            all three of the suite.
         resize: as in `load_dataset`.
         crop: as in `load_dataset`.
         class_order: as in `load_dataset`.
-        precision: `fp32`, or `tf32` or `bf16`: other numbers.
-        smoothing: as in `attack`, in place of all that the suite says about it; None: as the suite says.
+        precision: as in `attack`.
+        smoothing: as in `attack`; replaces all values of the suite. None: the values of the suite.
         batch_size: as in `attack`.
         device: as in `attack`.
-        engine: who does the work; None: this process. `runs.cluster.ray.RayEngine` is a cluster.
-        cache: whether equal cells of other runs beside `out` are taken over.
-        out: the folder; `"auto"` is reports/<name of the suite>.
-        dry_run: stop when it is known what there is to do.
-        planned: told of that, before anything is run.
+        engine: engine that computes the cells, like `runs.cluster.ray.RayEngine`; None: this process.
+        cache: whether equal cells of other runs in the same folder as `out` are reused.
+        out: folder of the run; `"auto"` is reports/<name of the suite>.
+        dry_run: whether to stop after the plan is made.
+        planned: function that is called with the plan before anything is run.
         bars: as in `attack`.
 
     Returns:
-        The summary, by checkpoint and perturbation, and the plan; of a dry run the plan alone.
+        The result with a row for each checkpoint and perturbation, and the plan; after a dry run only the
+        plan.
 
     Raises:
-        BenchError: something in the suite is wrong (says where), or a checkpoint or the data.
+        BenchError: the suite is wrong (the message says where), or a checkpoint or the data are.
     """
     chosen = Suite.read(str(suite))
     if smoothing is not None:

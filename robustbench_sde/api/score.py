@@ -50,23 +50,24 @@ def score(
     out: Out = None,
     bars: Bars | None = None,
 ) -> Result:
-    """Score the clean images, and beside them anybody's perturbed images, or common corruptions.
+    """Score clean images, and perturbed images of any origin or common corruptions of them.
 
     Args:
         models: as in `attack`.
-        data: labels, ids, and the originals that distances are measured from. Of images in files, the whole
-            split: they are paired by their `ids`, or else by their number (docs/your-model.md).
-        images: (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; or files of them: `.npz`,
-            `.npy` or `.safetensors`.
-        norm: `linf` or `l2`, of the ball that they are said to stay in; None is what a file says.
-        eps: its radius, in units of images in [0, 1]; None for what a file says, or no ball. That they
-            stay in it is verified.
-        corruptions: names, with commas (`sde-bench list corruptions`): all, benchmark, blur, fog, ...
-        severities: of the corruptions, each from 1 to 5.
-        family: whose parameters: `cifar`, `tiny-imagenet` or `imagenet`; None goes by the size of the images.
+        data: original images with labels and ids, from which distances are measured. For images in files
+            the whole split: the files are paired by their `ids`, or else by their number of images
+            (docs/your-model.md).
+        images: perturbed images, (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; or files
+            with images: `.npz`, `.npy` or `.safetensors`.
+        norm: norm of the ball in which the images must be, `linf` or `l2`; None takes that of the file.
+        eps: radius of this ball, for images in [0, 1], which is verified; None takes that of the file, or
+            no ball.
+        corruptions: names separated by commas (`sde-bench list corruptions`): all, benchmark, blur, fog, ...
+        severities: severities of the corruptions, each from 1 to 5.
+        family: family of parameters: `cifar`, `tiny-imagenet` or `imagenet`; None depends on the image size.
         frost_dir: folder of the original frost photographs; without it, frost is synthetic.
-        official: read published images instead of corrupting: ``cifar10-c:DIR`` and the like.
-        reference: a checkpoint whose errors mCE is relative to; None: no mCE.
+        official: published corrupted images to read instead, like ``cifar10-c:DIR``.
+        reference: checkpoint by whose errors mCE divides; None: no mCE.
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
@@ -80,16 +81,17 @@ def score(
         bars: as in `attack`.
 
     Returns:
-        For each model the clean row and one for each file or corruption; records and images of each; and the
-        table of corruptions.
+        Rows for the clean images and each file or corruption of each model, with their records and images,
+        and the table of corruptions.
 
     Raises:
         BenchError: an argument is wrong, or images and data do not match.
-        InvalidEvaluationError: without `out`: an image is not finite, not in [0, 1], or not in the ball.
+        InvalidEvaluationError: an image is not finite, not in [0, 1], or not in the ball. With `out` the
+            row says so instead.
     """
     settings = ScoreSettings(score_draws, rule, seed, batch_size)
     if images is not None and (corruptions is not None or official is not None):
-        raise BenchError("images are scored as they are: give images or corruptions")
+        raise BenchError("`images` and `corruptions` exclude each other; give one")
     if corruptions is not None or official is not None:
         names = "benchmark" if corruptions is None else corruptions
         photographs = None if frost_dir is None else Path(frost_dir)

@@ -51,19 +51,19 @@ def stability(
     out: Out = None,
     bars: Bars | None = None,
 ) -> Stability:
-    """Measure how fast neighbouring states part, beside what theory says. (docs/stability.md)
+    """Measure how fast neighbouring states separate, and compare with theory (docs/stability.md).
 
-    A random point of a ball, an attack on it, and corruptions are followed through the flow, on the Brownian
-    paths of the clean image; these are of the `audit` stream, which no perturbation has seen.
+    Random perturbations, an attack and corruptions are followed through the flow on the Brownian paths of
+    the clean image. The paths belong to the `audit` stream, which no perturbation has seen.
 
     Args:
-        models: as in `attack`; of ours, whose flow can be looked into.
-        data: the images.
-        paths: Brownian paths for each image; a model without noise has one.
-        norm: `linf` or `l2`, of the ball.
-        eps: its radius, in units of images in [0, 1]; None is 0.03 (linf) or 0.5 (l2).
-        steps: of pgd.
-        eot_draws: of pgd, fresh draws in every gradient.
+        models: as in `attack`; they must be networks of this package, whose flow can be measured.
+        data: images to perturb.
+        paths: number of Brownian paths for each image; a model without noise has one.
+        norm: norm of the random perturbations and of pgd, `linf` or `l2`.
+        eps: budget of these perturbations, for images in [0, 1]; None is 0.03 (linf) or 0.5 (l2).
+        steps: number of steps of pgd.
+        eot_draws: number of fresh draws that pgd averages in every gradient.
         corruptions: as in `score`.
         severities: as in `score`.
         family: as in `score`.
@@ -76,10 +76,10 @@ def stability(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
-        bars: told of the parts of the work, and of images.
+        bars: receiver of progress, of parts of the work and of images.
 
     Returns:
-        For each model estimates with their intervals, exponents per unit of the flow's time.
+        Estimates with their intervals for each model; exponents are per unit of time of the flow.
 
     Raises:
         BenchError: an argument is wrong, or a model is not one of ours.

@@ -42,23 +42,23 @@ def versus(
     bars: Bars | None = None,
     **parameters: Any,
 ) -> Versus:
-    """Compare networks with a reference on the same attacked images: does the noise help? (docs/versus.md).
+    """Find out whether the noise helps: compare networks with a reference, image by image (docs/versus.md).
 
-    With `run` the cells of a run are compared. Without it all models are attacked as by `attack`; cells that
-    this run or another run beside it has stored are not run again.
+    With `run` the cells of a run are compared. Without `run` all models are attacked as by `attack`; stored
+    cells of this run, and of other runs in the same folder, are reused.
 
     Args:
         reference: checkpoint file, its name in checkpoints/, or the name of a kind.
-        models: what to compare with it, as in `attack`; None: all checkpoints in checkpoints/ that were
-            trained on the data set.
+        models: networks to compare with the reference, as in `attack`; None: all checkpoints in
+            checkpoints/ that were trained on the data set.
         data: images to attack, from `load_dataset`; needed without `run`.
         attack: attacks, as in `attack`.
         run: folder of a run, its name in reports/, or a result.
         kinds: patterns of names by kind, as a mapping or as ``sde=digits-mult*,ode=digits-ode*``; None:
-            checkpoints whose headers differ in the seed of the training alone are one kind.
+            checkpoints whose headers differ only in the seed of the training are one kind.
         allow_unequal: whether networks that were attacked with unequal effort may be compared.
         norm: as in `attack`.
-        eps: as in `attack`; without `run` it has to be given.
+        eps: as in `attack`; required without `run`.
         sigma: as in `attack`.
         noise: as in `attack`.
         precision: as in `attack`.
@@ -73,9 +73,9 @@ def versus(
         **parameters: as in `attack`.
 
     Returns:
-        For every perturbation setting and network: both accuracies, their difference in shares with its 95 %
-        interval, a p-value with Holm's correction, the smallest difference that would have been found, and
-        the answer in sentences.
+        Both accuracies, their difference as a share with its 95 % interval, a p-value with Holm's
+        correction and the smallest difference that would have been found, for every perturbation setting
+        and network; and the answer in sentences.
 
     Raises:
         BenchError: an argument is wrong, the networks share no setting, or effort was unequal.

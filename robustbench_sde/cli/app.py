@@ -102,7 +102,7 @@ def main() -> None:
             _fail(f"{message}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
             traceback.print_exc()
-            _end("this is a fault of sde-bench; please report it with the lines above", ExitCode.CRASHED)
+            _end("this is an error in sde-bench; please report it with the lines above", ExitCode.CRASHED)
     if code == ExitCode.INTERRUPTED:
         exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         _end(f"interrupted; {how_to_go_on(*sys.argv[1:2] or [''])}", ExitCode.INTERRUPTED)

@@ -75,7 +75,7 @@ def audit_command(
     from robustbench_sde.reporting.progress import progress_bars
 
     if (checkpoint is None) == (model is None):
-        raise BenchError("an audit is of one classifier: name a checkpoint or give --model")
+        raise BenchError("an audit takes exactly one classifier: name a checkpoint or give --model")
     options = o.shared(context)
     budget = texts.parse_one_eps(eps, norm)
     data = o.load_images(context)

@@ -45,8 +45,8 @@ def interruptible() -> Iterator[list[int]]:
 def how_to_go_on(command: str) -> str:
     """Say how to continue this command after an interruption at any moment."""
     if command in _RESUMABLE:
-        return "the same command goes on where this one stopped"
-    return "nothing is left half done; the same command starts over"
+        return "the same command continues where this one stopped"
+    return "no file is left incomplete; the same command starts again"
 
 
 def _raise_again(lost: Any) -> None:

@@ -40,7 +40,7 @@ def show_command(
     if place.is_dir() and suite not in suites and not (place != Path(path) and checkpoint.is_file()):
         _show_run(place, json=json, robustbench=robustbench)
     elif robustbench:
-        raise BenchError(f"--robustbench is about the folder of a run, which {path} is not")
+        raise BenchError(f"--robustbench needs the folder of a run, and {path} is not one")
     elif Path(path).suffix in (".yaml", ".yml") or (suite in suites and not place.exists()):
         _show_suite(suite, json=json)
     elif Path(path).is_file() and Path(path).suffix == ".json":

@@ -199,7 +199,7 @@ def train_command(
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:  # before there was anything to go on from
             raise
-        raise InterruptedWorkError("interrupted; the same command with --resume goes on") from interrupt
+        raise InterruptedWorkError("interrupted; the same command with --resume continues") from interrupt
     if not _leads():
         return
     result, seconds = trained.header.training, time.perf_counter() - started

@@ -45,7 +45,7 @@ def ordered_names(names: Sequence[str], order: str | None, where: str) -> list[s
     if order == "numeric":
         if numeric is None:
             other = next(name for name in text if not name.isdecimal())
-            raise BenchError(f"{where}: class {other!r} is no number, as `class_order` numeric needs")
+            raise BenchError(f"{where}: class {other!r} is not a number, which `class_order` numeric needs")
         return numeric
     return _of_file(Path(order).expanduser(), text, where)
 
@@ -64,7 +64,8 @@ def _of_file(path: Path, present: list[str], where: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise BenchError(
-            f"cannot read {path}: {reason}; `class_order` is numeric, text or a file of a class a line"
+            f"cannot read {path}: {reason}; "
+            f"`class_order` is numeric, text or a file with one class on each line"
         ) from error
     names = [line for line in lines if line]
     for number, line in enumerate(lines, start=1):

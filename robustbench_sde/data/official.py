@@ -224,9 +224,7 @@ def open_official(text: str) -> OfficialSet:
     """
     name, _, folder = text.partition(":")
     if name.endswith("-p"):
-        raise BenchError(
-            f"{name} holds sequences of frames, which are not supported; its sibling is {name[:-1]}c"
-        )
+        raise BenchError(f"{name} holds sequences of frames, which are not supported; use {name[:-1]}c")
     if name not in _READERS:
         raise unknown_name("corrupted data set", name, _READERS)
     path = Path(folder).expanduser()

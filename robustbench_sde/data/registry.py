@@ -157,28 +157,29 @@ def load_dataset(
     crop: int | tuple[int, int] | None = None,
     class_order: str | None = None,
 ) -> ImageDataset:
-    """Load a data set by name, as every command takes it.
+    """Load a data set by the name that `--dataset` accepts.
 
     Args:
-        name: a key of `DATASETS`, or a plug-in's; your own as ``image-folder:PATH``, ``npz:FILE`` or
+        name: key of `DATASETS`, name of a plug-in, or your own data as ``image-folder:PATH``, ``npz:FILE`` or
             ``huggingface:PATH``.
         split: ``train`` or ``test``.
-        images: take this many, the same for everybody (`ImageDataset.subset`); None takes all.
-        data_dir: where downloaded files are; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
-        download: fetch files that are missing.
-        image_size: S or (H, W) to which images of an image folder or of Hugging Face are resized, without
-            keeping their proportions.
-        resize: pixels of the shorter side to which they are resized, proportions kept.
-        crop: S or (H, W) to cut from their centre, after `resize`.
+        images: number of images, from the start of a fixed random order (`ImageDataset.subset`); None takes
+            all.
+        data_dir: folder of downloaded files; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
+        download: whether to download missing files.
+        image_size: size S or (H, W) to which images of a folder or of Hugging Face are resized, without
+            keeping proportions.
+        resize: number of pixels to which the shorter side of such images is resized, keeping proportions.
+        crop: size S or (H, W) that is cut from the centre of such images, after `resize`.
         class_order: order of the classes of an image folder: ``numeric``, ``text``, or a text file with a
             class in each line; None: numeric where all folders are numbers, else text.
 
     Returns:
-        Images (n, C, H, W) uint8 with labels, and ids that are their places in the whole split.
+        Images (n, C, H, W) uint8 with labels, and with ids, which are the indices in the whole split.
 
     Raises:
-        BenchError: unknown name or split, files missing or damaged, or bad `images`, `image_size`,
-            `resize`, `crop` or `class_order`.
+        BenchError: the name or split is unknown, files are missing or damaged, or a value is wrong:
+            `images`, `image_size`, `resize`, `crop` or `class_order`.
     """
     kind, colon, path = name.partition(":")
     if kind in OFFICIAL:

@@ -105,5 +105,5 @@ def _val_files(folder: Path, wnids: list[str]) -> list[list[Path]]:
         present.remove(name)
         groups[wnid].append(images / name)
     if present:
-        raise BenchError(f"{annotations} says no class for {min(present)}, which is in {images}")
+        raise BenchError(f"{annotations} gives no class for {min(present)}, which is in {images}")
     return [sorted(group) for group in groups.values()]

@@ -42,7 +42,7 @@ class CertifySettings:
 
     def __post_init__(self) -> None:
         if self.rule == "single":
-            raise BenchError("`rule` single has no certificate: one draw is a guess; use vote or mean-prob")
+            raise BenchError("`rule` single has no certificate; use vote or mean-prob")
         for name, value, least in (
             ("draws", self.draws, 2),
             ("select_draws", self.select_draws, 1),

@@ -29,6 +29,8 @@ def survival(records: pd.DataFrame, tries: int) -> Interval:
     if (draws == 1).all() and (records["margin_error"] == 0).all():  # deterministic
         return clustered(records["share_correct"].to_numpy(np.float64))
     if draws.min() < tries:
-        raise BenchError(f"{tries} tries cannot be told from {draws.min()} score draws: take {tries} or more")
+        raise BenchError(
+            f"{tries} tries cannot be estimated from {draws.min()} score draws: take {tries} or more"
+        )
     right = np.rint(records["share_correct"].to_numpy() * draws).astype(np.int64)
     return clustered(survives(right, draws, tries))

@@ -80,24 +80,24 @@ def load_checkpoint(
     precision: str = "fp32",
     device: torch.device | str | Compute = "cpu",
 ) -> Classifier:
-    """A classifier ready to be evaluated: parameters frozen, in eval mode.
+    """Load a classifier for evaluation, with frozen parameters and in eval mode.
 
     Args:
-        path: a checkpoint written by this package: its file, or its name in checkpoints/ or among the
-            shipped ones.
+        path: checkpoint that this package wrote: its file, or its name in checkpoints/ or among the shipped
+            checkpoints.
         sigma: noise scale at test time, at least 0; None keeps the trained one.
         noise: False switches the noise off at test time.
-        solver: another scheme at test time (`SOLVERS`); None keeps the one trained with.
-        steps: another number of steps at test time.
-        precision: `fp32`, or `bf16` for convolutions and linear maps in bfloat16.
-        device: where to put it; a `Compute` says as well how to compute it.
+        solver: solver at test time (`SOLVERS`); None keeps the solver of the training.
+        steps: number of solver steps at test time; None keeps that of the training.
+        precision: number format of convolutions and linear maps: `fp32`, `tf32` or `bf16`.
+        device: device for the model, or a `Compute` with more settings.
 
     Returns:
         A module whose `logits` takes images (B, C, H, W) float in [0, 1], their ids, and draws.
 
     Raises:
-        BenchError: the file is missing, truncated, not ours, inconsistent, or holds NaN or infinity; noise
-            and solver do not fit together; or there is no such precision.
+        BenchError: the file is missing, truncated, inconsistent, not a checkpoint of this package, or holds
+            NaN or infinity; the solver does not support the noise; or there is no such precision.
     """
     path = locate(Path(path))
     header, tensors = read_checkpoint(path)

@@ -90,7 +90,7 @@ def _fitted(path: Path, found: dict[str, Tensor], wanted: Mapping[str, Any]) -> 
             left = sorted(name for name in plain if not name.startswith(prefix))
             if left:
                 warnings.warn(
-                    f"{path}: names begin with {prefix!r}, which is taken off; left out: "
+                    f"{path}: names begin with {prefix!r}, which is removed; left out: "
                     f"{', '.join(left[:_SHOWN])}{', ...' * (len(left) > _SHOWN)}",
                     BenchWarning,
                     4,

@@ -122,11 +122,11 @@ def read_baseline(path: Path) -> Side:
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}") from error
     if len(raw) > _MAX_BYTES:
-        raise BenchError(f"{path} has more than {_MAX_BYTES // 10**6} MB; that is no baseline")
+        raise BenchError(f"{path} has more than {_MAX_BYTES // 10**6} MB; it is not a baseline")
     try:
         loaded = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise BenchError(f"{path} is no baseline: it is not JSON ({error})") from error
+        raise BenchError(f"{path} is not a baseline: it is not JSON ({error})") from error
     try:
         parsed = _File.model_validate(loaded)
     except ValidationError as error:

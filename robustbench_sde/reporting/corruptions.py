@@ -160,6 +160,6 @@ def corruption_heatmaps(corruptions: pd.DataFrame, folder: RunFolder) -> list[Dr
             name = file_name("heatmap", str(checkpoint))
             save(figure, folder, name)
         drawn.append(
-            Drawn(name, f"{checkpoint}: accuracy by corruption and severity, darker is more errors.")
+            Drawn(name, f"{checkpoint}: accuracy by corruption and severity; darker cells have more errors.")
         )
     return drawn

@@ -44,7 +44,7 @@ def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFr
     except BenchError as error:
         place = f"{folder.path / 'summary.parquet'}, {row['checkpoint']} {row['perturbation']}"
         raise BenchError(
-            f"{place}: {error}; the command of the run writes it anew from the stored cells"
+            f"{place}: {error}; the command of the run writes it again from the stored cells"
         ) from error
     return stored.records
 

@@ -25,7 +25,7 @@ from robustbench_sde.storage.provenance import file_sha256
 
 def file_is_gone(path: Path) -> BenchError:
     """Make the error for a file that disappeared during the run."""
-    return BenchError(f"{path} has gone since the run began; put it back and run it again")
+    return BenchError(f"{path} has disappeared since the run began; put it back and run it again")
 
 
 @dataclass(frozen=True)

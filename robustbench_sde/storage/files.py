@@ -92,7 +92,7 @@ def read_limited(path: Path, megabytes: int = 1) -> str:
         with path.open("rb") as file:
             content = file.read(most + 1)  # devices tell no size, and some have no end
         if len(content) > most:
-            raise BenchError(f"{path} has more than {megabytes} MB; that is no configuration")
+            raise BenchError(f"{path} has more than {megabytes} MB; it is not a configuration")
         return content.decode("utf-8")
     except OSError as error:
         raise BenchError(f"cannot read {path}: {error.strerror}") from error
@@ -172,5 +172,5 @@ def parse_scalar(text: str) -> object:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BenchError(f"{text[:80]!r} is not a value: {' '.join(str(error).split())}") from error
     if not isinstance(value, str | int | float | None):
-        raise BenchError(f"{text[:80]!r} is no number, truth value or text")
+        raise BenchError(f"{text[:80]!r} is not a number, a truth value or a text")
     return value

@@ -218,7 +218,7 @@ class RunFolder:
         if fault:
             raise BenchError(
                 f"{path} has been changed: {fault}; "
-                "the command of the run writes it anew from the stored cells"
+                "the command of the run writes it again from the stored cells"
             )
         return manifest
 

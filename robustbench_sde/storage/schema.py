@@ -273,7 +273,7 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
     frame = frame[names]
     empty = [column.name for column in columns if column.dtype == "str" and frame[column.name].hasnans]
     if empty:
-        raise BenchError(f"a table has no text where there must be one, in {empty}; see docs/tables.md")
+        raise BenchError(f"a table lacks text in {empty}; see docs/tables.md")
     wrong = {column.name: column.dtype for column in columns if frame.dtypes[column.name] != column.dtype}
     try:
         return frame.astype(wrong) if wrong else frame

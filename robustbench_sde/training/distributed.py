@@ -113,7 +113,7 @@ class Team:
                 raise KeyboardInterrupt from error
             if isinstance(error, dist.DistError) or "gloo" in str(error):
                 raise BenchError(
-                    "another process of the training has died; the same call with `resume` goes on"
+                    "another process of the training has died; the same call with `resume` continues"
                 ) from error
             raise
 

@@ -260,7 +260,7 @@ def _read_state(path: Path, identity: _Identity) -> _State:
     tensors, metadata = read_tensors(path)
     if not identity.is_that_of(metadata.get("identity", "")):
         raise BenchError(
-            f"{path} is of another training (options or data differ); "
+            f"{path} belongs to another training (options or data differ); "
             "give the same ones, or start anew without `resume`"
         )
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}

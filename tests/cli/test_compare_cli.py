@@ -146,7 +146,7 @@ WRONG = [
     (("compare", "nowhere.json", "before"), "nowhere.json does not exist"),
     (("compare", "before", "nowhere"), "nowhere does not exist"),
     (("compare", "before", "."), "not the folder of a run"),
-    (("compare", "before", "text"), "text is no baseline: it is not JSON"),
+    (("compare", "before", "text"), "text is not a baseline: it is not JSON"),
     (("compare", "before", "ok", "--max-drop", "2"), "max_drop"),
     (("compare", "before", "ok", "--alpha", "0"), "alpha"),
     (("compare", "before", "ok", "--policy", "nowhere.yaml"), "nowhere.yaml"),

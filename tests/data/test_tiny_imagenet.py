@@ -97,7 +97,7 @@ FAULTS = [
     ("test", edit(NOTES, "\tn01", "\tn55"), "line 2: class 'n55' of val_1.JPEG is not in wnids.txt"),
     ("test", edit(NOTES, "val_1.JPEG", "../../x.JPEG"), "line 2: ../../x.JPEG is not in"),
     ("test", edit(NOTES, "val_1.JPEG", "val_0.JPEG"), "line 2: val_0.JPEG .* twice"),
-    ("test", lambda root: save(root / "val/images/val_9.JPEG", 0), "says no class for val_9.JPEG"),
+    ("test", lambda root: save(root / "val/images/val_9.JPEG", 0), "gives no class for val_9.JPEG"),
     ("test", lambda root: shutil.rmtree(root / "val" / "images"), "line 1: val_0.JPEG is not in"),
     ("test", lambda root: (root / "val/images/val_0.JPEG").write_bytes(b"x"), "cannot read image .*val_0"),
 ]  # fmt: skip

@@ -159,7 +159,7 @@ def test_any_module_can_be_certified():
         ({"alpha": 0.0}, "`alpha` is 0"),
         ({"draws": 1}, "`draws` is 1"),
         ({"radius": (-1.0,)}, "`radius` must name"),
-        ({"attack": "pgd", "radius": (0.0,)}, "nothing above 0"),
+        ({"attack": "pgd", "radius": (0.0,)}, "no value above 0"),
     ],
 )
 def test_what_cannot_be_certified_is_refused(asked, message):

@@ -40,7 +40,7 @@ def test_simulated_tries_agree():
 
 def test_too_many_tries_are_refused():
     """More tries than score draws is one sentence that says how many draws would do."""
-    with pytest.raises(BenchError, match="20 tries cannot be told from 8 score draws: take 20 or more"):
+    with pytest.raises(BenchError, match="20 tries cannot be estimated from 8 score draws: take 20 or more"):
         survival(records([1.0], [8]), 20)
 
 

@@ -47,13 +47,13 @@ class Job:
         return str(self.command[0])
 
 
-SAME = "the same command goes on where this one stopped"
-OVER = "nothing is left half done; the same command starts over"
+SAME = "the same command continues where this one stopped"
+OVER = "no file is left incomplete; the same command starts again"
 JOBS = [
     Job(
         ("train", "--dataset", "npz:digits.npz", "--steps", 1, "--epochs", 3, "--batch-size", 16,
          "--out", "new/m.safetensors", "--quiet"),
-        f"the same command with --resume goes on|{OVER}", ("--resume",),
+        f"the same command with --resume continues|{OVER}", ("--resume",),
     ),
     Job((*ATTACK, "--out", "new/run"), SAME),
     Job(("corrupt", "a.safetensors", "--images", 3, "--corruptions", "fog,brightness", "--severity", "1,3",

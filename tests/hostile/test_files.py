@@ -184,7 +184,7 @@ ARGUMENTS += [
         ("[" * 100_000, "is not a value"),
         ("2024-99-99", "is not a value"),
         ("!!python/object/apply:os.mkdir [canary]", "is not a value"),
-        ("{a: 1}", "is no number, truth value or text"),
+        ("{a: 1}", "is not a number, a truth value or a text"),
         ("9" * 5000, "is not a value"),
     )
 ]

@@ -40,7 +40,7 @@ DELETED = [
     ("reports", 2, GONE),
     ("digits.npz", 0, ""),
     ("a.safetensors", 0, ""),  # is in memory
-    ("b.safetensors", 4, "b.safetensors has gone since the run began; put it back and run it again"),
+    ("b.safetensors", 4, "b.safetensors has disappeared since the run began; put it back and run it again"),
     ("tiny.yaml", 0, ""),
 ]
 

@@ -87,7 +87,7 @@ def test_attacks_and_scores_work_under_no_grad():
 def test_what_is_no_model_is_told_in_a_sentence(thing):
     """The message names its type, and what to give."""
     with pytest.raises(
-        BenchError, match=f"a {type(thing).__name__} is no model: give a checkpoint, an nn.Module"
+        BenchError, match=f"a {type(thing).__name__} is not a model: give a checkpoint, an nn.Module"
     ):
         rb.attack(thing, make_data(4), "pgd", norm="linf", eps=0.1)
 

@@ -133,7 +133,7 @@ def test_wrong_classes_are_refused(given, message):
 def test_a_line_of_a_class_map_that_is_no_number_is_named(tmp_path):
     """File, line and text stand in the message."""
     (tmp_path / "map.txt").write_text("0\n1\nthree\n")
-    with pytest.raises(BenchError, match=r"map\.txt, line 3: 'three' is no list of output numbers"):
+    with pytest.raises(BenchError, match=r"map\.txt, line 3: 'three' is not a list of output numbers"):
         ClassMap.of(tmp_path / "map.txt")
 
 

@@ -97,7 +97,7 @@ def test_real_wrappers(tmp_path: Path):
     """Files of AveragedModel, torch.compile of a part, and DataParallel around that are read."""
     averaged = torch.optim.swa_utils.AveragedModel(trained())
     torch.save(averaged.state_dict(), tmp_path / "a.pt")
-    with pytest.warns(BenchWarning, match="'module.', which is taken off; left out: n_averaged"):
+    with pytest.warns(BenchWarning, match="'module.', which is removed; left out: n_averaged"):
         check(Net(), tmp_path / "a.pt", trained())
     part = trained()
     part.c1 = torch.compile(part.c1)
@@ -118,7 +118,7 @@ def test_no_prefix_is_tried_first(tmp_path: Path):
 def test_tensors_beside_the_network_are_named(tmp_path: Path):
     """A loss with weights in a Lightning file is left out, and said."""
     torch.save({"state_dict": state("net.") | {"loss.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
-    with pytest.warns(BenchWarning, match="begin with 'net.', which is taken off; left out: loss.weight"):
+    with pytest.warns(BenchWarning, match="begin with 'net.', which is removed; left out: loss.weight"):
         check(Net(), tmp_path / "w.ckpt", trained())
 
 

@@ -131,7 +131,7 @@ def stability(
     """
     inside = model.model if isinstance(model, Smoothed) else model
     if not isinstance(inside, Classifier):
-        raise BenchError(f"{model.name} shows no flow to look into; stability takes checkpoints of `train`")
+        raise BenchError(f"{model.name} has no flow to measure; stability takes checkpoints of `train`")
     chains = model.chains if isinstance(model, Smoothed) else inside.chains
     perturbations = default_perturbations() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
@@ -216,7 +216,7 @@ def _trajectories(
         here = [same[piece] for same in images]
         apart.append(distances(chains, here, ids[piece], draws).cpu())
         if not apart[-1].isfinite().all():
-            raise InvalidEvaluationError(f"states of {name} are not finite: more steps, or less noise")
+            raise InvalidEvaluationError(f"states of {name} are not finite: use more steps or less noise")
         clean = chains(here[0], ids[piece], draws)
         parts.append([_along(h0, equations, ids[piece], draws) for h0, equations in clean])
         progress.advance(len(here[0]))

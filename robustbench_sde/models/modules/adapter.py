@@ -126,7 +126,9 @@ class Interface:
     def check_noise(self, noise: bool) -> None:
         """Raises BenchError if the noise is to be switched off and cannot be."""
         if self.noise == "opaque" and not noise:
-            raise BenchError(f"the noise of {self.name} is its own: `noise=False` cannot switch it off")
+            raise BenchError(
+                f"the noise of {self.name} is part of the module: `noise=False` cannot switch it off"
+            )
 
 
 class ModuleClassifier(Pluggable, ABC):

@@ -176,14 +176,14 @@ def _interface(probe: Probe) -> Interface:
     same = distance(first, other) <= _ROUNDING
     if isinstance(probe.module, KeyedNoise):
         if not same or probe.draws_numbers(images):
-            raise BenchError(f"{probe.name} is given its noise, and is random beyond that")
+            raise BenchError(f"{probe.name} gets its noise as an argument, but has other randomness as well")
         return replace(facts, noise="keyed")
     if same and not probe.draws_numbers(images):
         return facts
     if distance(first, again) > _ROUNDING:
         raise BenchError(
             f"{probe.name} is random in a way that the seeds of torch, numpy and Python do not reach (a "
-            "torch.Generator of its own, a state that changes): no number of it could be reproduced"
+            "torch.Generator of its own, a state that changes): its results could not be reproduced"
         )
     return replace(facts, noise="opaque")
 

@@ -133,7 +133,7 @@ def _from_file(path: Path) -> ModuleType:
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         if spec is None or spec.loader is None:
-            raise BenchError(f"`module`: {path} is no Python file")
+            raise BenchError(f"`module`: {path} is not a Python file")
         sys.modules[name] = importlib.util.module_from_spec(spec)  # as an import does: before it runs
         try:
             spec.loader.exec_module(sys.modules[name])

@@ -95,7 +95,9 @@ def make_hub(text: str, weights: Path | None) -> HubModel:
     if word == "hf":
         made = _transformers(Path(name))
     elif weights is None:
-        raise BenchError(f"{text} needs `weights`: nothing is downloaded, and untrained it says nothing")
+        raise BenchError(
+            f"{text} needs `weights`: nothing is downloaded, and an untrained network gives no information"
+        )
     else:
         made = (_timm if word == "timm" else _torchvision)(name, weights)
     if weights is not None:
@@ -164,7 +166,9 @@ def _transformers(folder: Path) -> HubModel:
         raise BenchError(f"hf:{folder} cannot be read by transformers: {one_line(error)}") from error
     lacking = sorted(told["missing_keys"]) or sorted(map(str, told["mismatched_keys"]))
     if lacking:
-        raise BenchError(f"hf:{folder} has no weights for {', '.join(lacking[:8])}: it is no classifier yet")
+        raise BenchError(
+            f"hf:{folder} has no weights for {', '.join(lacking[:8])}: it is not a classifier yet"
+        )
     mean, std, size = _processor(folder)
     names = net.config.id2label
     return HubModel(net, mean, std, size, tuple(str(names[index]) for index in range(len(names))))

@@ -48,7 +48,8 @@ class ClassMap:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise BenchError(
-                f"cannot read {path}: {reason}; `class_map` is a file with the outputs of a class a line"
+                f"cannot read {path}: {reason}; "
+                f"`class_map` is a file with the outputs of one class on each line"
             ) from error
         outputs = []
         for number, line in enumerate(lines, start=1):
@@ -56,7 +57,7 @@ class ClassMap:
             if not words:
                 continue
             if not all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words):
-                raise BenchError(f"{path}, line {number}: {line[:40]!r} is no list of output numbers")
+                raise BenchError(f"{path}, line {number}: {line[:40]!r} is not a list of output numbers")
             outputs.append(tuple(map(int, words)))
         return cls(tuple(outputs))
 

@@ -118,7 +118,7 @@ def foolbox_kind(kind: str) -> type[FoolboxAttack]:
     power = _power(name, found)
     if power not in _NORMS:
         known = " and ".join(sorted(_NORMS.values()))
-        raise BenchError(f"{name} cannot be run: it has not one of the norms {known}")
+        raise BenchError(f"{name} cannot be run: it supports none of the norms {known}")
     norm = get_norm(_NORMS[power]).name
     own_steps = getattr(signature.get("steps"), "default", None)
     attributes = {

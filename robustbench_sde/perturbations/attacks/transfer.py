@@ -52,7 +52,7 @@ class Transfer(APGDCrossEntropy):
         if (source.image_shape, source.classes) != (model.image_shape, model.classes):
             raise BenchError(
                 f"{self.source} takes images of shape {source.image_shape} in {source.classes} classes, "
-                f"{model.name} {model.image_shape} in {model.classes}: nothing transfers"
+                f"{model.name} {model.image_shape} in {model.classes}: the attack cannot transfer"
             )
         return source
 

@@ -325,7 +325,7 @@ class Victim:
         if gradient is None:
             raise BenchError(
                 f"no gradient of {self._model.name} reaches the images (detach, no_grad, rounding): use "
-                "attacks without gradients, square or noise say"
+                "attacks without gradients, for example square or noise"
             )
         return gradient
 

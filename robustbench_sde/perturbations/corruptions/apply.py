@@ -23,25 +23,27 @@ def corrupt(
     family: str | None = None,
     frost_dir: str | Path | None = None,
 ) -> Tensor:
-    """Common corruptions of images: the recipes of CIFAR-10-C and its larger siblings.
+    """Apply a common corruption to images, as in CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C.
 
-    What happens to an image depends on (seed, name, severity, image id) alone, not on its batch.
+    A corrupted image depends only on (seed, name, severity, image id), not on its batch.
 
     Args:
         images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device.
-        name: one of `CORRUPTIONS`, a plain perturbation with its parameter as `gaussian:0.1`, or a plug-in's.
-        severity: 1 to 5, or 0 for the images as they are. Plain perturbations ignore it.
-        image_ids: (B,) keys of the random numbers; 0 .. B - 1 if not given.
+        name: one of `CORRUPTIONS`, a simple perturbation with its parameter like `gaussian:0.1`, or the
+            name of a plug-in.
+        severity: severity from 1 to 5, or 0 for unchanged images. Simple perturbations ignore it.
+        image_ids: (B,) ids of the images, the keys of the random numbers; None: 0 to B - 1.
         seed: any integer.
-        family: "cifar", "tiny-imagenet" or "imagenet": whose parameters to use. By default, that of the
-            smaller side of the images (up to 48, up to 128, larger). Lengths in pixels are scaled by that
-            side over the family's resolution (32, 64, 224): radii and sigmas of blurs, `max_delta` of
-            glass_blur, the smoothing of spatter. Zoom factors, shares and intensities are not lengths.
-        frost_dir: folder of the five original frost photographs; without it, frost is synthetic.
+        family: family of parameters, "cifar", "tiny-imagenet" or "imagenet". None: chosen by the smaller
+            side of the images (up to 48, up to 128, larger). Lengths in pixels are multiplied by this side
+            divided by the resolution of the family (32, 64, 224): radii and sigmas of blurs, `max_delta` of
+            glass_blur, and the smoothing of spatter. Zoom factors, shares and intensities are not lengths.
+        frost_dir: folder with the five original frost photographs; None: frost is synthetic.
 
     Returns:
-        Corrupted images: shape, dtype and device as `images`. uint8 is truncated, as published; floats are
-        only clipped to [0, 1]. (pixelate and jpeg_compression work on 8 bits, to which they round floats.)
+        Corrupted images with the shape, dtype and device of `images`. uint8 images are truncated, as in the
+        published code; floats are only clipped to [0, 1]. (pixelate and jpeg_compression work on 8-bit
+        images and round floats to 8 bits.)
 
     Raises:
         BenchError: a name, a value, a shape or a type is wrong.

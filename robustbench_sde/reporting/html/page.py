@@ -105,7 +105,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         Section(
             "distances",
             "Accuracy against distance",
-            "Minimal-norm attacks: the smallest change of each image that fools the expected decision.",
+            "Accuracy if every image may be changed by this distance, under attacks that find the smallest "
+            "perturbation.",
             figures=_inlined(out, distances),
         ),
         Section(
@@ -117,28 +118,29 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         Section(
             "draws",
             "Accuracy against score draws",
-            "More draws decide more steadily: bands narrow (one draw has none). "
+            "The bands are 95 % intervals over fresh draws; one draw has none. "
             f"At most {MOST_FIGURES} settings are shown.",
             figures=_inlined(out, draws),
         ),
         Section(
             "sigma",
             "Accuracy against noise",
-            f"The noise at test time, weights as trained. At most {MOST_FIGURES} settings are shown.",
+            f"Other noise at test time, with the trained weights. At most {MOST_FIGURES} settings are shown.",
             figures=_inlined(out, sigmas),
         ),
         Section(
             "examples",
             "Examples",
-            "Clean, perturbed, and their difference around grey, strengthened by the factor given: of each "
-            f"attack and corruption the highest level, at most {MOST_CELLS} of them.",
+            "Clean image, perturbed image, and their difference around mid-grey, multiplied by the given "
+            f"factor. For each attack and corruption the highest level is shown, at most {MOST_CELLS}.",
             examples=examples(run, summary, manifest["dataset"].get("class_names", ())),
         ),
         Section("cost", "Attack cost", tables=[] if cost is None else [cost]),
         Section(
             "audit",
             "Audit",
-            "Can the numbers be trusted? Signs that gradients or noise hide weakness instead of removing it.",
+            "Can the accuracies under attack be trusted? The rules look for masked gradients and failing "
+            "controls.",
             tables=[_audit_table(index, report) for index, report in enumerate(audits)],
         ),
         Section("all", "All cells", tables=[cells(summary)]),
@@ -258,7 +260,7 @@ def _versus_table(versus: Versus) -> Table:
         (heading, "name" if place < _NAMES else "number") for place, heading in enumerate(headings)
     ]
     cells = [[PageCell(text) for text in row] for row in rows]
-    return Table("versus-table", f"Difference to {versus.reference}, images paired", kinds, cells)
+    return Table("versus-table", f"Difference from {versus.reference}, with images paired", kinds, cells)
 
 
 def _audit_table(index: int, report: AuditReport) -> Table:

@@ -88,7 +88,12 @@ def table_at_a_glance(
             line.append(PageCell(verdict, tone=TONES.get(verdict, "")))
         lines.append(line)
     caption = "Accuracy in percent with its 95 % interval over images"
-    return Table("glance", caption + (", lowest attack of each budget" if several else ""), headings, lines)
+    return Table(
+        "glance",
+        caption + (", under the strongest attack at each budget" if several else ""),
+        headings,
+        lines,
+    )
 
 
 #: tone of each verdict
@@ -132,8 +137,8 @@ def costs(summary: pd.DataFrame) -> Table | None:
         ("budgets", "number"),
         ("forward passes/image", "number"),
     ]
-    headings += [("backward passes/image", "number"), ("ms/image", "number"), ("seconds in all", "number")]
-    caption = "Mean over the budgets of each attack; a pass is one draw of one image; times include scoring"
+    headings += [("backward passes/image", "number"), ("ms/image", "number"), ("total seconds", "number")]
+    caption = "Means over the budgets of each attack; a pass has one draw of one image; times include scoring"
     return Table("costs", caption, headings, rows) if rows else None
 
 
@@ -144,7 +149,7 @@ def heatmaps(corruptions: pd.DataFrame) -> list[Table]:
     if whole.empty:
         return []
     overview = _heatmap(
-        "heat", "Accuracy (95 %), mean over severities; darker is more errors", whole, "checkpoint"
+        "heat", "Accuracy (95 %), mean over severities; darker cells have more errors", whole, "checkpoint"
     )
     details = [
         _heatmap(f"heat-{index}", f"{checkpoint} by severity", graded, "severity", folded=True)

@@ -102,7 +102,7 @@ class RayEngine:
         with _connected(self.address) as ray:
             cluster = _Cluster(ray, data, compute, self)
             if self.address is None and not cluster.workers():
-                raise BenchError(f"this machine has not {cluster.task} for a task; ask for less")
+                raise BenchError(f"this machine does not have {cluster.task} for a task; ask for less")
             self._facts = {"ray": ray.__version__, "device": cluster.compute.device, "shards": len(shards)}
             running: dict[Any, Shard] = {}
             try:
@@ -253,7 +253,8 @@ class _Cluster:
             yield
         except (ray.RaySystemError, ray.LocalRayletDiedError, ray.RpcError, ConnectionError) as error:
             raise BenchError(
-                f"the Ray cluster has gone ({one_line(error)}); the same command goes on once it is back"
+                f"the Ray cluster has disappeared ({one_line(error)}); "
+                "the same command continues once it is available again"
             ) from error
 
 
@@ -289,7 +290,7 @@ def _start(ray: Any, address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except (OSError, ValueError) as error:
-            raise BenchError(f"nobody answers at `address` {address}: {error}") from error
+            raise BenchError(f"no Ray cluster answers at `address` {address}: {error}") from error
     own = {"include_dashboard": False} if address is None else {}
     for last in (False, True):
         try:
