@@ -23,7 +23,8 @@ from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.reporting.studies import study_rows
 from robustbench_sde.reporting.versus import versus_markdown, write_versus
 from robustbench_sde.reporting.views import ACCURACY, OVERSTATED, VIEWS
-from robustbench_sde.storage.run_folder import RunFolder, markdown
+from robustbench_sde.runs.words import markdown
+from robustbench_sde.storage.run_folder import RunFolder
 
 SUITE = Path(__file__).with_name("paper.yaml")
 #: budgets of the suite, and their names in the table

@@ -23,16 +23,6 @@ from robustbench_sde.storage.schema import SUMMARY, table
 Out = str | Path | None
 
 
-def with_corruptions(result: Result, work: Work, reference: str | None = None) -> Result:
-    """Add the table of corruptions to the result of `work`; it is written beside the other tables."""
-    places = {cell: place for place, cell in enumerate(work.cells)}
-    status = dict(zip(places, result.summary["status"], strict=True))
-    found = corruption_table(work.cells, status, lambda cell: result.records_of(places[cell]), reference)
-    if result.folder is not None:
-        RunFolder(result.folder).write_text("corruptions.csv", found.to_csv(index=False))
-    return replace(result, corruptions=found)
-
-
 def work_folder(out: str | Path, kind: str, data: ImageDataset, keys: Iterable[str]) -> RunFolder:
     """Return the folder `out`; `"auto"` depends on the work alone, so that the same call goes on there."""
     if out != "auto":
@@ -51,8 +41,12 @@ def evaluate_work(
     save_images: str | None = None,
     *,
     cache: bool = False,
+    reference: str | None = None,
 ) -> Result:
-    """Evaluate the cells in memory, or into a folder whose name begins with `kind` if `out` is `"auto"`."""
+    """Evaluate the cells in memory, or into a folder whose name begins with `kind` if `out` is `"auto"`.
+
+    `reference` is the name of the checkpoint whose errors mCE is relative to.
+    """
     bars = bars or Bars()
     for source in work.sources:
         if isinstance(source, LiveSource):  # stays where it is, and the manifest says where that is
@@ -62,7 +56,14 @@ def evaluate_work(
         if save_images is not None:
             raise BenchError("`save_images` writes into the folder of a run: give `out`")
         found = run_in_memory(work, compute=compute, bars=bars)
-        return Result(table([cell.row for cell in found], SUMMARY), _cells=found)
+        results = dict(zip(work.cells, found, strict=True))
+        status = {cell: result.row["status"] for cell, result in results.items()}
+        records = {cell: result.records for cell, result in results.items()}
+        return Result(
+            table([result.row for result in found], SUMMARY),
+            corruptions=corruption_table(work.cells, status, records, reference),
+            _cells=found,
+        )
     folder = work_folder(out, kind, work.data, work.keys.values())
     run = run_cells(
         work,
@@ -72,5 +73,6 @@ def evaluate_work(
         save_images=kind_of_file,
         cache=cache,
         about=about_modules(work.sources) | about_trainings(work.sources),
+        reference=reference,
     )
-    return Result(run.summary, folder.path, run.reused)
+    return Result(run.summary, folder.path, run.reused, run.corruptions)

@@ -7,7 +7,6 @@ from typing import Literal
 
 import pandas as pd
 
-from robustbench_sde.api.evaluation import with_corruptions
 from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset, load_dataset
@@ -127,8 +126,7 @@ def run(
         about=chosen.about() | about_trainings(work.sources),
     )
     folder.write_text("suite.yaml", chosen.document.text)
-    result = Result(done.summary, folder.path, done.reused, checkpoints=files, plan=plan)
-    return with_corruptions(result, work) if chosen.has_corruptions else result
+    return Result(done.summary, folder.path, done.reused, done.corruptions, checkpoints=files, plan=plan)
 
 
 def folder_name(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from robustbench_sde.api.evaluation import Out, evaluate_work, with_corruptions
+from robustbench_sde.api.evaluation import Out, evaluate_work
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
@@ -105,9 +105,8 @@ def score(
         sources = with_distinct_names([*own, *sources])
         base = sources[0].name
     work = Work.of((Cell(source, one, settings) for source in sources for one in (Clean(), *made)), data)
-    if corruptions is None and official is None:
-        return evaluate_work("score", work, compute_of(device), out, bars)
-    return with_corruptions(evaluate_work("corrupt", work, compute_of(device), out, bars), work, base)
+    kind = "score" if corruptions is None and official is None else "corrupt"
+    return evaluate_work(kind, work, compute_of(device), out, bars, reference=base)
 
 
 def _corruptions(

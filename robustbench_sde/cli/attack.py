@@ -178,7 +178,7 @@ def attack_command(
     folder = o.folder_of(result)
     sound = [row for row, status in enumerate(result.summary["status"]) if status == "ok"]
     accuracy_against_eps(result.summary, folder)
-    accuracy_against_distance(result.summary, folder, folder)
+    accuracy_against_distance(folder)
     if json:
         print_json(result.summary)
     else:

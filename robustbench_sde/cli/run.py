@@ -146,7 +146,7 @@ def run_command(
         return
     folder = o.folder_of(result)
     accuracy_against_eps(result.summary, folder)
-    accuracy_against_distance(result.summary, folder, folder)
+    accuracy_against_distance(folder)
     if result.corruptions is not None:
         corruption_figure(result.corruptions, folder)
     if json:

@@ -15,8 +15,8 @@ from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, 
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn
+from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.files import atomic_write
-from robustbench_sde.storage.run_folder import markdown as markdown_table
 
 _STYLES = {
     Verdict.OK: "green",

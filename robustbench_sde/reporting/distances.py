@@ -11,22 +11,16 @@ from robustbench_sde.reporting.figures import (
     save,
     styled,
 )
-from robustbench_sde.runs.tables import distance_table
 from robustbench_sde.storage.run_folder import RunFolder
 
 
-def accuracy_against_distance(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[Drawn]:
-    """Draw `figures/accuracy-distance-<norm>-<attack>` of a run that has minimal-norm attacks.
-
-    Args:
-        summary: of the run.
-        run: where its records are.
-        out: where to write.
+def accuracy_against_distance(out: RunFolder) -> list[Drawn]:
+    """Draw `figures/accuracy-distance-<norm>-<attack>` from `distances.csv`, which lies in the same folder.
 
     Raises:
-        BenchError: records are damaged.
+        BenchError: the table is damaged.
     """
-    curves = distance_table(summary, run)
+    curves = out.read_distances()
     if curves is None:
         return []
     drawn = []

@@ -12,8 +12,8 @@ from robustbench_sde.models.smoothed import name_inside
 from robustbench_sde.reporting.figures import Drawn, draw_heat_map, line_style, save, styled
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.views import VIEWS, Measure, View
-from robustbench_sde.runs.words import TableColumn
-from robustbench_sde.storage.run_folder import RunFolder, markdown
+from robustbench_sde.runs.words import TableColumn, markdown
+from robustbench_sde.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,8 +19,8 @@ from robustbench_sde.reporting.table import fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.reporting.tex import escape, fitted_table
 from robustbench_sde.runs.words import TableColumn
+from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.storage.run_folder import markdown as markdown_table
 
 #: largest number of panels of the figure
 _MOST_PANELS = 6

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.scoring import ScoreSettings
@@ -26,7 +27,28 @@ class Cell:
 
     def key(self, data: ImageDataset) -> str:
         """Hash all that decides the numbers; batch sizes, names and `Compute` do not."""
-        parts = {
+        return _hash(self._parts(data))
+
+    def earlier_keys(self, data: ImageDataset) -> dict[str, str]:
+        """Return the keys that earlier versions gave to this cell, with reasons why its numbers changed."""
+        parts = self._parts(data)
+        name = self.perturbation.describe()["perturbation"]
+        reasons = {
+            "revision": f"whose {name} had other numbers",
+            "adaptive": f"which solved whole batches with {self.source.solver}",
+            "targets": "which did not record the targets",
+        }
+        later = [part for part in reasons if part in parts]
+        found: dict[str, str] = {}
+        for gone in [*([part] for part in later), later]:
+            rest = {part: value for part, value in parts.items() if part not in gone}
+            if gone:
+                found.setdefault(_hash(rest), f"stored by an earlier version, {reasons[gone[0]]}")
+        return found
+
+    def _parts(self, data: ImageDataset) -> dict[str, Any]:
+        """Return all that decides the numbers, for JSON."""
+        parts: dict[str, Any] = {
             "numeric_version": NUMERIC_VERSION,
             "checkpoint": self.source.sha256,
             "noise": [self.source.sigma, self.source.noise],
@@ -48,7 +70,7 @@ class Cell:
             parts["targets"] = "recorded"
         if self.source.smoothing is not None:
             parts["smoothing"] = self.source.smoothing
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        return parts
 
     @property
     def label(self) -> str:
@@ -64,3 +86,7 @@ def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings)
     """Make the cells of a source: clean, the eps = 0 control, then the attacks."""
     perturbations = [Clean(), Control(attacks[0]), *attacks]
     return [Cell(source, perturbation, settings) for perturbation in perturbations]
+
+
+def _hash(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -8,7 +8,8 @@ import pandas as pd
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import numbers_of
-from robustbench_sde.storage.run_folder import RunFolder, StoredCell
+from robustbench_sde.storage.cell_file import StoredCell
+from robustbench_sde.storage.run_folder import RunFolder
 
 #: columns that a cell's file does not decide: names of today, and whether the run may be used
 _OF_THE_RUN = ("checkpoint", "dataset", "status", "seconds")
@@ -37,6 +38,8 @@ def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFr
     stored = folder.read_cell(row["cell"])
     if stored is None:
         raise BenchError(f"{folder.path} has no records of cell {row['cell']}; run it again")
+    if stored.version_problem:
+        raise BenchError(f"{folder.path}, cell {row['cell']}: {stored.version_problem}; run it again")
     try:
         check_stored(stored)
         own = {name: stored.row[name] for name in stored.row if name not in _OF_THE_RUN}

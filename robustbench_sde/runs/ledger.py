@@ -13,6 +13,7 @@ from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.examples import EXAMPLES, Examples
 from robustbench_sde.storage.run_folder import RunFolder
@@ -26,7 +27,7 @@ class Ledger:
     folder: RunFolder
     #: summary rows by cell
     rows: dict[Cell, dict[str, Any]]
-    #: records of clean cells and controls, which must equal each other
+    #: records of the cells that checks and tables need (`needs_records`)
     records: dict[Cell, pd.DataFrame]
 
     def add(self, cell: Cell, result: CellResult) -> None:
@@ -91,7 +92,7 @@ class Ledger:
         )
         self.folder.write_examples(row["cell"], examples)
         self.folder.write_cell(row["cell"], cell.label, row, result.records)
-        if not cell.perturbation.changes_images:
+        if needs_records(cell.perturbation):
             self.records[cell] = result.records
 
     def _difference(self, clean: Cell, controls: list[Cell]) -> str:

@@ -49,6 +49,7 @@ class Plan:
                 "rule": cell.settings.rule,
                 "seed": cell.settings.seed,
                 "state": self._state(cell),
+                "reason": self.stored.outdated.get(cell),
                 "seconds": round(self.seconds.get(cell, 0.0), 1),
             }
             for cell in self.work.cells
@@ -56,7 +57,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """Describe the plan for people: one line per cell."""
-        return [f"{self._state(cell):<17} {cell.label}" for cell in self.work.cells]
+        reasons = {cell: f" ({why})" for cell, why in self.stored.outdated.items()}
+        return [f"{self._state(cell):<17} {cell.label}{reasons.get(cell, '')}" for cell in self.work.cells]
 
     def with_workers(self, shard_images: int, counts: Sequence[int] = (1, 8, 64)) -> str:
         """Estimate how long the run takes with several workers like this machine."""
@@ -73,7 +75,8 @@ class Plan:
         if left:
             total = duration(sum(self.seconds.values()))
             parts.append(f"{left} to run, about {total} on {self.compute.device} (estimate)")
-        return f"{counted(len(self.work), 'cell')}: {', '.join(parts)}"
+        again = [f"computed again: {text}" for text in self.stored.outdated_in_words()]
+        return "; ".join([f"{counted(len(self.work), 'cell')}: {', '.join(parts)}", *again])
 
     def _state(self, cell: Cell) -> str:
         if cell in self.stored.rows:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sde.choices import ImageFormat
+from robustbench_sde.errors import tell
 from robustbench_sde.evaluation.cell import CellResult, check_control
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
@@ -17,7 +18,7 @@ from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.ledger import Ledger
 from robustbench_sde.runs.store import StoredCells, has_images, write_images
-from robustbench_sde.runs.tables import write_tables
+from robustbench_sde.runs.tables import corruption_table, write_tables
 from robustbench_sde.runs.work import Work
 from robustbench_sde.runs.worker import Worker
 from robustbench_sde.storage.lock import locked
@@ -33,6 +34,8 @@ class Run:
     summary: pd.DataFrame
     #: how many cells were already stored, here or by an earlier run
     reused: int
+    #: table of corruptions; None if nothing was corrupted
+    corruptions: pd.DataFrame | None = None
 
 
 def run_cells(
@@ -46,6 +49,7 @@ def run_cells(
     stored: StoredCells | None = None,
     save_images: ImageFormat | None = None,
     about: Mapping[str, Any] | None = None,
+    reference: str | None = None,
 ) -> Run:
     """Run the cells that are not stored yet, and write the tables of all of them, in the order of `work`.
 
@@ -64,6 +68,7 @@ def run_cells(
         save_images: also write all images that were perturbed; a cell without them counts as not stored. Only
             this process does that.
         about: further entries of the manifest.
+        reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
 
     Raises:
         BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
@@ -74,6 +79,8 @@ def run_cells(
         folder.remove_leftovers()
         if stored is None:
             found = StoredCells.find(work, folder, cache=cache)
+            for text in found.outdated_in_words():
+                tell(f"computed again: {text}")
         else:
             found = stored.present_in(folder, work)
         found.adopt(work, folder)
@@ -99,9 +106,14 @@ def run_cells(
             if done:
                 summary = folder.write_summary(list(done.values()))
                 manifest = _manifest(work, list(done), compute, engine)
-                write_tables(folder, summary, manifest["cells"], folder)
+                records = {work.keys[cell]: found for cell, found in ledger.records.items()}
+                write_tables(summary, manifest["cells"], folder, records.__getitem__)
                 folder.write_manifest(manifest | dict(about or {}))
-    return Run(folder, summary, reused)
+        status = {cell: row["status"] for cell, row in ledger.rows.items()}
+        corruptions = corruption_table(work.cells, status, ledger.records, reference)
+        if corruptions is not None:
+            folder.write_text("corruptions.csv", corruptions.to_csv(index=False))
+    return Run(folder, summary, reused, corruptions)
 
 
 def run_in_memory(work: Work, *, compute: Compute, bars: Bars) -> list[CellResult]:

@@ -1,19 +1,22 @@
 """Cells that need not be run: stored in this run folder, or by an earlier run beside it."""
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.choices import ImageFormat
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.checked import check_stored
+from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
+from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.images import PerturbedImages
-from robustbench_sde.storage.run_folder import RunFolder, StoredCell, safe_name
+from robustbench_sde.storage.run_folder import RunFolder, safe_name
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,12 @@ class StoredCells:
 
     #: summary rows of the cells in the run folder
     rows: dict[Cell, dict[str, Any]]
-    #: records of the clean cells and controls among them, which must equal each other
+    #: records of those among them that checks and tables need (`needs_records`)
     records: dict[Cell, pd.DataFrame]
     #: other runs that may have a cell which the run folder lacks
     elsewhere: dict[Cell, list[RunFolder]]
+    #: reason why a cell that another version has stored is evaluated again
+    outdated: dict[Cell, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, work: Work, folder: RunFolder, *, cache: bool) -> "StoredCells":
@@ -39,12 +44,26 @@ class StoredCells:
         beside = _beside(folder) if cache else {}
         for cell, key in work.keys.items():
             stored = folder.read_cell(key) if key in present else None
-            if stored is not None:
+            problems = {run: run.version_problem(key) for run in beside.get(key, ())}
+            usable = [run for run, problem in problems.items() if not problem]
+            if stored is not None and not stored.version_problem:
                 _check(stored, folder)
                 found._keep(cell, stored, work)
-            elif key in beside:
-                found.elsewhere[cell] = beside[key]
+            elif usable:
+                found.elsewhere[cell] = usable
+            elif stored is not None or problems:
+                found.outdated[cell] = (
+                    next(iter(problems.values())) if stored is None else stored.version_problem
+                )
+            else:
+                earlier = cell.earlier_keys(work.data)
+                for why in (why for key, why in earlier.items() if key in present or key in beside):
+                    found.outdated[cell] = why
         return found
+
+    def outdated_in_words(self) -> list[str]:
+        """Say which stored cells are evaluated again and why: a text for each reason."""
+        return [f"{counted(number, 'cell')} {why}" for why, number in Counter(self.outdated.values()).items()]
 
     def present_in(self, folder: RunFolder, work: Work) -> "StoredCells":
         """Return what is still there of it, without reading a file again."""
@@ -63,7 +82,7 @@ class StoredCells:
     def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
         """Keep a row under the names of today, which are no part of a key and may have changed."""
         self.rows[cell] = stored.row | {"checkpoint": cell.source.name, "dataset": work.data.name}
-        if not cell.perturbation.changes_images:
+        if needs_records(cell.perturbation):
             self.records[cell] = stored.records
 
 

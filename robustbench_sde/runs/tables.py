@@ -14,24 +14,39 @@ from robustbench_sde.evaluation.corruption_summary import (
 )
 from robustbench_sde.evaluation.distances import accuracy_by_distance
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.perturbations.attacks.base import Attack
+from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, Stored
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.runs.words import most_draws, name_lines, summary_title, written_columns
-from robustbench_sde.storage.run_folder import RunFolder, markdown
+from robustbench_sde.runs.words import markdown, most_draws, name_lines, summary_title, written_columns
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import DISTANCES, table
 
 
-def write_tables(run: RunFolder, summary: pd.DataFrame, cells: Sequence[Any], out: RunFolder) -> list[str]:
+def needs_records(perturbation: Perturbation) -> bool:
+    """Whether a check or a table of a run needs the records of this perturbation, beside their summary."""
+    return (
+        not perturbation.changes_images
+        or isinstance(perturbation, Corrupted | Stored)
+        or (isinstance(perturbation, Attack) and perturbation.minimal)
+    )
+
+
+def write_tables(
+    summary: pd.DataFrame,
+    cells: Sequence[Any],
+    out: RunFolder,
+    records_of: Callable[[str], pd.DataFrame],
+) -> list[str]:
     """Write `summary.md`, and `distances.csv` if a minimal-norm attack was run; a run and its report do.
 
     Args:
-        run: the folder of the run, with the records of its cells.
-        summary: its table (`SUMMARY`).
+        summary: table of the run (`SUMMARY`).
         cells: the list `cells` of its manifest, which tells attacks of one name apart.
         out: the folder to write into.
+        records_of: function from the key of a cell to its records.
 
     Returns:
         The names of the files.
@@ -41,8 +56,10 @@ def write_tables(run: RunFolder, summary: pd.DataFrame, cells: Sequence[Any], ou
     """
     told = tell_apart(summary, cells)
     texts = {"summary.md": summary_markdown(told)}
-    curves = distance_table(told, run)
-    if curves is not None:
+    curves = distance_table(told, records_of)
+    if curves is None:
+        (out.path / "distances.csv").unlink(missing_ok=True)  # of a run with other attacks
+    else:
         texts["distances.csv"] = curves.to_csv(index=False)
     for name, text in texts.items():
         out.write_text(name, text)
@@ -57,11 +74,12 @@ def summary_markdown(summary: pd.DataFrame) -> str:
     return f"{title}\n\n{markdown(pd.DataFrame(texts, columns=[column.heading for column in columns]))}"
 
 
-def distance_table(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame | None:
+def distance_table(summary: pd.DataFrame, records_of: Callable[[str], pd.DataFrame]) -> pd.DataFrame | None:
     """Make the accuracy curves of the minimal-norm attacks of a run (`DISTANCES`); None without such attacks.
 
-    Raises:
-        BenchError: records in `folder` are damaged.
+    Args:
+        summary: table of the run.
+        records_of: function from the key of a cell to its records.
     """
     sound = most_draws(summary[summary["status"] == "ok"])
     minimal = sound[(sound["norm"] != "") & sound["eps"].isna()]
@@ -70,7 +88,7 @@ def distance_table(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame | N
     minimal = minimal.assign(checkpoint=name_lines(summary)[minimal.index])
     parts = []
     for row in minimal.to_dict("records"):
-        curve = accuracy_by_distance(folder.read_records(row["cell"]), row["norm"])
+        curve = accuracy_by_distance(records_of(row["cell"]), row["norm"])
         about = {name: row[name] for name in ("checkpoint", "perturbation", "norm", "images")}
         parts.append(curve.assign(**about))
     return table(pd.concat(parts), DISTANCES)
@@ -79,27 +97,30 @@ def distance_table(summary: pd.DataFrame, folder: RunFolder) -> pd.DataFrame | N
 def corruption_table(
     cells: Sequence[Cell],
     status: Mapping[Cell, str],
-    records_of: Callable[[Cell], pd.DataFrame],
+    records: Mapping[Cell, pd.DataFrame],
     reference: str | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame | None:
     """Make the table of accuracies by corruption and severity, and of their means (`CORRUPTIONS`).
+
+    None if no cell is corrupted.
 
     Args:
         cells: clean and corrupted cells; others are passed over.
         status: status of each cell, as in its row.
-        records_of: returns the records of a cell whose status is ok.
+        records: records of the cells whose status is ok.
         reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
     """
+    named = _by_name(cells)
+    if not named:
+        return None
     measured: dict[str, CorruptionRecords] = {}
-    for name, own in _by_name(cells).items():
+    for name, own in named.items():
         faults = [status[cell] for cell in own if status[cell] != "ok"]
-        records = {cell: records_of(cell) for cell in own if status[cell] == "ok"}
+        sound = {cell: records[cell] for cell in own if status[cell] == "ok"}
         measured[name] = CorruptionRecords(
-            clean=next((records.get(cell) for cell in own if isinstance(cell.perturbation, Clean)), None),
+            clean=next((sound.get(cell) for cell in own if isinstance(cell.perturbation, Clean)), None),
             corrupted={
-                _condition(cell): records.get(cell)
-                for cell in own
-                if not isinstance(cell.perturbation, Clean)
+                _condition(cell): sound.get(cell) for cell in own if not isinstance(cell.perturbation, Clean)
             },
             status=faults[0] if faults else "ok",
         )

@@ -191,3 +191,20 @@ _GRADIENT_SIGNS = {
 def _gradients(row: dict[Hashable, Any]) -> str:
     """Say which shares of the images had gradients that cannot be followed: ``95% saturated``."""
     return ", ".join(f"{row[name]:.0%} {word}" for name, word in _GRADIENT_SIGNS.items() if row[name] > 0)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Write a frame as a Markdown table; floats have four digits, NaN is empty."""
+
+    def text(value: object) -> str:
+        if isinstance(value, float):
+            return "" if pd.isna(value) else f"{value:.4g}"
+        return str(value).replace("|", "\\|").replace("\n", " ")
+
+    header = [str(name) for name in frame.columns]
+    lines = [
+        header,
+        ["---"] * len(header),
+        *([text(v) for v in row] for row in frame.itertuples(index=False)),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,35 +1,33 @@
-"""The run folder: one Parquet file per cell, and the tables made from them.
+"""Define the run folder: a file for every cell, and the tables made from them.
 
-A cell file holds the records and, in its metadata, the summary row: it is whole or absent, and a run that
-was stopped at any moment goes on from the cells that are there.
+A run that was stopped at any moment goes on from the cells that are there.
 """
 
-import json
-import math
 import re
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
 from safetensors import SafetensorError
 
 from robustbench_sde.errors import BenchError, printable
+from robustbench_sde.storage.cell_file import (
+    StoredCell,
+    damaged,
+    read_cell_file,
+    read_table_file,
+    version_problem_of,
+    write_cell_file,
+)
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
-from robustbench_sde.storage.records import check_records, digest_of
-from robustbench_sde.storage.schema import CORRUPTIONS, RECORDS, SUMMARY, Column, table
+from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, SUMMARY, Column, table
 
-#: metadata of a cell's file: its row of the summary (JSON), and the digest of its records
-_KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
-#: more are refused before any is read: a few kilobytes of Parquet can claim billions
-_MOST_ROWS = 1_000_000
 #: what its manifest must say; other keys are for people
 _MANIFEST = {
     "format": int,
@@ -39,15 +37,6 @@ _MANIFEST = {
     "checkpoints": dict,
     "cells": list,
 }
-
-
-class StoredCell(NamedTuple):
-    """What the file of a cell holds."""
-
-    #: row of the cell in the summary (`SUMMARY`)
-    row: dict[str, Any]
-    #: one row per image (`RECORDS`)
-    records: pd.DataFrame
 
 
 class RunFolder:
@@ -66,9 +55,7 @@ class RunFolder:
         return set(self._files)
 
     def read_cell(self, cell: str) -> StoredCell | None:
-        """Read the row and the records of a stored cell; they are checked.
-
-        None if it is not stored, or was stored by a version of this package that had other columns.
+        """Read the row and the records of a stored cell; they are checked. None if it is not stored.
 
         Raises:
             BenchError: the file is damaged.
@@ -76,12 +63,15 @@ class RunFolder:
         path = self._stored(cell)
         if path is None:
             return None
-        row, records = _read_cell(path, cell)
-        later = _LATER - _COUNTED  # nothing can be said about it, and nothing has to be
-        if not records["backward_passes"].any():  # an attack without gradients has not counted them
-            later = _LATER
-        row = dict.fromkeys(later, math.nan) | row
-        return StoredCell(row, records) if row.keys() == _SUMMARY_NAMES else None
+        return read_cell_file(path, cell)
+
+    def version_problem(self, cell: str) -> str:
+        """Say why this version cannot use a stored cell; empty if it can, or the file is missing or damaged.
+
+        Its records are not read.
+        """
+        path = self._stored(cell)
+        return "" if path is None else version_problem_of(path)
 
     def read_records(self, cell: str) -> pd.DataFrame:
         """Read the records of a stored cell; they are checked.
@@ -92,23 +82,19 @@ class RunFolder:
         path = self._stored(cell)
         if path is None:
             raise BenchError(f"{self.path} has no records of cell {cell}; run it again")
-        return _read_cell(path, cell).records
+        return read_cell_file(path, cell).records
 
     def write_cell(self, cell: str, label: str, row: dict[str, Any], records: pd.DataFrame) -> None:
         """Store a cell atomically; `label` makes the name of the file readable."""
-        records = table(records, RECORDS)
-        arrow = pa.Table.from_pandas(records, preserve_index=False)
-        own = {_KEY: json.dumps(row | {"cell": cell}), _DIGEST: digest_of(records)}
-        metadata = {**(arrow.schema.metadata or {}), **own}
-        with atomic_write(self.path / "records" / f"{safe_name(label)}-{cell}.parquet") as temporary:
-            pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
+        path = self.path / "records" / f"{safe_name(label)}-{cell}.parquet"
+        write_cell_file(path, row | {"cell": cell}, records)
 
     def adopt_cell(
         self, cell: str, other: "RunFolder", check: Callable[[StoredCell], object]
     ) -> StoredCell | None:
         """Copy a cell that another run has stored, and return it.
 
-        None unless it is there, whole, and `check` raises no BenchError.
+        None unless it is there, whole, of this version, and `check` raises no BenchError.
         """
         try:
             found = other.read_cell(cell)
@@ -118,7 +104,7 @@ class RunFolder:
         except BenchError:  # another run's damage is not ours: the cell is computed
             return None
         path, examples = other._stored(cell), other._examples_path(cell)
-        if found is None or path is None:
+        if found is None or found.version_problem or path is None:
             return None
         if examples.exists():
             with atomic_write(self._examples_path(cell)) as temporary:
@@ -152,7 +138,7 @@ class RunFolder:
         try:
             return Examples(**safetensors.numpy.load_file(path))
         except (SafetensorError, OSError, TypeError, BenchError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
 
     def read_summary(self) -> pd.DataFrame:
         """The summary of a run.
@@ -163,7 +149,7 @@ class RunFolder:
         path = self.path / "summary.parquet"
         if not path.exists():
             raise BenchError(f"{self.path} is not the folder of a run: it has no summary.parquet")
-        summary, _ = _read_table(path, SUMMARY)
+        summary, _ = read_table_file(path, SUMMARY)
         texts = [column.name for column in SUMMARY if column.dtype == "str"]
         return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
@@ -174,7 +160,7 @@ class RunFolder:
             BenchError: no cell is stored, or one is damaged.
         """
         found = [self.read_cell(cell) for cell in sorted(self.stored())]
-        rows = [cell.row for cell in found if cell is not None]
+        rows = [cell.row for cell in found if cell is not None and not cell.version_problem]
         if not rows:
             raise BenchError(f"{self.path} has no stored cell yet")
         order = {"clean": 0, "control": 1}
@@ -195,16 +181,15 @@ class RunFolder:
         Raises:
             BenchError: it is damaged.
         """
-        path = self.path / "corruptions.csv"
-        if not path.exists():
-            return None
-        try:
-            kinds = {column.name: str for column in CORRUPTIONS if column.dtype == "str"}
-            # empty is NaN, and a checkpoint may be called NA
-            frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
-            return table(frame, CORRUPTIONS)
-        except (ValueError, OSError, BenchError) as error:
-            raise _damaged(path, error) from error
+        return self._read_csv("corruptions.csv", CORRUPTIONS)
+
+    def read_distances(self) -> pd.DataFrame | None:
+        """Read `distances.csv`, the curves of minimal-norm attacks; None if there is no such table.
+
+        Raises:
+            BenchError: it is damaged.
+        """
+        return self._read_csv("distances.csv", DISTANCES)
 
     def read_manifest(self) -> dict[str, Any]:
         """`manifest.yaml`: where the numbers come from.
@@ -238,6 +223,18 @@ class RunFolder:
         except OSError as error:
             raise BenchError(f"cannot clean {self.path}: {error.strerror or error}") from error
 
+    def _read_csv(self, name: str, columns: tuple[Column, ...]) -> pd.DataFrame | None:
+        path = self.path / name
+        if not path.exists():
+            return None
+        try:
+            kinds = {column.name: str for column in columns if column.dtype == "str"}
+            # empty is NaN, and a checkpoint may be called NA
+            frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+            return table(frame, columns)
+        except (ValueError, OSError, BenchError) as error:
+            raise damaged(path, error) from error
+
     def _stored(self, cell: str) -> Path | None:
         if cell not in self._files or not self._files[cell].exists():
             self.stored()
@@ -245,42 +242,6 @@ class RunFolder:
 
     def _examples_path(self, cell: str) -> Path:
         return self.path / "examples" / f"{cell}.safetensors"
-
-
-_SUMMARY_NAMES = {column.name for column in SUMMARY}
-_LATER = {column.name for column in SUMMARY if column.later}
-_COUNTED = _LATER & {column.name for column in RECORDS}
-
-
-def _read_table(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.metadata.num_rows > _MOST_ROWS:
-                raise BenchError(f"{file.metadata.num_rows} rows are more than {_MOST_ROWS}")
-            arrow = file.read(use_threads=False)  # small files: threads cost more than they save
-        return table(arrow.to_pandas(use_threads=False), columns), arrow.schema.metadata or {}
-    except Exception as error:  # the reader raises nearly anything on damaged files
-        raise _damaged(path, error) from error
-
-
-def _read_cell(path: Path, cell: str) -> StoredCell:
-    """Read the file of a cell, and check that it is what a run has written for this cell."""
-    records, metadata = _read_table(path, RECORDS)
-    try:
-        row = dict(json.loads(metadata[_KEY]))
-        if row["cell"] != cell:
-            raise ValueError(f"it holds the records of another cell, {printable(str(row['cell']))[:40]}")
-        if row["images"] != len(records):
-            raise ValueError(f"it has {len(records)} records and says {row['images']!r:.20}")
-        check_records(records)
-        digest = metadata.get(_DIGEST)  # earlier versions wrote none
-        if digest is not None and digest.decode() != digest_of(records):
-            raise ValueError("its records were changed")
-    except KeyError as error:
-        raise _damaged(path, ValueError(f"its metadata lack {error}")) from error
-    except (ValueError, TypeError, BenchError) as error:
-        raise _damaged(path, error) from error
-    return StoredCell(row, records)
 
 
 def safe_name(label: str) -> str:
@@ -299,24 +260,3 @@ def _manifest_fault(manifest: dict[str, Any]) -> str | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return "'class_names' are no names"
     return None
-
-
-def _damaged(path: Path, error: Exception) -> BenchError:
-    return BenchError(f"{path} is damaged ({' '.join(str(error).split())}); delete it and run again")
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table; floats with four digits, NaN empty."""
-
-    def text(value: object) -> str:
-        if isinstance(value, float):
-            return "" if pd.isna(value) else f"{value:.4g}"
-        return str(value).replace("|", "\\|").replace("\n", " ")
-
-    header = [str(name) for name in frame.columns]
-    lines = [
-        header,
-        ["---"] * len(header),
-        *([text(v) for v in row] for row in frame.itertuples(index=False)),
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -23,7 +23,7 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.html.tables import accuracy
 from robustbench_sde.runs.parameters import tell_apart
-from robustbench_sde.runs.tables import distance_table
+from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import most_draws, name_lines
 
 
@@ -60,18 +60,20 @@ def test_a_curve_per_attack_with_two_budgets_or_more(sample, tmp_path):
 
 
 def test_minimal_norm_attacks_have_a_curve_and_a_table(sample, tmp_path):
-    """`cw` alone has no budget: a line per checkpoint through the points of `distance_table`."""
+    """`cw` alone has no budget: a line per checkpoint through the points of `distances.csv`."""
     run = sample.write(tmp_path)
-    drawn = accuracy_against_distance(run.read_summary(), run, run)
+    write_tables(run.read_summary(), run.read_manifest()["cells"], run, run.read_records)
+    drawn = accuracy_against_distance(run)
     assert names(drawn) == ["accuracy-distance-l2-cw"]
     assert "_plain|ode" in [text.strip() for text in texts(run, drawn[0].name)]
-    curves = distance_table(run.read_summary(), run)
+    curves = run.read_distances()
     assert curves is not None
     assert set(curves["checkpoint"]) == set(run.read_summary()["checkpoint"])
     sample.rows = [row for row in sample.rows if row["perturbation"] != "cw"]
     without = sample.write(tmp_path / "without")
-    assert accuracy_against_distance(without.read_summary(), without, without) == []
-    assert distance_table(without.read_summary(), without) is None
+    write_tables(without.read_summary(), without.read_manifest()["cells"], without, without.read_records)
+    assert accuracy_against_distance(without) == []
+    assert without.read_distances() is None
 
 
 def test_a_checkpoint_with_one_budget_gets_no_line(sample, tmp_path):

@@ -8,8 +8,11 @@ import pytest
 from builders import make_data, save_digits_model
 
 import robustbench_sde as rb
+from robustbench_sde.api.result import Result
+from robustbench_sde.errors import BenchError, BenchWarning
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Control
+from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted
@@ -105,12 +108,67 @@ def test_a_stored_cell_is_read_once_and_has_one_key(place, counts):
     assert (counts["cell files"], counts["keys"]) == (3, 3)
 
 
+def test_tables_read_no_stored_cell_again(place, counts):
+    """Tables of corruptions and of distances are made of records that the run or its plan has at hand."""
+    Path("tables.yaml").write_text(
+        "images: 6\nscore_draws: 2\nperturbations:\n"
+        "- {corruption: fog, severity: [1, 5]}\n- {attack: fmn, norm: l2, steps: 2, eot_draws: 1}\n"
+    )
+    first = rb.run("tables.yaml")
+    assert (counts["cell files"], len(first.summary)) == (0, 5)
+    again = rb.run("tables.yaml")
+    assert (counts["cell files"], again.reused) == (5, 5)
+    folder = RunFolder(Path("reports/tables"))
+    for run in (first, again):
+        assert run.corruptions.equals(folder.read_corruptions())
+    assert set(folder.read_distances()["perturbation"]) == {"fmn"}
+
+
 @pytest.mark.parametrize("name", ["study/sigma", "study/solver"])
 def test_a_checkpoint_is_opened_and_hashed_once(place, counts, digits, name):
     """The number of noises and solvers in a suite does not matter."""
     cells = Suite.read(name).cells([Path("checkpoints/tiny.safetensors")], digits)
     assert len({cell.source for cell in cells}) > 1
     assert (counts["loads"], counts["hashes"]) == (1, 1)
+
+
+def stored_without(folder, column):
+    """Store every cell again as a version that did not write `column`."""
+    for path in (folder.path / "records").iterdir():
+        label, _, key = path.stem.rpartition("-")
+        row, records = folder.read_cell(key)
+        folder.write_cell(key, label, {name: row[name] for name in row if name != column}, records)
+
+
+def test_the_plan_says_why_cells_of_an_earlier_version_are_computed_again(place):
+    """A cell that lacks a column is told with its name, in the folder itself and in a run beside it."""
+    rb.run("small.yaml")
+    why = "stored by an earlier version, which did not write gradients_zero"
+    stored_without(RunFolder(Path("reports/small")), "gradients_zero")
+    for out in ("reports/small", "reports/other"):
+        plan = rb.run("small.yaml", out=out, dry_run=True).plan
+        # without gradients nothing was left uncounted, so that the clean row is still good
+        assert [row["reason"] for row in plan.rows()] == [None, why, why]
+        assert str(plan).endswith(f"; computed again: 2 cells {why}")
+        assert plan.lines()[2].endswith(f"tiny pgd linf eps=0.1 ({why})")
+    with pytest.raises(BenchError, match="did not write gradients_zero; run it again"):
+        Result.read("reports/small")
+    data = rb.load_dataset("digits", images=6)
+    with pytest.warns(BenchWarning, match="computed again: 2 cells stored by an earlier version"):
+        run = rb.attack("tiny", data, eps=0.1, steps=1, eot_draws=1, score_draws=2, out="reports/small")
+    assert run.reused == 0  # the clean row and its control are made together
+    assert rb.run("small.yaml").reused == 3
+
+
+def test_the_plan_says_that_the_numbers_of_an_attack_have_changed(place, monkeypatch):
+    """A cell of an earlier revision of its attack is found by the key that it had then."""
+    suite = "images: 6\nscore_draws: 2\nperturbations: [{attack: fmn, norm: l2, steps: 2, eot_draws: 1}]\n"
+    Path("small.yaml").write_text(suite)
+    with monkeypatch.context() as then:
+        then.setattr(FastMinimumNorm, "revision", 1)
+        rb.run("small.yaml")
+    (_, _, reason) = (row["reason"] for row in rb.run("small.yaml", dry_run=True).plan.rows())
+    assert reason == "stored by an earlier version, whose fmn had other numbers"
 
 
 def test_a_cell_that_disappears_after_the_plan_is_run_again(place):

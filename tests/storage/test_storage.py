@@ -10,8 +10,9 @@ from robustbench_sde.errors import BenchError, ExitCode, unknown_name
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.words import markdown
 from robustbench_sde.storage.files import atomic_write, parse_scalar, read_yaml
-from robustbench_sde.storage.run_folder import RunFolder, markdown
+from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, documentation, table
 
 

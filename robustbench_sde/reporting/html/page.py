@@ -85,7 +85,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     corruptions = run.read_corruptions()
     audits = read_audits(run.path)
     curves = accuracy_against_eps(summary, out)
-    distances = accuracy_against_distance(summary, run, out)
+    tables = write_tables(stored, manifest["cells"], out, run.read_records)
+    distances = accuracy_against_distance(out)
     draws = accuracy_against_draws(summary, out)
     sigmas = accuracy_against_sigma(summary, out)
     means = [] if corruptions is None else corruption_figure(corruptions, out)
@@ -160,7 +161,6 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         ),
         sections=[section for section in sections if section],
     )
-    tables = write_tables(run, stored, manifest["cells"], out)
     for name, text in {"summary.tex": latex(summary), "index.html": page}.items():
         out.write_text(name, text)
     pictures = [

@@ -5,7 +5,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -147,11 +147,6 @@ class Suite:
                     }
         self._check_distinct(list(cells))
         return list(cells)
-
-    @cached_property
-    def has_corruptions(self) -> bool:
-        """Whether there is a table of corruptions to be made."""
-        return any(isinstance(entry, CorruptionEntry) for entry in self.entries)
 
     def about(self) -> dict[str, object]:
         """Return what a manifest says of the suite."""

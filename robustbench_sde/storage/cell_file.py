@@ -1,0 +1,122 @@
+"""Define the file of a cell: Parquet with its records and, in the metadata, its row of the summary.
+
+A file is written in one step, so that it is whole or absent.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustbench_sde.errors import BenchError, printable
+from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.records import check_records, digest_of
+from robustbench_sde.storage.schema import RECORDS, SUMMARY, Column, table
+
+#: metadata of a cell's file: its row of the summary (JSON), and the digest of its records
+_KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
+#: more are refused before any is read: a few kilobytes of Parquet can claim billions
+_MOST_ROWS = 1_000_000
+#: columns that earlier versions did not write, and those among them that attacks with gradients count
+_LATER = {column.name for column in SUMMARY if column.later}
+_COUNTED = _LATER & {column.name for column in RECORDS}
+
+
+class StoredCell(NamedTuple):
+    """What the file of a cell holds."""
+
+    #: row of the cell in the summary (`SUMMARY`)
+    row: dict[str, Any]
+    #: one row per image (`RECORDS`)
+    records: pd.DataFrame
+
+    @property
+    def version_problem(self) -> str:
+        """Sentence on the other columns of the version that stored the cell; empty if there are none."""
+        return _version_problem(self.row)
+
+
+def write_cell_file(path: Path, row: dict[str, Any], records: pd.DataFrame) -> None:
+    """Write the file of a cell; `row` holds the key of the cell as `cell`."""
+    records = table(records, RECORDS)
+    arrow = pa.Table.from_pandas(records, preserve_index=False)
+    own = {_KEY: json.dumps(row), _DIGEST: digest_of(records)}
+    metadata = {**(arrow.schema.metadata or {}), **own}
+    with atomic_write(path) as temporary:
+        pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
+
+
+def read_cell_file(path: Path, cell: str) -> StoredCell:
+    """Read the file of a cell, and check that it is what a run has written for this cell.
+
+    Raises:
+        BenchError: the file is damaged, or is that of another cell.
+    """
+    records, metadata = read_table_file(path, RECORDS)
+    try:
+        row = dict(json.loads(metadata[_KEY]))
+        if row["cell"] != cell:
+            raise ValueError(f"it holds the records of another cell, {printable(str(row['cell']))[:40]}")
+        if row["images"] != len(records):
+            raise ValueError(f"it has {len(records)} records and says {row['images']!r:.20}")
+        check_records(records)
+        digest = metadata.get(_DIGEST)  # earlier versions wrote none
+        if digest is not None and digest.decode() != digest_of(records):
+            raise ValueError("its records were changed")
+    except KeyError as error:
+        raise damaged(path, ValueError(f"its metadata lack {error}")) from error
+    except (ValueError, TypeError, BenchError) as error:
+        raise damaged(path, error) from error
+    return StoredCell(_with_later(row), records)
+
+
+def _with_later(row: dict[str, Any]) -> dict[str, Any]:
+    """Add columns to the row of an earlier version: NaN where nothing can be said, and nothing has to be.
+
+    Gradients of an attack that has some must have been counted.
+    """
+    later = _LATER - _COUNTED if row.get("backward_passes") else _LATER
+    return dict.fromkeys(later, math.nan) | row
+
+
+def version_problem_of(path: Path) -> str:
+    """Return the `version_problem` of a file without reading its records; empty if it cannot be read."""
+    try:
+        row = dict(json.loads(pq.read_metadata(path).metadata[_KEY]))
+    except Exception:  # the reader raises nearly anything on damaged files
+        return ""
+    return _version_problem(_with_later(row))
+
+
+def _version_problem(row: dict[str, Any]) -> str:
+    known = [column.name for column in SUMMARY]
+    if lacking := [name for name in known if name not in row]:
+        return f"stored by an earlier version, which did not write {', '.join(lacking)}"
+    if unknown := sorted(row.keys() - set(known)):
+        return f"stored by a later version, which also wrote {', '.join(unknown)}"
+    return ""
+
+
+def read_table_file(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
+    """Read a Parquet file with these columns, and its metadata.
+
+    Raises:
+        BenchError: the file is damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise BenchError(f"{file.metadata.num_rows} rows are more than {_MOST_ROWS}")
+            arrow = file.read(use_threads=False)  # small files: threads cost more than they save
+        return table(arrow.to_pandas(use_threads=False), columns), arrow.schema.metadata or {}
+    except Exception as error:  # the reader raises nearly anything on damaged files
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> BenchError:
+    """Make the error for a file that is not what a run has written."""
+    return BenchError(f"{path} is damaged ({' '.join(str(error).split())}); delete it and run again")
