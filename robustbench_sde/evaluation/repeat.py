@@ -1,5 +1,7 @@
 """Find classifiers that remember earlier calls: the same images must give the same logits, to the bit."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +56,18 @@ class FirstAnswer:
                 f"before the first cell (image {first}: by {size:.2g}); "
                 "a module must not change what its next call computes"
             )
+
+
+@contextmanager
+def unchanged(model: RandomClassifier, data: ImageDataset) -> Iterator[None]:
+    """Classify a few images before a block and after it; the logits must be the same to the bit.
+
+    Raises:
+        InvalidEvaluationError: they are not, so that nothing that was measured in the block may be used.
+    """
+    first = FirstAnswer.of(model, data)
+    yield
+    first.check(model)
 
 
 @torch.no_grad()

@@ -61,8 +61,12 @@ def versus(
     networks = group_by_network(side.cells)
     members = group_by_kind(networks, kinds or {})
     base = find_reference(reference, members)
+    left_out = [
+        f"{cell.facts.label} is left out ({cell.status})" for cell in side.cells if cell.status != "ok"
+    ]
+    why = f": {left_out[0]}" if left_out else ""
     if len(members) == 1:
-        raise BenchError(f"{side.name} has no network beside {reference!r} to compare it with")
+        raise BenchError(f"{side.name} has no network beside {reference!r} to compare it with{why}")
     drafts: list[_Draft] = []
     unequal: list[str] = []
     spread: dict[str, float] = {}
@@ -75,7 +79,7 @@ def versus(
         unequal += list(unequal_efforts(setting, at, base))
         drafts += _draft_rows(setting, at, base, spread)
     if not drafts:
-        raise BenchError(f"{reference!r} shares no valid perturbation setting with another network")
+        raise BenchError(f"{reference!r} shares no valid perturbation setting with another network{why}")
     if unequal and not allow_unequal:
         raise BenchError(f"{UNEQUAL}: {unequal[0]}; run both alike, or allow it with `allow_unequal`")
     notes = [] if spread else [ONE_TRAINING]
@@ -86,7 +90,7 @@ def versus(
         kinds={kind: tuple(names) for kind, names in members.items()},
         sde_against_ode=is_sde_against_ode(networks, members, base),
         spread=spread,
-        warnings=(*warnings, *(f"{UNEQUAL}: {text}" for text in unequal)),
+        warnings=tuple(dict.fromkeys([*warnings, *left_out, *(f"{UNEQUAL}: {text}" for text in unequal)])),
         notes=tuple(notes),
     )
 

@@ -18,6 +18,7 @@ from robustbench_sde.evaluation.certificate_report import (
     write_certificates,
 )
 from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at, contradictions
+from robustbench_sde.evaluation.repeat import unchanged
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.compute import Compute
@@ -72,7 +73,8 @@ def run_certificates(
 
     Raises:
         BenchError: a stored report is damaged, or a checkpoint has changed.
-        InvalidEvaluationError: logits are not finite, or an attacked image is not valid.
+        InvalidEvaluationError: logits are not finite, an attacked image is not valid, or a model remembers
+            earlier calls.
     """
     reports, reused = [], 0
     bars.cells.start("certify", len(sources))
@@ -85,17 +87,18 @@ def run_certificates(
             model = source.load(compute)
             rows = min(settings.rows, rows_that_fit(model, compute.memory_limit) or settings.rows)
             assert source.smoothing is not None  # certificates are about smoothed sources
-            report = certify_model(
-                model,
-                data,
-                attacks,
-                replace(settings, rows=rows),
-                replace(score, rows=rows),
-                sigma=source.smoothing,
-                key=key,
-                sha256=source.sha256,
-                bars=bars,
-            )
+            with unchanged(model, data):
+                report = certify_model(
+                    model,
+                    data,
+                    attacks,
+                    replace(settings, rows=rows),
+                    replace(score, rows=rows),
+                    sigma=source.smoothing,
+                    key=key,
+                    sha256=source.sha256,
+                    bars=bars,
+                )
             if folder is not None:
                 write_certificates(folder.path, report)
         reports.append(report)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.evaluation.repeat import unchanged
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
 from robustbench_sde.evaluation.stability.report import StabilityReport, read_stability, write_stability
 from robustbench_sde.models.compute import Compute
@@ -40,6 +41,7 @@ def run_stability(
 
     Raises:
         BenchError: a stored report is damaged, or a checkpoint has changed.
+        InvalidEvaluationError: a model remembers earlier calls, or a result is not valid.
     """
     reports, reused = [], 0
     for source in sources:
@@ -49,7 +51,10 @@ def run_stability(
             reused += 1
         else:
             model = source.load(compute)
-            report = stability(model, data, perturbations, settings, sha256=source.sha256, key=key, bars=bars)
+            with unchanged(model, data):
+                report = stability(
+                    model, data, perturbations, settings, sha256=source.sha256, key=key, bars=bars
+                )
             if folder is not None:
                 write_stability(folder.path, report)
         reports.append(report)

@@ -9,6 +9,7 @@ from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
@@ -97,6 +98,76 @@ def test_the_workers_of_a_cluster_find_it_too():
     parcel = Parcel(cells, slice(2, 12), (), Compute(), 1, {}, software(cells))
     statuses = [result.row["status"] for result in parcel.run(PackedImages.of(data)).results]
     assert any(text.startswith(f"invalid: {REMEMBERS}") for text in statuses), statuses
+
+
+def attacked(model, data, out):
+    rb.attack(model, data, **SMALL, out=out)
+
+
+def scored(model, data, out):
+    images = data.images / 255
+    rb.score(model, data, images, norm="linf", eps=0.1, score_draws=2, out=out)
+
+
+def corrupted(model, data, out):
+    rb.score(model, data, corruptions="fog,contrast", severities=[1], score_draws=2, out=out)
+
+
+def compared(model, data, out):
+    rb.versus("tiny-multiplicative", [model, make_model()], data, **SMALL, out=out)
+
+
+def certified(model, data, out):
+    rb.certify(model, data, draws=20, select_draws=4, radius=[0.0, 0.1], out=out)
+
+
+def followed(model, data, out):
+    rb.stability(model, data, paths=1, eps=0.01, steps=2, eot_draws=1, score_draws=2, out=out)
+
+
+def forgetful(data, work, out):
+    """Return a classifier whose last layer turns round late in a piece of work, by a hook."""
+    calls = [0, 10**9]
+
+    def turn(layer, inputs, output):
+        calls[0] += 1
+        return output if calls[0] < calls[1] else -output
+
+    model = make_model("none")
+    model.head.linear.register_forward_hook(turn)
+    work(model, data, out / "elsewhere" / "all")
+    twin = make_model("none")
+    calls[:] = [0, 3 * calls[0] // 4]
+    twin.head.linear.register_forward_hook(turn)
+    return twin
+
+
+@pytest.mark.parametrize("work", [attacked, scored, corrupted, compared, certified, followed])
+def test_every_measurement_finds_memory(work, tmp_path):
+    """A hook that changes the network on the way is found in every command, and nothing of it is stored."""
+    data = make_data()
+    model = forgetful(data, work, tmp_path)
+    try:
+        work(model, data, tmp_path / "run")
+    except BenchError as error:  # versus refuses to compare invalid rows
+        said = [str(error)]
+    else:
+        said = list(RunFolder(tmp_path / "run").read_summary()["status"])
+    assert any(REMEMBERS in text for text in said), said
+    assert not list((tmp_path / "run").glob("certificates/*")) + list((tmp_path / "run").glob("stability/*"))
+    stored = [RunFolder(tmp_path / "run").read_cell(key) for key in RunFolder(tmp_path / "run").stored()]
+    assert all(cell.row["noise"] != "none" for cell in stored)
+
+
+def test_an_audit_fails_a_model_that_remembers(tmp_path):
+    """The first rule of the report names the memory, and the verdict is a failure."""
+    data = make_data()
+    asked = {"eps": 0.05, "steps": 2, "eot_draws": 1, "score_draws": 2}
+    model = forgetful(data, lambda model, data, out: rb.audit(model, data, **asked), tmp_path)
+    report = rb.audit(model, data, **asked)
+    assert report.verdict is AuditVerdict.FAIL
+    assert report.rules[0].name == "eps-0-control"
+    assert REMEMBERS in report.rules[0].message
 
 
 def test_our_classifiers_and_sound_modules_answer_alike():

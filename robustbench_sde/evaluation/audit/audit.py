@@ -12,6 +12,7 @@ from robustbench_sde.evaluation.audit.compare import accuracy
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Finding, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
 from robustbench_sde.evaluation.audit.solver import solver
+from robustbench_sde.evaluation.repeat import unchanged
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.progress import Bars
@@ -63,11 +64,15 @@ def audit(
     started = time.perf_counter()
     lab = Lab(model, data, settings, progress=bars.images)
     bars.cells.start("rules", len(RULES))
-    rules = []
-    for name, judge in RULES.items():
-        bars.cells.advance(0, note=name)
-        rules.append(AuditRule(name, *_judged(judge, lab)))
-        bars.cells.advance(1)
+    rules: list[AuditRule] = []
+    try:
+        with unchanged(model, data):
+            for name, judge in RULES.items():
+                bars.cells.advance(0, note=name)
+                rules.append(AuditRule(name, *_judged(judge, lab)))
+                bars.cells.advance(1)
+    except InvalidEvaluationError as error:  # all comparisons are of different classifiers
+        rules = [AuditRule("eps-0-control", AuditVerdict.FAIL, str(error), {}), *rules[1:]]
     return AuditReport(
         checkpoint=model.name,
         sha256=sha256,
