@@ -33,14 +33,16 @@ from robustbench_sde.sde.integrate import Equation
 from robustbench_sde.sde.keyed import KeyedRows, has_kernels
 from robustbench_sde.sde.solvers import SOLVERS, Drift
 
-#: A norm layer squares: of larger states it returns NaN or, worse, its bias and nothing of the image.
+#: Largest absolute value of a state. Normalisation layers square their input: for larger states they return
+#: NaN or only their bias, which does not depend on the image.
 _OVERFLOW = 1e16
 
 
 class Classifier(Pluggable, nn.Module):
     """stem -> flow(s) dh = f(h, t) dt + G(h, t) dB -> head (Liu et al., CVPR 2020).
 
-    Draws are folded into the batch after the stem, which is deterministic and runs once per image.
+    After the stem, draws become rows of the batch. The stem is deterministic and is evaluated once for each
+    image.
     """
 
     #: whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)
@@ -49,13 +51,13 @@ class Classifier(Pluggable, nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
-        #: what tables call it; `load_checkpoint` sets the name of the file
+        #: name in tables; `load_checkpoint` sets the name of the file
         self.name = spec.preset
         #: whether gradients compute states again (`with_recomputation`)
         self.recompute = False
         #: precision of convolutions and linear maps (`with_precision`)
         self.precision: Precision = "fp32"
-        #: how it is computed (`with_compute`); the weights are where they are
+        #: device settings of the computation (`with_compute`); weights are not moved
         self.compute = Compute()
         #: drifts that have been compiled, by flow; twins share them as they share weights
         self._compiled: dict[int, Drift] = {}
@@ -76,7 +78,7 @@ class Classifier(Pluggable, nn.Module):
 
     @classmethod
     def from_weights(cls, spec: ModelSpec, weights: Mapping[str, Tensor]) -> Self:
-        """A classifier that owns `weights`: names and shapes as in `weight_shapes`."""
+        """Make a classifier that owns `weights`, with names and shapes as in `weight_shapes`."""
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
             model = cls(spec)
         model.load_state_dict(weights, assign=True)
@@ -84,7 +86,7 @@ class Classifier(Pluggable, nn.Module):
 
     @classmethod
     def initialised(cls, spec: ModelSpec, seed: int) -> Self:
-        """Untrained weights, keyed by seed and parameter name: He normal, norms 1, biases 0."""
+        """Return untrained weights, keyed by seed and parameter name: He normal, norms 1, biases 0."""
         weights = {}
         for name, shape in cls.weight_shapes(spec).items():
             if len(shape) > 1:
@@ -99,18 +101,18 @@ class Classifier(Pluggable, nn.Module):
 
     @classmethod
     def weight_shapes(cls, spec: ModelSpec) -> dict[str, torch.Size]:
-        """Shapes of all weights, by name; allocates nothing."""
+        """Return the shapes of all weights by name, without allocating memory."""
         with torch.device("meta"):
             return {name: tensor.shape for name, tensor in cls(spec).state_dict().items()}
 
     @property
     def noise(self) -> str:
-        """The noise terms, joined by `+`; `none` for an ODE and where the noise is switched off."""
+        """Noise terms joined by `+`; `none` for an ODE, and if the noise is switched off."""
         return "+".join(term.kind for term in self.spec.active_noise) or "none"
 
     @property
     def sigma(self) -> float:
-        """Noise scale at test time, at t = 0; the mean over flows where learned, NaN where terms differ."""
+        """Noise scale sigma(0) at test time; the mean over flows if learned, NaN if the terms differ."""
         terms = self.spec.active_noise
         if len(terms) == 1 and terms[0].learned:
             return float(self.learned[terms[0].kind].detach().mean())
@@ -118,7 +120,7 @@ class Classifier(Pluggable, nn.Module):
 
     @property
     def stochastic(self) -> bool:
-        """Whether draws differ."""
+        """Whether different draws give different logits."""
         return bool(self.spec.active_noise)
 
     @property
@@ -128,12 +130,12 @@ class Classifier(Pluggable, nn.Module):
 
     @property
     def steps(self) -> int:
-        """Steps of the solver."""
+        """Number of solver steps."""
         return self.spec.steps
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
+        """Shape of an image, (channels, height, width)."""
         return self.spec.image_shape
 
     @property
@@ -149,8 +151,8 @@ class Classifier(Pluggable, nn.Module):
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Return logits (draws, images, classes) of float images (B, C, H, W) in [0, 1]; an ODE runs once.
 
-        Images (draws, B, C, H, W) differ from draw to draw; then the stem runs once per draw as well. Under
-        an adaptive solver each image has a pass of its own, but for training.
+        Images (draws, B, C, H, W) differ between draws; then the stem is evaluated for each draw. With an
+        adaptive solver each image has its own pass, except in training.
         """
         if len(image_ids) > 1 and self._is_adaptive():
             ids = [int(one) for one in image_ids]
@@ -203,7 +205,7 @@ class Classifier(Pluggable, nn.Module):
         draws: Draws,
         rows: KeyedRows | None,
     ) -> Tensor:
-        """(draws, images, classes), or (1, images, classes) of an ODE; NaN where the state has overflowed."""
+        """Return logits (draws, images, classes), with one draw for an ODE; NaN where a state overflowed."""
         ends = []
         for start, equations in self.chains(images, image_ids, draws, rows):
             h = start
@@ -224,7 +226,7 @@ class Classifier(Pluggable, nn.Module):
     ) -> list[tuple[Tensor, list[Equation]]]:
         """Return the work of a forward pass: h(0), (1, images, C, H, W), and the equations it goes through.
 
-        One chain, or several side by side (`Architecture.starts`). Of images that differ from draw to draw,
+        There is one chain, or several in parallel (`Architecture.starts`). If images differ between draws,
         h(0) is (draws, images, C, H, W).
 
         Args:
@@ -326,7 +328,7 @@ class Classifier(Pluggable, nn.Module):
         return twin
 
     def with_compute(self, compute: Compute) -> Self:
-        """Return this classifier, computed in another way: equal numbers up to float rounding."""
+        """Return this classifier with another `Compute`; its numbers are equal up to float rounding."""
         twin = self._twin()
         twin.compute = compute
         return twin

@@ -17,17 +17,17 @@ from robustbench_sde.sde.solvers import SOLVERS, Drift, Solver, StepNoise
 
 
 class Path(Protocol):
-    """The random numbers of a noise term by step: `path[2:5]` makes those of three steps, anew each time.
+    """The random numbers of a noise term by step: `path[2:5]` makes those of three steps, again at each call.
 
-    Each is (draws, images, ...): of the state's shape, or with ones where entries share a number.
-    A list of tensors will do; `BrownianPaths` holds none in memory.
+    Each tensor is (draws, images, ...) with the shape of the state, or with size 1 in dimensions whose
+    entries share a number. A list of tensors is a path, too; `BrownianPaths` stores no numbers.
     """
 
     def __getitem__(self, steps: slice, /) -> Iterable[Tensor]: ...
 
 
 def _unmade(path: Path, steps: slice) -> Iterable[Numbers]:
-    """The numbers of some steps, not made where the device can make them on the way."""
+    """Return the numbers of some steps, or descriptions of them if the device can make them in the update."""
     return path.unmade(steps) if isinstance(path, BrownianPaths) else path[steps]
 
 
@@ -39,11 +39,11 @@ class Equation:
     drift: Drift
     #: each term with its random numbers; none for an ODE
     noise: Sequence[tuple[NoiseTerm, Path]]
-    #: T > 0
+    #: end time T > 0
     horizon: float
-    #: N >= 1; the time of step i is i * T / N, never an accumulated float
+    #: number of steps N >= 1; step i starts at i * T / N, never at an accumulated float
     steps: int
-    #: one that takes this noise (`check_solver`)
+    #: solver that supports this noise (`check_solver`)
     solver: Solver
 
     @property
@@ -52,7 +52,7 @@ class Equation:
         return self.horizon / self.steps
 
     def f(self, t: float, h: Tensor) -> Tensor:
-        """The drift of states (draws, images, ...)."""
+        """Return the drift of states (draws, images, ...)."""
         return self.drift(t, h.flatten(0, 1)).view_as(h)
 
     def walk(self, start: int = 0, stop: int | None = None) -> Iterator["Step"]:
@@ -65,14 +65,14 @@ class Equation:
             yield Step(self, step * self.horizon / self.steps, list(zip(terms, z, strict=True)))
 
     def solve(self, h0: Tensor, *, recompute: bool = False) -> Tensor:
-        """h(T): (draws, images, ...), or the shape of `h0` for an ODE.
+        """Return h(T), (draws, images, ...), or with the shape of `h0` for an ODE.
 
         Args:
-            h0: (draws or 1, images, ...). Where it starts with one draw, that one is shared: its first drift
-                is computed once per image and the paths part with the first noise.
-            recompute: keep the state at every sqrt(N)-th step only and compute the rest again, noise
-                included, for the gradient: memory grows like sqrt(N), time by one forward pass, no
-                gradient changes.
+            h0: (draws or 1, images, ...) initial state. With one draw the state is shared: its first drift
+                is computed once for each image, and the paths differ from the first noise on.
+            recompute: whether to store the state only at every sqrt(N)-th step and to compute the other
+                states and the noise again for the gradient. Memory then grows like sqrt(N), the time by one
+                forward pass, and gradients do not change.
         """
 
         def advance(h: Tensor, start: int, stop: int) -> Tensor:

@@ -1,11 +1,11 @@
 """One step of each solver, and its orders.
 
-All differentiate through their discrete steps. Adjoint methods are left out on purpose: their gradients
-differ from those of the discrete solve that scores an image, which makes an attack weaker (docs/protocol.md).
+Gradients go through the discrete steps. There are no adjoint methods: their gradients differ from those of
+the discrete solution that scores an image, which makes an attack weaker (docs/protocol.md).
 
-Noise may be shared between entries or not: an entry of an additive or multiplicative G depends on that entry
-of h alone, so that the terms below are the same either way. Dropout's G is f, which mixes entries: more than
-`euler` does would need derivatives of the network, and Levy areas.
+The formulas hold whether entries share a Brownian motion or not, because an entry of an additive or
+multiplicative G depends only on this entry of h. For dropout G is proportional to f, which mixes entries: a
+higher order than that of `euler` would need derivatives of the network, and Levy areas.
 """
 
 from abc import ABC, abstractmethod
@@ -19,14 +19,14 @@ from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.sde.diffusion import NOISE_TERMS, Multiplicative, NoiseTerm
 from robustbench_sde.sde.keyed import Numbers, made
 
-#: f(t, h): the shape of h, rows independent of each other
+#: drift f(t, h), which returns the shape of h; rows are independent of each other
 Drift = Callable[[float, Tensor], Tensor]
 #: the terms of the noise, each with its numbers of this step
 StepNoise = Sequence[tuple[NoiseTerm, Numbers]]
 
 
 class Solver(ABC):
-    """A scheme: its orders, the noise that it takes, and its step."""
+    """A numerical scheme: its orders, the noise that it supports, and its step."""
 
     #: global order without noise; None where the error is set by a tolerance
     order: ClassVar[int | None]
@@ -35,12 +35,12 @@ class Solver(ABC):
     noise_orders: ClassVar[dict[str, tuple[float, float]]] = {}
     #: whether several terms may act at once
     combines: ClassVar[bool] = False
-    #: what a table must say about numbers from this solver
+    #: warning that a table must show for numbers of this solver
     warning: ClassVar[str] = ""
 
     @abstractmethod
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
-        """The state at t + dt, from `h` (draws or 1, images, ...) at t."""
+        """Return the state at t + dt from the state `h` (draws or 1, images, ...) at t."""
 
 
 class Euler(Solver):
@@ -138,8 +138,9 @@ class RungeKutta4(Solver):
 class DormandPrince5(Solver):
     """Adaptive Dormand-Prince between the N points of the grid (rtol 1e-5, atol 1e-6); ODEs only.
 
-    It is torchdiffeq's. One step size serves all rows, chosen by the error of the whole batch, and gradients
-    go through that choice: `Classifier.logits` therefore gives each image a pass of its own.
+    The implementation is that of torchdiffeq. All rows of a batch share one step size, which depends on the
+    error of the whole batch, and gradients go through this choice. `Classifier.logits` therefore gives each
+    image its own pass.
     """
 
     order = None
@@ -185,10 +186,10 @@ def accepts_noise(name: str, kinds: Sequence[str]) -> bool:
 
 
 def check_solver(name: str, kinds: Sequence[str]) -> None:
-    """Whether a solver takes noise of these kinds, all at once.
+    """Check that a solver supports noise of these kinds together.
 
     Raises:
-        BenchError: there is no such solver, or it does not; names those that do.
+        BenchError: there is no such solver, or it does not support them; the message names solvers that do.
     """
     if name not in SOLVERS:
         raise unknown_name("solver", name, SOLVERS)

@@ -38,11 +38,11 @@ _CLEAR = math.log(10)
 
 
 def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """-log of the mean probability of the label: the loss of the mean, not the mean loss.
+    """Return -log of the mean probability of the label, which is the loss of the mean, not the mean loss.
 
-    Where that has saturated (`SATURATED`) its gradient is lost in float32. There the loss is the log odds
-    against the label instead, log(1 - p) - log p: its gradient has the same direction, and no scale at which
-    it vanishes. Other images keep every bit of theirs.
+    If it has saturated (`SATURATED`), its gradient vanishes in float32. Then the loss is the log odds
+    against the label, log(1 - p) - log p, whose gradient has the same direction and does not vanish. The
+    loss of other images does not change in any bit.
     """
     at_label, largest, _ = split_label(log_probs, labels)
     others = log_probs.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
@@ -50,14 +50,14 @@ def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """max_{j != y} log p_j - log p_y of the mean probabilities: for one draw the logit difference."""
+    """Return max_{j != y} log p_j - log p_y of the mean probabilities; for one draw the logit difference."""
     at_label, largest, _ = split_label(log_probs, labels)
     return largest - at_label
 
 
 @dataclass(frozen=True)
 class Aim:
-    """What an attack wants of each image: away from a class, or, targeted, towards one."""
+    """The aim of an attack for each image: away from a class, or, if targeted, towards a class."""
 
     #: (B,) int64 on the model's device: the true class, or the target
     classes: Tensor
@@ -86,7 +86,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Look:
-    """What one pass over the current images showed: (B,) each where nothing else is said."""
+    """The result of one evaluation of the current images; every field is (B,) unless stated otherwise."""
 
     #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled.
     #: For a targeted attack: max over other classes less log p of the target; negative once the target wins.
@@ -111,9 +111,9 @@ class Look:
         return self.margin + z * self.error < -_ROUNDING * spread
 
     def fooled_for_good(self, z: float = 0.0) -> Tensor:
-        """Whether no number of a table would gain by going on: (B,) bool.
+        """Whether an image is certainly misclassified, so that more steps would change no result: (B,) bool.
 
-        Another class is ten times as probable by `z` standard errors, and no draw alone says otherwise.
+        Another class is ten times as probable by `z` standard errors, and no single draw gives the label.
         """
         return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
 
@@ -128,10 +128,10 @@ def _part_of(objective: Objective, log_probs: Tensor, classes: Tensor, rows: Ten
 
 
 class Victim:
-    """The model as an attack may use it: gradients and margins over fresh `attack` draws, no other stream.
+    """The model as an attack may use it: gradients and margins over draws of the `attack` stream only.
 
     Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch. At
-    most `rows` images x draws are in one pass; more draws are taken in pieces, with the same result.
+    most `rows` images x draws are in one pass; more draws are computed in parts, with the same result.
     """
 
     def __init__(
@@ -190,19 +190,19 @@ class Victim:
         return self._batch.ids
 
     def look(self, images: Tensor, step: int, *, draws: int | None = None) -> Look:
-        """Margins of all images over the draws of `step`, without gradient.
+        """Return the margins of all images over the draws of `step`, without a gradient.
 
         Args:
             images: (B, C, H, W) in [0, 1].
             step: decides the draws.
-            draws: how many, counted from the first of that step; None is `eot_draws`.
+            draws: number of draws, counted from the first draw of the step; None is `eot_draws`.
         """
         return self._look(self._without_graph(images, self._draws(step, draws or self.eot_draws)))
 
     def confirmed(
         self, images: Tensor, look: Look, step: int, judge: Callable[[Look], Tensor], draws: int
     ) -> Tensor:
-        """Ask `judge` about `look` and, where it says yes, again about fresh draws: (B,) bool.
+        """Apply `judge` to `look` and, where it is true, again to fresh draws: (B,) bool.
 
         Args:
             images: (B, C, H, W) that were looked at.
@@ -223,11 +223,11 @@ class Victim:
         return -(-draws // self.eot_draws)
 
     def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
-        """Log of the mean probability over the draws of `step`: (B, classes), for attacks of other libraries.
+        """Return the log of the mean probability over the draws of `step`, (B, classes), for other libraries.
 
-        Differentiable where `images` ask for it; the backward passes are counted when a gradient arrives.
-        Where a cross-entropy has saturated (`SATURATED`) the values are scaled down, image by image: every
-        decision stays, and softmax has a gradient.
+        The result is differentiable if `images` require a gradient; backward passes are counted when a
+        gradient arrives. If the cross-entropy of an image has saturated (`SATURATED`), its values are
+        scaled down: its decision stays the same, and softmax has a gradient.
         """
         draws = draws or self.eot_draws
         if images.requires_grad:
@@ -247,7 +247,7 @@ class Victim:
     def gradient(
         self, images: Tensor, step: int, objective: Objective = cross_entropy
     ) -> tuple[Look, Tensor]:
-        """Margins over the draws of `step`, and over the same draws the gradient (B, C, H, W).
+        """Return the margins and the gradient (B, C, H, W) over the draws of `step`.
 
         The gradient is finite: what is not is 0. A module of somebody else has it taken again a little aside
         (`_ASIDE`) on the same draws first; finding out where makes the host wait for the device, which our
@@ -270,11 +270,12 @@ class Victim:
         return look, gradient
 
     def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
-        """Margins and the gradient as it comes.
+        """Return the margins and the gradient, which may have entries that are not finite.
 
-        Draws in pieces are passed twice: the first time without a graph, to see what the loss of the mean
-        asks of each draw's log-probabilities, and then piece by piece with one. Only the first time counts:
-        memory decides about pieces, and costs are to be those of the attack.
+        Draws that are computed in parts are passed twice: first without a graph, for the derivative of the
+        loss of the mean with respect to the log-probabilities of each draw, and then part by part with a
+        graph. Only the first pass is counted, because the number of parts depends on the memory and not on
+        the attack.
         """
         images = images.detach().requires_grad_()
         draws = self._draws(step, self.eot_draws)
@@ -345,7 +346,7 @@ class Victim:
             return torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
 
     def _log_probs(self, images: Tensor, draws: Draws) -> Tensor:
-        """(draws, B, classes), counted."""
+        """Return log-probabilities (draws, B, classes) and count the passes."""
         self.forward_passes[self._rows] += len(draws)
         return self._passed(images, draws)
 
