@@ -29,6 +29,7 @@ def attack(
     smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
+    try_draws: int = 1,
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",
@@ -60,6 +61,9 @@ def attack(
             give the same decision.
         rule: decision rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or
             `single` (first draw).
+        try_draws: number of draws, averaged by the rule, that answer one submission of an attacker who may
+            submit an image again (`Result.survives`); the score draws give as many answers as whole blocks
+            fit.
         seed: seed of all random numbers, a whole number of 64 bits.
         batch_size: largest number of rows (images x draws) in one pass, fewer if memory is short; does not
             change results.
@@ -93,7 +97,7 @@ def attack(
     else:
         own = attack if isinstance(attack, Mapping) else {}
         attacks = plan_attacks(list(attack), norm, budgets, parameters, own)
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     return evaluate_work(

@@ -1,5 +1,6 @@
 """What an evaluation yields: in memory, or in the folder of a run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -86,16 +87,37 @@ class Result:
         """Accuracy of a row against somebody who may submit each image `tries` times (docs/protocol.md).
 
         Args:
-            tries: independent submissions, of which one wrong answer is enough; at most the score draws.
+            tries: independent submissions, of which one wrong answer is enough; at most as many as the score
+                draws answer.
             row: its place in the summary.
 
         Returns:
             The share of images that all tries get right, with a 95 % interval clustered by image.
 
         Raises:
-            BenchError: the row has too few score draws, or no records.
+            BenchError: the row has too few score draws, `"auto"` ones, or no records.
         """
-        return survival(self.records_of(row), tries)
+        return survival(self.records_of(row), tries, try_draws=int(self.summary["try_draws"].iloc[row]))
+
+    def with_survival(self, tries: int) -> pd.DataFrame:
+        """Return the summary with columns `survives_K`, `survives_K_low` and `survives_K_high` for any K.
+
+        Args:
+            tries: number of submissions K, as in `survives`; rows without numbers have NaN.
+
+        Raises:
+            BenchError: as in `survives`.
+        """
+        nothing = Interval(math.nan, math.nan, math.nan)
+        found = [
+            self.survives(tries, row) if status == "ok" else nothing
+            for row, status in enumerate(self.summary["status"])
+        ]
+        name = f"survives_{tries}"
+        columns = {name: "estimate", f"{name}_low": "low", f"{name}_high": "high"}
+        return self.summary.assign(
+            **{column: [getattr(one, part) for one in found] for column, part in columns.items()}
+        )
 
     def images_of(self, row: int) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]: the images of a row of the summary, by its place.

@@ -44,6 +44,7 @@ def score(
     smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
+    try_draws: int = 1,
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",
@@ -74,6 +75,7 @@ def score(
         smoothing: as in `attack`.
         score_draws: as in `attack`.
         rule: as in `attack`.
+        try_draws: as in `attack`.
         seed: as in `attack`.
         batch_size: as in `attack`.
         device: as in `attack`.
@@ -89,7 +91,7 @@ def score(
         InvalidEvaluationError: an image is not finite, not in [0, 1], or not in the ball. With `out` the
             row says so instead.
     """
-    settings = ScoreSettings(score_draws, rule, seed, batch_size)
+    settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     if images is not None and (corruptions is not None or official is not None):
         raise BenchError("`images` and `corruptions` exclude each other; give one")
     if corruptions is not None or official is not None:

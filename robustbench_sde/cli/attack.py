@@ -116,11 +116,17 @@ def attack_command(
     tries: Annotated[
         int | None,
         typer.Option(
-            help="Also print the accuracy if an attacker may submit each image this many times, one draw "
-            "each.",
+            help="Also print the accuracy if an attacker may submit each image this many times.",
             rich_help_panel=o.SCORING,
         ),
     ] = None,
+    try_draws: Annotated[
+        int,
+        typer.Option(
+            help="Draws, averaged by --rule, that answer one submission of --tries.",
+            rich_help_panel=o.SCORING,
+        ),
+    ] = 1,
     seed: o.Seed = 0,
     save_images: Annotated[
         choices.ImageFormat | None,
@@ -147,12 +153,16 @@ def attack_command(
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """
+    from robustbench_sde.evaluation.tries import check_tries
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
-    from robustbench_sde.reporting.terminal import print_json, print_summary, print_survival
+    from robustbench_sde.reporting.terminal import print_json, print_summary
+    from robustbench_sde.reporting.tries import accuracy_against_tries
 
     options = o.shared(context)
+    if tries is not None:
+        check_tries(tries, options["score_draws"], try_draws=try_draws)
     attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
     budgets = [None] if texts.parts(eps or []) == ["none"] else texts.parse_eps(eps or ["0.03"], norm)
     data = o.load_images(context)
@@ -171,20 +181,20 @@ def attack_command(
             target=target,
             source=None if source is None else str(source),
             **options,
+            try_draws=try_draws,
             out=out or "auto",
             save_images=save_images,
             bars=bars,
         )
     folder = o.folder_of(result)
-    sound = [row for row, status in enumerate(result.summary["status"]) if status == "ok"]
     accuracy_against_eps(result.summary, folder)
     accuracy_against_distance(folder)
+    accuracy_against_tries(result.summary, folder, folder)
+    summary = result.summary if tries is None else result.with_survival(tries)
     if json:
-        print_json(result.summary)
+        print_json(summary)
     else:
-        print_summary(result.summary, folder=str(folder.path), reused=result.reused)
-        if tries is not None:
-            print_survival(result.summary, [result.survives(tries, row) for row in sound], sound, tries)
+        print_summary(summary, folder=str(folder.path), reused=result.reused, tries=tries)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 

@@ -114,6 +114,7 @@ def run_command(
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
+    from robustbench_sde.reporting.tries import accuracy_against_tries
 
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
     options = o.shared(context, device="auto" if engine == "ray" else None)
@@ -146,6 +147,7 @@ def run_command(
         return
     folder = o.folder_of(result)
     accuracy_against_eps(result.summary, folder)
+    accuracy_against_tries(result.summary, folder, folder)
     accuracy_against_distance(folder)
     if result.corruptions is not None:
         corruption_figure(result.corruptions, folder)

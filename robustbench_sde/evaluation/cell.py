@@ -189,6 +189,7 @@ def blank_row(
         "images": len(data),
         "score_draws": settings.most_draws if model is None or model.stochastic else 1,
         "rule": settings.rule,
+        "try_draws": settings.try_draws,
         "seed": settings.seed,
         "status": "ok",
         "fingerprint": data.fingerprint,
@@ -211,6 +212,8 @@ def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:
     cost = ("forward_passes", "backward_passes", "eot_draws", "chosen", "target", *GRADIENT_SIGNS)
     compared = [column.name for column in RECORDS if column.name not in cost]
     same = (clean[compared] == control[compared]) | (clean[compared].isna() & control[compared].isna())
+    for name in (column.name for column in RECORDS if column.later and column.name in compared):
+        same[name] |= clean[name].isna() | control[name].isna()  # stored by a version that did not write it
     different = ~same.all(axis=1)
     if different.any():
         first = clean["image_id"][different].iloc[0]

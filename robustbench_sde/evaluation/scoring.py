@@ -18,9 +18,11 @@ from robustbench_sde.evaluation.statistics import (
     clustered,
     expected_calibration_error,
     over_noise,
+    share_interval,
     undecided,
     wilson,
 )
+from robustbench_sde.evaluation.tries import survival_numbers
 from robustbench_sde.models.probabilities import log_probabilities, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import NORMS
@@ -44,15 +46,26 @@ class ScoreSettings:
     seed: int = 0
     #: rows (images x draws) in one forward pass: decides memory and speed, and changes no number
     rows: int = 256
+    #: draws, averaged by the rule, that answer one submission of an image (`evaluation.tries`)
+    try_draws: int = 1
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise unknown_name("decision rule", self.rule, RULES)
         if self.draws == "auto" and self.rule == "single":
             raise BenchError("score_draws is auto; the rule single decides by one draw and needs no more")
-        for name, value in (("score_draws", self.most_draws), ("batch_size", self.rows)):
+        sizes = {"score_draws": self.most_draws, "batch_size": self.rows, "try_draws": self.try_draws}
+        for name, value in sizes.items():
             if value < 1:
                 raise BenchError(f"{name} is {value}; it must be at least 1")
+        if self.try_draws > 1 and (self.draws == "auto" or self.rule == "single"):
+            what = "score_draws is auto" if self.draws == "auto" else "the rule is single"
+            raise BenchError(
+                f"try_draws is {self.try_draws} and {what}; several draws an answer need a fixed "
+                "number of score draws, and the rule mean-prob or vote"
+            )
+        if self.try_draws > self.most_draws:
+            raise BenchError(f"try_draws is {self.try_draws}, more than the {self.most_draws} score draws")
         if not -(2**63) <= self.seed < 2**63:
             raise BenchError(f"seed is {self.seed}; it must be a whole number of 64 bits")
 
@@ -129,7 +142,7 @@ def _score_batch(
         if stage != settings.stages[-1] and model.stochastic:
             done = sequential.decided(_per_draw(seen.exp(), settings.rule))
         if done.any():
-            parts.append(_records(model, data, images, rows[done], seen[:, done], settings.rule))
+            parts.append(_records(model, data, images, rows[done], seen[:, done], settings))
         rows, seen = rows[~done], seen[:, ~done]
         if not len(rows):
             break
@@ -142,16 +155,18 @@ def _records(
     images: Tensor,
     rows: Tensor,
     log_probs: Tensor,
-    rule: DecisionRule,
+    settings: ScoreSettings,
 ) -> pd.DataFrame:
     """Return the records of the images at positions `rows`, from log-probabilities (draws, B, classes)."""
     ids, labels = data.ids[rows], data.labels[rows]
     probs = log_probs.exp()
     mean = probs.mean(0)
-    per_draw = _per_draw(probs, rule)
+    per_draw = _per_draw(probs, settings.rule)
     statistic = per_draw.mean(0)
-    # among equal votes the larger mean probability decides
-    prediction = (statistic + 1e-6 * mean).argmax(1) if rule == "vote" else statistic.argmax(1)
+    prediction = _decision(statistic, mean, settings.rule)
+    share = (probs.argmax(2) == labels).double().mean(0)
+    low, high = share_interval(share.numpy(), len(probs), exact=not model.stochastic)
+    tries = len(probs) // settings.try_draws if model.stochastic else 1
     at_label, largest, runner_up = split_label(statistic, labels)
     delta = images[rows].cpu() - to_float(data.images[rows])
     columns = {
@@ -159,7 +174,11 @@ def _records(
         "label": labels,
         "prediction": prediction,
         "correct": prediction == labels,
-        "share_correct": (probs.argmax(2) == labels).double().mean(0),
+        "share_correct": share,
+        "share_low": torch.from_numpy(low),
+        "share_high": torch.from_numpy(high),
+        "tries": torch.full_like(share, tries),
+        "tries_right": _right_answers(probs, labels, settings, tries),
         "label_probability": split_label(mean, labels)[0].double(),
         "margin": (at_label - largest).double(),
         "margin_error": _standard_error(per_draw, labels, runner_up, model.stochastic),
@@ -169,6 +188,27 @@ def _records(
         **{name: norm.size(delta).double() for name, norm in NORMS.items()},
     }
     return pd.DataFrame({name: values.numpy() for name, values in columns.items()}, index=rows.numpy())
+
+
+def _decision(statistic: Tensor, mean: Tensor, rule: DecisionRule) -> Tensor:
+    """Return the class of the largest statistic; among equal votes the larger mean probability decides."""
+    return (statistic + 1e-6 * mean).argmax(-1) if rule == "vote" else statistic.argmax(-1)
+
+
+def _right_answers(probs: Tensor, labels: Tensor, settings: ScoreSettings, tries: int) -> Tensor:
+    """Count the submissions that the rule over `try_draws` draws each answers rightly: (B,) float64.
+
+    Args:
+        probs: (draws, B, classes); draws beyond the last whole block are left out.
+        labels: (B,) true classes.
+        settings: rule and draws of an answer.
+        tries: number of blocks.
+    """
+    size = min(settings.try_draws, len(probs))
+    blocks = probs[: tries * size].unflatten(0, (tries, size))
+    rule = "vote" if size == 1 else settings.rule  # one draw: any rule takes its class
+    values = _per_draw(blocks.flatten(0, 1), rule).unflatten(0, (tries, size)).mean(1)
+    return (_decision(values, blocks.mean(1), rule) == labels).double().sum(0)
 
 
 def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
@@ -208,6 +248,7 @@ def summarise(records: pd.DataFrame) -> dict[str, float]:
         "single_draw_accuracy": single.estimate,
         "single_draw_low": single.low,
         "single_draw_high": single.high,
+        **survival_numbers(records),
         "undecided": undecided(shares),
         "ece": expected_calibration_error(records["confidence"].to_numpy(), correct),
         "brier": float(records["brier"].mean()),

@@ -1,36 +1,116 @@
 """Attackers who may submit an image again: how many images survive several independent tries."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.bounds import survives
-from robustbench_sde.evaluation.statistics import Interval, clustered
+from robustbench_sde.evaluation.statistics import Interval, clustered, clustered_of_few
+from robustbench_sde.storage.schema import TRIES
 
 
-def survival(records: pd.DataFrame, tries: int) -> Interval:
+def survival(records: pd.DataFrame, tries: int, *, try_draws: int = 1) -> Interval:
     """Estimate the accuracy against somebody who submits each image `tries` times and needs one wrong answer.
 
-    Each submission is answered from one fresh draw. From c right ones of the n score draws of an image,
-    C(c, k) / C(n, k) is an unbiased estimate of the probability that k draws are all right; the interval is
-    over images (clustered). One try is the single-draw accuracy. A deterministic classifier answers every
-    try alike.
+    Each submission is answered from fresh noise: one draw, or the rule over a block of `try_draws` draws.
+    From c right ones of the n answers of an image, C(c, k) / C(n, k) is an unbiased estimate of the
+    probability that k answers are all right; the interval is over images (clustered). One try of one draw is
+    the single-draw accuracy. A deterministic classifier answers every try alike.
 
     Args:
         records: one row per image (`RECORDS`), scored on the `score` stream.
-        tries: number of submissions k, from 1 to the score draws.
+        tries: number of submissions k, from 1 to the answers that the score draws make.
+        try_draws: draws of a block, as the records were scored; only the message of an error needs it.
 
     Raises:
-        BenchError: there are fewer score draws than tries; the message says how many would do.
+        BenchError: there are too few score draws (the message says how many would do), or scoring stopped
+            each image by what it saw, which biases the estimate of more than one try.
+    """
+    problem = _problem(records, tries, try_draws)
+    if problem:
+        raise BenchError(problem)
+    if _is_deterministic(records):
+        return clustered(records["share_correct"].to_numpy(np.float64))
+    right, answers = _answers(records)
+    survived = survives(right, answers, tries)
+    return clustered(survived) if tries == 1 else clustered_of_few(survived)
+
+
+def check_tries(tries: int, score_draws: int | str, *, try_draws: int = 1) -> None:
+    """Check before an evaluation that its score draws can tell of so many tries.
+
+    Raises:
+        BenchError: they are too few, or `score_draws` is ``"auto"``; says how many would do.
     """
     if tries < 1:
         raise BenchError(f"`tries` is {tries}; it must be at least 1")
-    draws = records["score_draws"].to_numpy(np.int64)
-    if (draws == 1).all() and (records["margin_error"] == 0).all():  # deterministic
-        return clustered(records["share_correct"].to_numpy(np.float64))
-    if draws.min() < tries:
-        raise BenchError(
-            f"{tries} tries cannot be estimated from {draws.min()} score draws: take {tries} or more"
-        )
-    right = np.rint(records["share_correct"].to_numpy() * draws).astype(np.int64)
-    return clustered(survives(right, draws, tries))
+    enough = tries * try_draws
+    if score_draws == "auto" and tries > 1:
+        raise BenchError(_stopped(tries, enough))
+    if score_draws != "auto" and int(score_draws) < enough:
+        raise BenchError(_too_few(tries, int(score_draws), enough))
+
+
+def survival_numbers(records: pd.DataFrame) -> dict[str, float]:
+    """Return the columns `survives_k` of the `SUMMARY` schema; NaN for a k that the score draws cannot tell.
+
+    Args:
+        records: one row per image (`RECORDS`).
+    """
+    numbers: dict[str, float] = {}
+    for tries in TRIES:
+        nothing = Interval(math.nan, math.nan, math.nan)
+        found = nothing if _problem(records, tries, 1) else survival(records, tries)
+        numbers |= {f"survives_{tries}": found.estimate}
+        numbers |= {f"survives_{tries}_low": found.low, f"survives_{tries}_high": found.high}
+    return numbers
+
+
+def most_tries(records: pd.DataFrame) -> int:
+    """Return the largest number of tries that the records can tell of; 1 if draws differ between images."""
+    _, answers = _answers(records)
+    return int(answers[0]) if len(set(answers.tolist())) == 1 else 1
+
+
+def _problem(records: pd.DataFrame, tries: int, try_draws: int) -> str:
+    """Say why records cannot tell of so many tries; empty if they can."""
+    if tries < 1:
+        return f"`tries` is {tries}; it must be at least 1"
+    if tries == 1 or _is_deterministic(records):
+        return ""
+    _, answers = _answers(records)
+    if answers.min() != answers.max():
+        return _stopped(tries, tries * try_draws)
+    if answers.min() < tries:
+        return _too_few(tries, int(records["score_draws"].min()), tries * try_draws)
+    return ""
+
+
+def _stopped(tries: int, enough: int) -> str:
+    return (
+        f"{tries} tries cannot be estimated if scoring stops each image by what it sees (`score_draws` is "
+        f"auto): take {enough} score draws or more"
+    )
+
+
+def _too_few(tries: int, draws: int, enough: int) -> str:
+    return f"{tries} tries cannot be estimated from {draws} score draws: take {enough} or more"
+
+
+def _is_deterministic(records: pd.DataFrame) -> bool:
+    return bool((records["score_draws"] == 1).all() and (records["margin_error"] == 0).all())
+
+
+def _answers(records: pd.DataFrame) -> tuple["np.ndarray[tuple[int], np.dtype[np.int64]]", ...]:
+    """Return how many answers of each image are right, and how many there are.
+
+    Records of earlier versions do not say: there every draw is an answer.
+    """
+    draws = records["score_draws"].to_numpy(np.float64)
+    if "tries" not in records or records["tries"].isna().any():
+        right, answers = records["share_correct"].to_numpy(np.float64) * draws, draws
+    else:
+        right, answers = (records[name].to_numpy(np.float64) for name in ("tries_right", "tries"))
+    return np.rint(right).astype(np.int64), answers.astype(np.int64)

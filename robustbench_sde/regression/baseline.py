@@ -60,6 +60,9 @@ class _File(Spec):
     #: bit; and base64 of zlib of how many draws are right, the low bytes of all images, then the high ones
     #: (empty with one draw)
     outcomes: list[tuple[str, str]]
+    #: draws that answer one submission of each cell, and how many answers are right, packed as draws are
+    #: (empty with one draw an answer); no entries in files where every draw is an answer
+    answers: list[tuple[Annotated[int, Field(ge=1, le=65_535)], str]] = Field(default_factory=list)
 
 
 def read_side(path: Path) -> Side:
@@ -102,6 +105,11 @@ def save_baseline(run: Side, path: Path) -> None:
         "cells": [_row(cell, settings.index(cell.facts.settings)) for cell in run.cells],
         "outcomes": [_outcomes(cell) for cell in run.cells],
     }
+    if any(cell.facts.try_draws > 1 for cell in run.cells):
+        blocks["answers"] = [
+            (cell.facts.try_draws, "" if cell.right_answers is None else _pack_draws(cell.right_answers))
+            for cell in run.cells
+        ]
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     for name, entries in blocks.items():
         lines = ",\n".join(json.dumps(entry) for entry in entries)
@@ -131,13 +139,16 @@ def read_baseline(path: Path) -> Side:
         parsed = _File.model_validate(loaded)
     except ValidationError as error:
         raise first_problem(error, f"{path} is no baseline") from error
-    whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == len(parsed.cells)
+    count = len(parsed.cells)
+    whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == count
+    whole = whole and len(parsed.answers) in (0, count)
     if not whole or tuple(parsed.columns) != _COLUMNS:
         raise BenchError(f"{path} is damaged: its images repeat, or cells, outcomes and columns do not match")
     ids = np.array(parsed.images, dtype=np.int64)
+    answers = parsed.answers or [(1, "")] * count
     cells = tuple(
-        _measured(path, parsed, row, outcomes, ids)
-        for row, outcomes in zip(parsed.cells, parsed.outcomes, strict=True)
+        _measured(path, parsed, row, outcomes, own, ids)
+        for row, outcomes, own in zip(parsed.cells, parsed.outcomes, answers, strict=True)
     )
     return Side(str(path), cells, parsed.made)
 
@@ -157,13 +168,22 @@ def _single_draw(right_draws: npt.NDArray[np.uint16], score_draws: int) -> float
 
 
 def _outcomes(cell: ComparedCell) -> list[str]:
-    planes = cell.right_draws.astype("<u2").view(np.uint8).reshape(-1, 2).T
-    draws = zlib.compress(planes.tobytes(), 9) if cell.facts.score_draws > 1 else b""
-    return [base64.b64encode(packed).decode() for packed in (np.packbits(cell.correct).tobytes(), draws)]
+    draws = _pack_draws(cell.right_draws) if cell.facts.score_draws > 1 else ""
+    return [base64.b64encode(np.packbits(cell.correct).tobytes()).decode(), draws]
+
+
+def _pack_draws(counts: npt.NDArray[np.uint16]) -> str:
+    planes = counts.astype("<u2").view(np.uint8).reshape(-1, 2).T
+    return base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
 
 
 def _measured(
-    path: Path, parsed: _File, row: _Row, outcomes: tuple[str, str], ids: npt.NDArray[np.int64]
+    path: Path,
+    parsed: _File,
+    row: _Row,
+    outcomes: tuple[str, str],
+    answers: tuple[int, str],
+    ids: npt.NDArray[np.int64],
 ) -> ComparedCell:
     if row.settings >= len(parsed.settings):
         raise BenchError(f"{path} is damaged: it has no settings {row.settings}")
@@ -172,12 +192,16 @@ def _measured(
         dataset=parsed.dataset,
         fingerprint=parsed.fingerprint,
         settings=parsed.settings[row.settings],
+        try_draws=answers[0],
     )
+    right_answers = None
     try:
         correct = _unpack_bits(outcomes[0], len(ids))
         right = correct.astype(np.uint16)
         if row.score_draws > 1:
             right = _unpack_draws(outcomes[1], len(ids), row.score_draws)
+        if facts.try_draws > 1:
+            right_answers = _unpack_draws(answers[1], len(ids), facts.answers)
     except (ValueError, binascii.Error, zlib.error) as error:
         raise BenchError(f"{path} is damaged: outcomes of {facts.label} ({error})") from error
     found = (float(correct.mean()), _single_draw(right, row.score_draws))
@@ -187,7 +211,8 @@ def _measured(
         if abs(said - counted) > 1e-6:
             raise BenchError(f"{path} was edited: {facts.label} says {name} {said}, its images {counted:.6f}")
     known = dict(zip(parsed.settings, parsed.parameters, strict=False))
-    return ComparedCell(facts, ids, correct, right, parameters=known.get(facts.settings, {}))
+    parameters = known.get(facts.settings, {})
+    return ComparedCell(facts, ids, correct, right, parameters=parameters, right_answers=right_answers)
 
 
 def _unpack_bits(text: str, images: int) -> npt.NDArray[np.bool_]:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation import paired
+from robustbench_sde.evaluation.bounds import survives
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
-from robustbench_sde.regression.policy import Limits, Policy
+from robustbench_sde.regression.policy import Limits, Policy, tries_of
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
 
 Ints = npt.NDArray[np.int64]
@@ -149,7 +150,17 @@ def _names(cells: Sequence[Facts]) -> list[str]:
 
     def name(facts: Facts) -> str:
         alike = groups[facts.label]
-        fields = ("noise", "sigma", "solver", "solver_steps", "score_draws", "rule", "seed", "settings")
+        fields = (
+            "noise",
+            "sigma",
+            "solver",
+            "solver_steps",
+            "score_draws",
+            "rule",
+            "try_draws",
+            "seed",
+            "settings",
+        )
         told = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
         return " ".join([facts.label, *(f"{field}={getattr(facts, field)}" for field in told)])
 
@@ -177,6 +188,9 @@ def _draft(
     if old.facts.score_draws > 1:  # one draw: its accuracy is the other one
         draws = (old.right_draws[left].astype(np.int64), now.right_draws[right].astype(np.int64))
         tests.append(_test_single_draws(*draws, old.facts.score_draws, alpha))
+    if limits.metric is not None and old.facts.noise != "none":  # without noise it is the accuracy
+        answers = (old.answered_rightly[left], now.answered_rightly[right])
+        tests.append(_test_survival(*answers, old.facts, limits.metric, name, alpha))
     return replace(cell, images=len(common)), tests
 
 
@@ -217,6 +231,44 @@ def _test_single_draws(was: Ints, now: Ints, draws: int, alpha: float) -> _Test:
         float(now.mean()) / draws,
         paired.drop_of_shares(drops, alpha),
         paired.sign_flip_test(was - now),
+        partial(paired.detectable_by_shares, len(drops), deviation),
+        partial(paired.images_for_shares, deviation),
+    )
+
+
+def _test_survival(
+    was: npt.NDArray[np.uint16],
+    now: npt.NDArray[np.uint16],
+    facts: Facts,
+    metric: str,
+    cell: str,
+    alpha: float,
+) -> _Test:
+    """Test accuracy against somebody who may submit an image again, estimated image by image.
+
+    The permutation test takes whole numbers: the estimates are rounded to 1/4096, which keeps it exact.
+
+    Raises:
+        BenchError: the score draws are too few for so many submissions.
+    """
+    tries, answers = tries_of(metric), facts.answers
+    if answers < tries:
+        raise BenchError(
+            f"the policy asks for {metric}, and {cell} has {facts.score_draws} score draws: measure both "
+            f"runs with {tries * facts.try_draws} or more"
+        )
+    count = np.full(len(was), answers, dtype=np.int64)
+    first, second = (survives(right.astype(np.int64), count, tries) for right in (was, now))
+    drops = first - second
+    deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
+    return _Test(
+        metric,
+        float(first.mean()),
+        float(second.mean()),
+        paired.drop_of_shares(drops, alpha),
+        paired.sign_flip_test(
+            np.rint(4096 * first).astype(np.int64) - np.rint(4096 * second).astype(np.int64)
+        ),
         partial(paired.detectable_by_shares, len(drops), deviation),
         partial(paired.images_for_shares, deviation),
     )

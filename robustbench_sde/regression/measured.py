@@ -46,6 +46,13 @@ class Facts(MeasuredRow):
     fingerprint: Line
     #: perturbation with all its parameters
     settings: Line
+    #: draws that answer one submission
+    try_draws: int = Field(default=1, ge=1, le=65_535)
+
+    @property
+    def answers(self) -> int:
+        """Number of submissions of an image that its score draws answer."""
+        return self.score_draws // self.try_draws
 
     @property
     def label(self) -> str:
@@ -72,6 +79,14 @@ class ComparedCell:
     status: str = "ok"
     #: parameters of the perturbation by name; empty in files of versions that did not write them
     parameters: Mapping[str, str] = field(default_factory=dict)
+    #: (images,) uint16: how many of the submissions that the draws answer (`Facts.answers`) are right; None:
+    #: those of single draws, `right_draws`
+    right_answers: npt.NDArray[np.uint16] | None = None
+
+    @property
+    def answered_rightly(self) -> npt.NDArray[np.uint16]:
+        """Number of right answers of each image, of `Facts.answers`: (images,)."""
+        return self.right_draws if self.right_answers is None else self.right_answers
 
     def differing(self, other: "ComparedCell") -> tuple[str, str]:
         """Say the settings that two perturbations do not share; all of them if parameters are unknown."""
@@ -161,6 +176,7 @@ def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str
         records["image_id"].to_numpy(),
         records["correct"].to_numpy(),
         right_draws.astype(np.uint16),
+        right_answers=(None if facts.try_draws == 1 else records["tries_right"].to_numpy().astype(np.uint16)),
     )
 
 

@@ -1,13 +1,31 @@
 """Policy of a gate, from a YAML file or the defaults: which drops pass."""
 
+import re
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.files import read_yaml
+
+
+def _known_metric(name: str) -> str:
+    """Return the name of a metric if it is one."""
+    if not re.fullmatch(r"survives_[1-9]\d{0,4}", name):
+        raise ValueError(f"it is {name!r:.40}; write survives_K with a number of submissions, as survives_10")
+    return name
+
+
+def tries_of(metric: str) -> int:
+    """Return the number of submissions in the name of a metric, ``survives_10``."""
+    return int(metric.removeprefix("survives_"))
+
+
+#: name of an accuracy that a gate may watch: against somebody who may submit an image K times
+Metric = Annotated[str, AfterValidator(_known_metric)]
 
 
 class Limits(Spec):
@@ -19,6 +37,8 @@ class Limits(Spec):
     min_images: int = Field(default=1, ge=1)
     #: False: only a regression of the cell counts; missing, incomparable or inconclusive is shown and passes
     required: bool = True
+    #: accuracy that is tested beside those that always are: `survives_K`; None: no other
+    metric: Metric | None = None
 
 
 class PolicyRule(Spec):
@@ -29,6 +49,7 @@ class PolicyRule(Spec):
     max_drop: float | None = Field(default=None, gt=0, lt=1)
     min_images: int | None = Field(default=None, ge=1)
     required: bool | None = None
+    metric: Metric | None = None
 
 
 class VersusRule(Spec):

@@ -33,7 +33,7 @@ def points(share: float) -> str:
 class Change:
     """Change of one accuracy between two runs, over the images that both have."""
 
-    #: `accuracy` or `single_draw_accuracy`
+    #: `accuracy`, `single_draw_accuracy` or `survives_K`
     measure: str
     baseline: float
     run: float
@@ -51,7 +51,10 @@ class Change:
 
     def sentence(self, images: int, max_drop: float) -> str:
         """Say the verdict in words."""
-        what = "accuracy" if self.measure == "accuracy" else "single-draw accuracy"
+        words = {"accuracy": "accuracy", "single_draw_accuracy": "single-draw accuracy"}
+        what = (
+            words.get(self.measure) or f"accuracy after {self.measure.removeprefix('survives_')} submissions"
+        )
         low, high = points(self.drop.low), points(self.drop.high)
         if self.verdict is Verdict.REGRESSION:
             return f"{what} lost {points(self.drop.estimate)} ({low} to {high}) points, p = {self.p_holm:.2g}"

@@ -33,7 +33,7 @@ def print_comparison(comparison: Comparison) -> None:
     console = make_console()
     lines: list[list[CellText]] = []
     for cell in comparison.cells:
-        *texts, verdict = _texts(cell)
+        *texts, verdict = _texts(cell, comparison)
         lines.append([*texts, Text(verdict, _STYLES[cell.verdict])])
     console.print(fit_to_width(console, _title(comparison), _columns(comparison), [lines]))
     said: dict[tuple[Verdict, str], list[str]] = {}
@@ -56,7 +56,9 @@ def print_comparison_json(comparison: Comparison) -> None:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown for a pull request; markup in names is escaped."""
-    rows = [[html.escape(text) for text in (*_texts(cell), cell.reason)] for cell in comparison.cells]
+    rows = [
+        [html.escape(text) for text in (*_texts(cell, comparison), cell.reason)] for cell in comparison.cells
+    ]
     frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
     notes = "".join(f"\n{html.escape(note)}\n" for note in comparison.notes)
     title = html.escape(_title(comparison))
@@ -125,6 +127,15 @@ def _title(comparison: Comparison) -> str:
 
 def _columns(comparison: Comparison) -> list[TableColumn]:
     level = f"{100 * (1 - comparison.alpha):g} %"
+    others = [
+        column
+        for place, metric in enumerate(_metrics(comparison))
+        for column in (
+            TableColumn(_metric_name(metric), spare=6 + 3 * place),
+            TableColumn(f"{_metric_name(metric)} lost ({level})", spare=7 + 3 * place),
+            TableColumn(f"{_metric_name(metric)} p", spare=8 + 3 * place),
+        )
+    ]
     return [
         TableColumn("cell", numeric=False),
         TableColumn("images", spare=1),
@@ -134,13 +145,25 @@ def _columns(comparison: Comparison) -> list[TableColumn]:
         TableColumn("single draw", spare=3),
         TableColumn(f"single draw lost ({level})", spare=4),
         TableColumn("single draw p", spare=5),
+        *others,
         TableColumn("verdict", numeric=False),
     ]
 
 
-def _texts(cell: CellVerdict) -> list[str]:
+def _metrics(comparison: Comparison) -> list[str]:
+    """Return the names of the accuracies beside the two that are always tested, each once."""
+    names = (change.measure for cell in comparison.cells for change in cell.changes)
+    return list(dict.fromkeys(name for name in names if name not in _MEASURES))
+
+
+def _metric_name(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _texts(cell: CellVerdict, comparison: Comparison) -> list[str]:
     changes = {change.measure: change for change in cell.changes}
-    numbers = [text for measure in _MEASURES for text in _change(changes.get(measure))]
+    measures = [*_MEASURES, *_metrics(comparison)]
+    numbers = [text for measure in measures for text in _change(changes.get(measure))]
     return [cell.name, str(cell.images or ""), *numbers, cell.verdict]
 
 

@@ -13,12 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from robustbench_sde.errors import counted
-from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.runs.words import (
     TableColumn,
-    interval,
-    perturbation_text,
     summary_columns,
     summary_title,
 )
@@ -28,34 +25,18 @@ from robustbench_sde.storage.runs_here import RunHere
 _PIPE_WIDTH = 160
 
 
-def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0) -> None:
-    """Print the summary as a table, a line about its origin, and every status that is not ok."""
-    console = make_console()
-    console.print(summary_table(summary, console))
-    print_footer(summary, folder=folder, reused=reused)
-
-
-def print_survival(summary: pd.DataFrame, found: Sequence[Interval], rows: Sequence[int], tries: int) -> None:
-    """Print accuracy against `tries` submissions for some rows of the summary.
+def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0, tries: int | None = None) -> None:
+    """Print the summary as a table, a line about its origin, and every status that is not ok.
 
     Args:
-        summary: all rows.
-        found: share of images that survive, for each of `rows`.
-        rows: places of rows in the summary.
-        tries: number of submissions.
+        summary: rows of a run; with columns `survives_K` if `tries` is K.
+        folder: where it is stored.
+        reused: number of rows that were stored already.
+        tries: number of submissions of a column of the table; None: no such column.
     """
-    columns = [
-        TableColumn("checkpoint", numeric=False),
-        TableColumn("perturbation", numeric=False),
-        TableColumn(f"survives {tries} (95 %)"),
-    ]
-    every = summary.to_dict("records")
-    lines: list[list[CellText]] = [
-        [str(every[row]["checkpoint"]), perturbation_text(every[row]), interval(*share)]
-        for row, share in zip(rows, found, strict=True)
-    ]
     console = make_console()
-    console.print(fit_to_width(console, "right in every one of so many single-draw tries", columns, [lines]))
+    console.print(summary_table(summary, console, tries=tries))
+    print_footer(summary, folder=folder, reused=reused)
 
 
 def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
@@ -98,9 +79,9 @@ def make_console() -> Console:
     return console if console.is_terminal or asked else literal(width=_PIPE_WIDTH)
 
 
-def summary_table(summary: pd.DataFrame, console: Console) -> Table:
+def summary_table(summary: pd.DataFrame, console: Console, *, tries: int | None = None) -> Table:
     """Return a table with a line per cell, the checkpoint's name on its first; bad cells are red."""
-    columns = summary_columns(summary)
+    columns = summary_columns(summary, tries=tries)
     blocks: list[list[list[CellText]]] = []
     previous = None
     for row in summary.to_dict("records"):

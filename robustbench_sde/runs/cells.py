@@ -68,6 +68,8 @@ class Cell:
                 parts["adaptive"] = "one image a pass"  # earlier versions solved batches
         if getattr(self.perturbation, "target", ""):  # earlier versions did not record the targets
             parts["targets"] = "recorded"
+        if self.settings.try_draws > 1:
+            parts["try_draws"] = self.settings.try_draws
         if self.source.smoothing is not None:
             parts["smoothing"] = self.source.smoothing
         return parts

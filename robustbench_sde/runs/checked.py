@@ -10,9 +10,12 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import SUMMARY, table
 
 #: columns that a cell's file does not decide: names of today, and whether the run may be used
 _OF_THE_RUN = ("checkpoint", "dataset", "status", "seconds")
+#: columns that follow from records and that earlier versions did not write: NaN there
+_LATER = {column.name for column in SUMMARY if column.later and column.name.startswith("survives_")}
 #: numbers differ by no more when they are computed again
 _ROUNDING = 1e-9
 
@@ -20,13 +23,18 @@ _ROUNDING = 1e-9
 def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
     """Read the summary of a run; every row that is ok is compared with the stored cell.
 
+    Columns that the version of the run did not write, and that follow from records, are filled in.
+
     Raises:
         BenchError: there is none, a file is missing or damaged, or a row does not follow from its records.
     """
     summary = folder.read_summary()
-    for row in summary[summary["status"] == "ok"].to_dict("records"):
-        read_checked_records(folder, row)
-    return summary
+    rows = summary.to_dict("records")
+    for row in rows:
+        if row["status"] == "ok":
+            records = read_checked_records(folder, row)
+            row.update(_lacking(row, records))
+    return table(pd.DataFrame(rows, columns=summary.columns), SUMMARY)
 
 
 def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFrame:
@@ -42,7 +50,7 @@ def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFr
         raise BenchError(f"{folder.path}, cell {row['cell']}: {stored.version_problem}; run it again")
     try:
         check_stored(stored)
-        own = {name: stored.row[name] for name in stored.row if name not in _OF_THE_RUN}
+        own = {name: value for name, value in completed(stored).row.items() if name not in _OF_THE_RUN}
         _compare(row, own, "its stored cell")
     except BenchError as error:
         place = f"{folder.path / 'summary.parquet'}, {row['checkpoint']} {row['perturbation']}"
@@ -58,14 +66,32 @@ def check_stored(stored: StoredCell) -> None:
     Raises:
         BenchError: a number differs from the one that the records give.
     """
-    row = stored.row
-    _compare(row, numbers_of(stored.records, str(row["norm"]), float(row["eps"])), "its records")
+    _compare(stored.row, _numbers(stored.row, stored.records), "its records")
+
+
+def completed(stored: StoredCell) -> StoredCell:
+    """Return a stored cell whose row has the columns that follow from records and were not written then."""
+    return stored._replace(row=stored.row | _lacking(stored.row, stored.records))
+
+
+def _numbers(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:
+    return numbers_of(records, str(row["norm"]), float(row["eps"]))
+
+
+def _lacking(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:
+    """Return the numbers that follow from records and that a row of an earlier version lacks."""
+    return {name: value for name, value in _numbers(row, records).items() if _is_absent(row, name)}
 
 
 def _compare(row: Mapping[Any, Any], expected: Mapping[str, Any], by: str) -> None:
     for name, value in expected.items():
-        if not _same(row[name], value):
+        if not (_is_absent(row, name) or _same(row[name], value)):
             raise BenchError(f"{name} is {_text(row[name])}, and {_text(value)} by {by}")
+
+
+def _is_absent(row: Mapping[Any, Any], name: str) -> bool:
+    """Whether a row is that of a version that did not write this column, which follows from records."""
+    return name in _LATER and isinstance(row[name], float) and math.isnan(row[name])
 
 
 def _same(one: object, other: object) -> bool:

@@ -11,7 +11,7 @@ from robustbench_sde.choices import ImageFormat
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.checked import check_stored
+from robustbench_sde.runs.checked import check_stored, completed
 from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.cell_file import StoredCell
@@ -81,7 +81,8 @@ class StoredCells:
 
     def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
         """Keep a row under the names of today, which are no part of a key and may have changed."""
-        self.rows[cell] = stored.row | {"checkpoint": cell.source.name, "dataset": work.data.name}
+        row = completed(stored).row
+        self.rows[cell] = row | {"checkpoint": cell.source.name, "dataset": work.data.name}
         if needs_records(cell.perturbation):
             self.records[cell] = stored.records
 

@@ -40,8 +40,13 @@ class SummaryColumn(TableColumn):
     key: str
 
 
-def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
-    """Return the columns that this summary needs; a setting only if a checkpoint has several."""
+def summary_columns(summary: pd.DataFrame, *, tries: int | None = None) -> list[SummaryColumn]:
+    """Return the columns that this summary needs; a setting only if a checkpoint has several.
+
+    Args:
+        summary: rows of a run.
+        tries: number of submissions of a column `survives_K`, if a classifier is random; None: no column.
+    """
     named = [
         SummaryColumn("checkpoint", lambda row: str(row["checkpoint"]), "checkpoint", numeric=False),
         SummaryColumn("perturbation", perturbation_text, "perturbation", numeric=False),
@@ -69,6 +74,9 @@ def summary_columns(summary: pd.DataFrame) -> list[SummaryColumn]:
         SummaryColumn("undecided", _number("undecided", ".0%"), "undecided", spare=2),
         SummaryColumn("passes/image", _number("forward_passes", ".0f"), "forward_passes", spare=3),
     ]
+    if tries is not None and (~summary["noise"].isin(["none", ""])).any():
+        key = f"survives_{tries}"
+        numbers.insert(3, SummaryColumn(f"survives {tries} (95 %)", _interval_of(key, key), key))
     if summary["distance_median"].notna().any():
         numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
     if summary["target_images"].notna().any():

@@ -4,7 +4,6 @@ A file is written in one step, so that it is whole or absent.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +55,8 @@ def read_cell_file(path: Path, cell: str) -> StoredCell:
     Raises:
         BenchError: the file is damaged, or is that of another cell.
     """
-    records, metadata = read_table_file(path, RECORDS)
+    records, schema = read_table_file(path, RECORDS)
+    names, metadata = schema.names, schema.metadata or {}
     try:
         row = dict(json.loads(metadata[_KEY]))
         if row["cell"] != cell:
@@ -65,7 +65,8 @@ def read_cell_file(path: Path, cell: str) -> StoredCell:
             raise ValueError(f"it has {len(records)} records and says {row['images']!r:.20}")
         check_records(records)
         digest = metadata.get(_DIGEST)  # earlier versions wrote none
-        if digest is not None and digest.decode() != digest_of(records):
+        written = records[[name for name in records if name in names]]
+        if digest is not None and digest.decode() != digest_of(written):
             raise ValueError("its records were changed")
     except KeyError as error:
         raise damaged(path, ValueError(f"its metadata lack {error}")) from error
@@ -75,12 +76,12 @@ def read_cell_file(path: Path, cell: str) -> StoredCell:
 
 
 def _with_later(row: dict[str, Any]) -> dict[str, Any]:
-    """Add columns to the row of an earlier version: NaN where nothing can be said, and nothing has to be.
+    """Add columns to the row of an earlier version: `old`, where nothing can be said and nothing has to be.
 
     Gradients of an attack that has some must have been counted.
     """
     later = _LATER - _COUNTED if row.get("backward_passes") else _LATER
-    return dict.fromkeys(later, math.nan) | row
+    return {column.name: column.old for column in SUMMARY if column.name in later} | row
 
 
 def version_problem_of(path: Path) -> str:
@@ -101,8 +102,8 @@ def _version_problem(row: dict[str, Any]) -> str:
     return ""
 
 
-def read_table_file(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, dict[bytes, bytes]]:
-    """Read a Parquet file with these columns, and its metadata.
+def read_table_file(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFrame, pa.Schema]:
+    """Read a Parquet file with these columns, and its schema, which lacks columns of later versions.
 
     Raises:
         BenchError: the file is damaged.
@@ -112,7 +113,7 @@ def read_table_file(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFra
             if file.metadata.num_rows > _MOST_ROWS:
                 raise BenchError(f"{file.metadata.num_rows} rows are more than {_MOST_ROWS}")
             arrow = file.read(use_threads=False)  # small files: threads cost more than they save
-        return table(arrow.to_pandas(use_threads=False), columns), arrow.schema.metadata or {}
+        return table(arrow.to_pandas(use_threads=False), columns), arrow.schema
     except Exception as error:  # the reader raises nearly anything on damaged files
         raise damaged(path, error) from error
 

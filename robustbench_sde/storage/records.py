@@ -35,6 +35,9 @@ def check_records(records: pd.DataFrame) -> None:
         faults[f"has a negative {name}"] = ~(records[name] >= 0)
     target = records["target"]
     faults["has a target that is no class"] = ~(target.isna() | ((target >= 0) & (target % 1 == 0)))
+    if "tries" in records:  # NaN where a version did not write them
+        faults["has more right answers than answers"] = records["tries_right"] > records["tries"]
+        faults["has more answers than score draws"] = records["tries"] > records["score_draws"]
     for fault, where in faults.items():
         if where.any():
             raise BenchError(f"image {ids[where].iloc[0]} {fault}")

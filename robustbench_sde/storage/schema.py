@@ -23,8 +23,34 @@ class Column:
     name: str
     dtype: str
     meaning: str
-    #: whether earlier versions did not write it: NaN in their files
+    #: whether earlier versions did not write it: `old` in their files
     later: bool = False
+    #: value in files of versions that did not write it
+    old: float = math.nan
+
+
+#: Numbers of submissions k of the columns `survives_k`.
+TRIES = (2, 10, 100)
+
+
+def _survival_columns() -> list[Column]:
+    """Make the columns of accuracy against somebody who may submit an image again."""
+    columns = []
+    for tries in TRIES:
+        meaning = f"share of images that are right in all of {tries} submissions; NaN: too few draws"
+        columns += [
+            Column(f"survives_{tries}", "float64", meaning, True),
+            Column(
+                f"survives_{tries}_low",
+                "float64",
+                f"95 % interval of survives_{tries} (clustered by image), lower end",
+                True,
+            ),
+            Column(
+                f"survives_{tries}_high", "float64", f"95 % interval of survives_{tries}, upper end", True
+            ),
+        ]
+    return columns
 
 
 #: One row per image of a cell.
@@ -34,6 +60,15 @@ RECORDS = (
     Column("prediction", "int64", "class by the decision rule over the score draws"),
     Column("correct", "bool", "prediction == label"),
     Column("share_correct", "float64", "share of the score draws that, alone, give the label"),
+    Column(
+        "share_low",
+        "float64",
+        "exact 95 % interval of share_correct over draws (Clopper & Pearson 1934), lower end",
+        True,
+    ),
+    Column("share_high", "float64", "upper end of that interval; not exact with `auto` score draws", True),
+    Column("tries", "float64", "number of answers: blocks of `try_draws` score draws", True),
+    Column("tries_right", "float64", "number of answers that are right by the decision rule", True),
     Column("label_probability", "float64", "mean over draws of the probability of the label"),
     Column(
         "margin",
@@ -119,6 +154,10 @@ SUMMARY = (
         "single_draw_low", "float64", "95 % interval of single_draw_accuracy (clustered by image), lower end"
     ),
     Column("single_draw_high", "float64", "95 % interval of single_draw_accuracy, upper end"),
+    Column(
+        "try_draws", "int64", "number of draws, averaged by the rule, that answer one submission", True, 1
+    ),
+    *_survival_columns(),
     Column("undecided", "float64", "share of images with share_correct strictly between .05 and .95"),
     Column("ece", "float64", "expected calibration error of `confidence`: 15 equal bins (Guo et al. 2017)"),
     Column("brier", "float64", "mean over images of `brier`"),
@@ -261,8 +300,8 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
     """
     frame = pd.DataFrame(rows)
     if len(frame.columns):
-        later = [column.name for column in columns if column.later and column.name not in frame]
-        frame = frame.assign(**dict.fromkeys(later, math.nan))
+        later = {column.name: column.old for column in columns if column.later and column.name not in frame}
+        frame = frame.assign(**later)
     names = [column.name for column in columns]
     missing, unknown = set(names) - set(frame.columns), set(frame.columns) - set(names)
     if missing or unknown:

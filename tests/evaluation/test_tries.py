@@ -3,11 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from builders import make_data, make_model
+from scipy.special import betaln
+from scipy.stats import binom
 
 import robustbench_sde as rb
+from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.bounds import clopper_pearson, survives
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.tries import survival
+from robustbench_sde.perturbations.base import Clean
+from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
+from robustbench_sde.sde.draws import Draws, Stream
 
 
 def records(shares, draws):
@@ -48,3 +58,112 @@ def test_a_deterministic_classifier_answers_alike():
     """Without noise any number of tries gives the accuracy."""
     result = rb.attack(make_model("none"), make_data(), "pgd", eps=0.1, steps=2)
     assert result.survives(100).estimate == result.summary["accuracy"].iloc[-1]
+
+
+@pytest.mark.parametrize(("draws", "tries", "p"), [(8, 3, 0.7), (20, 10, 0.9), (5, 5, 0.4)])
+def test_the_estimator_is_unbiased(draws, tries, p):
+    """Over all outcomes of n draws, weighted by their probability, C(c, k) / C(n, k) is p^k."""
+    right = np.arange(draws + 1)
+    estimates = survives(right, np.full(draws + 1, draws), tries)
+    assert binom.pmf(right, draws, p) @ estimates == pytest.approx(p**tries)
+
+
+#: laws of the probability of an image to be right: mostly right, undecided or rare, mostly wrong
+LAWS = [(2, 0.3), (0.3, 0.3), (5, 5), (0.5, 2)]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(("draws", "tries"), [(32, 2), (32, 10), (100, 100)])
+def test_the_interval_covers(law, draws, tries):
+    """The interval holds the true share of survivors in 93 % or more of 1,000 samples of 100 images."""
+    dice = np.random.default_rng(3)
+    a, b = law
+    truth = np.exp([betaln(a + tries, b) - betaln(a, b)])[0]
+    held = 0
+    for _ in range(1000):
+        right = dice.binomial(draws, dice.beta(a, b, 100))
+        found = survival(records(right / draws, [draws] * 100), tries)
+        held += found.low <= truth <= found.high
+    assert held >= 930
+
+
+def test_draws_that_stop_by_what_they_see_are_refused():
+    """Numbers of draws that depend on the outcome bias the estimate: only one try is told."""
+    stopped = records([1.0, 0.5], [8, 256])
+    with pytest.raises(BenchError, match=r"if scoring stops each image .* take 2 score draws or more"):
+        survival(stopped, 2)
+    assert survival(stopped, 1).estimate == pytest.approx(0.75)
+
+
+def test_every_row_of_a_random_classifier_has_the_columns():
+    """Columns survives_2, _10 and _100 are what `survives` says, and NaN for more tries than draws."""
+    result = rb.attack(make_model(), make_data(), "pgd", eps=0.1, steps=1, eot_draws=1, score_draws=12)
+    for place, row in result.summary.iterrows():
+        for tries in (2, 10):
+            ends = [row[f"survives_{tries}{end}"] for end in ("", "_low", "_high")]
+            np.testing.assert_allclose(result.survives(tries, place), ends)
+        assert np.isnan(row["survives_100"])
+        assert np.isnan(row["survives_100_low"])
+    assert (result.summary["survives_2"] < result.summary["single_draw_accuracy"]).any()
+
+
+def test_columns_of_a_deterministic_classifier_are_its_accuracy():
+    """An ODE answers every try alike, whatever the number."""
+    row = rb.attack(make_model("none"), make_data(), "pgd", eps=0.1, steps=1).summary.iloc[-1]
+    assert row["survives_2"] == row["survives_100"] == row["accuracy"]
+
+
+@pytest.mark.parametrize("rule", ["mean-prob", "vote"])
+def test_blocks_of_draws_answer_by_the_rule(rule):
+    """At 4 draws a submission, 14 draws make three answers of the rule over draws 0-3, 4-7 and 8-11."""
+    model, data = make_model(sigma=2.0), make_data(40)
+    result = rb.score(model, data, score_draws=14, rule=rule, try_draws=4)
+    with torch.no_grad():
+        probs = model.logits(to_float(data.images), data.ids, Draws(0, Stream.SCORE, range(12))).softmax(-1)
+    values = probs
+    if rule == "vote":
+        values = torch.nn.functional.one_hot(probs.argmax(-1), 4) + 1e-6 * probs
+    right = (values.unflatten(0, (3, 4)).mean(1, dtype=torch.float32).argmax(-1) == data.labels).sum(0)
+    assert (result.records["tries"] == 3).all()
+    np.testing.assert_array_equal(result.records["tries_right"], right.double())
+    assert result.survives(1).estimate == pytest.approx(float(right.double().mean()) / 3)
+    assert result.survives(3).estimate == pytest.approx(float((right == 3).double().mean()))
+    single = rb.score(model, data, score_draws=14, rule=rule)
+    assert (single.records["tries_right"] == (14 * single.records["share_correct"]).round()).all()
+    assert (result.records["tries_right"] != right.mode().values).any()
+    with pytest.raises(BenchError, match="4 tries cannot be estimated from 14 score draws: take 16 or more"):
+        result.survives(4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"draws": 4, "try_draws": 8}, "more than the 4 score draws"),
+        ({"draws": "auto", "try_draws": 2}, "score_draws is auto; several draws an answer"),
+        ({"draws": 8, "rule": "single", "try_draws": 2}, "rule is single"),
+        ({"try_draws": 0}, "must be at least 1"),
+    ],
+)
+def test_draws_of_an_answer_that_make_no_sense_are_refused(settings, message):
+    """One sentence each."""
+    with pytest.raises(BenchError, match=message):
+        ScoreSettings(**settings)
+
+
+def test_keys_of_cells_stay_without_blocks():
+    """A cell of single-draw answers has the key of versions that knew no other; blocks are other work."""
+    data, source = make_data(3), Source("net", "sha256:aa")
+    plain, blocks = (Cell(source, Clean(), ScoreSettings(32, try_draws=size)).key(data) for size in (1, 4))
+    assert plain == "53db9ac14d9aadbc"
+    assert plain != blocks
+
+
+def test_shares_have_exact_intervals():
+    """Ends of share_correct are those of Clopper and Pearson; without noise they are the share itself."""
+    random = rb.score(make_model(), make_data(), score_draws=12).records
+    for row in random.to_dict("records"):
+        exact = clopper_pearson(round(12 * row["share_correct"]), 12)
+        assert (row["share_low"], row["share_high"]) == pytest.approx((exact.low, exact.high))
+    still = rb.score(make_model("none"), make_data()).records
+    assert (still["share_low"] == still["share_correct"]).all()
+    assert (still["share_high"] == still["share_correct"]).all()

@@ -212,7 +212,7 @@ def test_the_json_has_every_number():
         "b",
     )
     (cell,) = plain["cells"]
-    assert cell["limits"] == {"max_drop": 0.02, "min_images": 1, "required": True}
+    assert cell["limits"] == {"max_drop": 0.02, "min_images": 1, "required": True, "metric": None}
     assert set(cell["changes"][0]["drop"]) == {"estimate", "low", "high"}
     assert cell["changes"][0]["images_needed"] > 360
 

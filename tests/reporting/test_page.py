@@ -10,6 +10,7 @@ import pytest
 from reporting.conftest import CHECKPOINTS, HOSTILE
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.tries import survival_numbers
 from robustbench_sde.reporting.html.examples import data_uri, examples
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.reporting.html.svg import inline
@@ -106,9 +107,10 @@ def test_all_sections_are_there(parsed):
     """And each figure is described to those who cannot see it."""
     assert parsed.texts["h2"] == [
         "At a glance", "Accuracy against budget", "Accuracy against distance", "Corruptions",
-        "Accuracy against score draws", "Examples", "Attack cost", "Audit", "All cells", "Provenance",
+        "Accuracy against tries", "Accuracy against score draws", "Examples", "Attack cost", "Audit",
+        "All cells", "Provenance",
     ]  # fmt: skip
-    assert len(parsed.attributes("svg")) == 4
+    assert len(parsed.attributes("svg")) == 9
     assert all(a["role"] == "img" and a["aria-label"] for a in parsed.attributes("svg"))
     assert all(a["alt"] for a in parsed.attributes("img"))
 
@@ -145,8 +147,12 @@ def test_findings_name_failed_audits(parsed):
 
 
 def test_sections_without_data_are_left_out(sample, tmp_path):
-    """A run of clean images has neither figures nor empty headings."""
+    """A run of clean images on one draw has neither figures nor empty headings."""
     sample.rows = [row for row in sample.rows if row["perturbation"] == "clean" and row["score_draws"] == 16]
+    for row in sample.rows:
+        sample.records[row["cell"]] = sample.records[row["cell"]].assign(score_draws=1)
+        row["mean_score_draws"] = 1.0
+        row |= survival_numbers(sample.records[row["cell"]])
     sample.corruptions, sample.audits, sample.examples = None, [], {}
     _, parsed = render(sample, tmp_path)
     assert parsed.texts["h2"] == ["At a glance", "All cells", "Provenance"]

@@ -38,6 +38,7 @@ from robustbench_sde.reporting.html.tables import (
     table_at_a_glance,
 )
 from robustbench_sde.reporting.terminal import flat
+from robustbench_sde.reporting.tries import accuracy_against_tries
 from robustbench_sde.reporting.versus import read_versus, versus_figure, versus_texts, versus_title
 from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.parameters import tell_apart
@@ -87,6 +88,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     curves = accuracy_against_eps(summary, out)
     tables = write_tables(stored, manifest["cells"], out, run.read_records)
     distances = accuracy_against_distance(out)
+    tries = accuracy_against_tries(summary, run, out)
     draws = accuracy_against_draws(summary, out)
     sigmas = accuracy_against_sigma(summary, out)
     means = [] if corruptions is None else corruption_figure(corruptions, out)
@@ -115,6 +117,13 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             "Corruptions",
             figures=_inlined(out, means),
             tables=[] if corruptions is None else heatmaps(corruptions),
+        ),
+        Section(
+            "tries",
+            "Accuracy against tries",
+            "What a random classifier is worth against somebody who may submit the same image again: one "
+            f"wrong answer is enough. At most {MOST_FIGURES} settings are shown.",
+            figures=_inlined(out, tries),
         ),
         Section(
             "draws",
@@ -165,7 +174,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*differences, *curves, *distances, *means, *maps, *draws, *sigmas)
+        for drawn in (*differences, *curves, *distances, *tries, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]

@@ -159,6 +159,8 @@ class SuiteSpec(Spec):
     seeds: Seeds = (0,)
     score_draws: ScoreDraws = (32,)
     rules: Rules = ("mean-prob",)
+    #: draws that answer one submission of somebody who may submit an image again
+    try_draws: Annotated[int, Field(ge=1)] = 1
     sigma: Sigmas = (None,)
     #: solvers at test time; one that does not take the noise of a checkpoint is left out for it
     solver: Solvers = (None,)

@@ -138,7 +138,9 @@ class Suite:
                     always = [Clean(), *([Control(attack)] if attack else [])]
                     todo = [(always, every), *((made, draws[id(entry)]) for entry, made in chosen)]
                     cells |= {
-                        Cell(source, perturbation, ScoreSettings(count, rule, seed, rows)): None
+                        Cell(
+                            source, perturbation, ScoreSettings(count, rule, seed, rows, self.spec.try_draws)
+                        ): None
                         for perturbations, counts in todo
                         for perturbation in perturbations
                         if not (isinstance(perturbation, Attack) and perturbation.eps == 0)
