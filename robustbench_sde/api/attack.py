@@ -9,6 +9,7 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.evaluation.tries import check_tries
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
 from robustbench_sde.progress import Bars
@@ -29,6 +30,7 @@ def attack(
     smoothing: float | Sequence[float] | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
+    tries: int | None = None,
     try_draws: int = 1,
     seed: int = 0,
     batch_size: int = 256,
@@ -61,6 +63,8 @@ def attack(
             give the same decision.
         rule: decision rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or
             `single` (first draw).
+        tries: number of submissions that `Result.survives` will be asked about: too few score draws for it are
+            refused before anything is attacked. None: no such check.
         try_draws: number of draws, averaged by the rule, that answer one submission of an attacker who may
             submit an image again (`Result.survives`); the score draws give as many answers as whole blocks
             fit.
@@ -97,6 +101,8 @@ def attack(
     else:
         own = attack if isinstance(attack, Mapping) else {}
         attacks = plan_attacks(list(attack), norm, budgets, parameters, own)
+    if tries is not None:
+        check_tries(tries, score_draws, try_draws=try_draws)
     settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]

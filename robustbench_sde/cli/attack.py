@@ -153,7 +153,6 @@ def attack_command(
 
     [bold]Example:[/bold] sde-bench attack --attack pgd,cw --eps 0.03,8/255 --eot-draws 8 --images 200
     """
-    from robustbench_sde.evaluation.tries import check_tries
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
     from robustbench_sde.reporting.progress import progress_bars
@@ -161,8 +160,6 @@ def attack_command(
     from robustbench_sde.reporting.tries import accuracy_against_tries
 
     options = o.shared(context)
-    if tries is not None:
-        check_tries(tries, options["score_draws"], try_draws=try_draws)
     attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
     budgets = [None] if texts.parts(eps or []) == ["none"] else texts.parse_eps(eps or ["0.03"], norm)
     data = o.load_images(context)
@@ -181,6 +178,7 @@ def attack_command(
             target=target,
             source=None if source is None else str(source),
             **options,
+            tries=tries,
             try_draws=try_draws,
             out=out or "auto",
             save_images=save_images,
