@@ -63,8 +63,8 @@ def attack(
             give the same decision.
         rule: decision rule: `mean-prob` (argmax of the mean softmax), `vote` (most frequent argmax) or
             `single` (first draw).
-        tries: number of submissions that `Result.survives` will be asked about: too few score draws for it are
-            refused before anything is attacked. None: no such check.
+        tries: number of submissions that `Result.survives` will be asked about; if the score draws are too
+            few for it, nothing is attacked. None: no such check.
         try_draws: number of draws, averaged by the rule, that answer one submission of an attacker who may
             submit an image again (`Result.survives`); the score draws give as many answers as whole blocks
             fit.
