@@ -169,7 +169,7 @@ def test_an_audit_and_stability_of_a_checkpoint(place: Path, few: ImageDataset):
     assert [run.reused for run in runs] == [0, 2]
     texts = [[report.to_json() for report in run.reports] for run in runs]
     assert texts[0] == texts[1]
-    with pytest.raises(BenchError, match="of one classifier"):
+    with pytest.raises(BenchError, match="exactly one classifier"):
         rb.audit(["none", "additive"], few)
 
 

@@ -27,7 +27,7 @@ SUSPECT_SHARE = 0.05
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell has become; one that failed or is invalid has no records and no images."""
+    """The result of a cell; a cell that failed or is invalid has no records and no images."""
 
     #: row of the summary (`SUMMARY`); `status` is ok, or says why there are no numbers (NaN) or suspect ones
     row: dict[str, Any]

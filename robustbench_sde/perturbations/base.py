@@ -32,7 +32,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Batch:
-    """Images on the model's device and all that belongs to them."""
+    """A batch of images on the device of the model, with their labels and ids."""
 
     #: (B, C, H, W) float32 in [0, 1]
     images: Tensor
@@ -45,14 +45,14 @@ class Batch:
         return len(self.images)
 
     def only(self, rows: Tensor) -> "Batch":
-        """Some of its images: (n,) int64 positions on the CPU."""
+        """Select some of the images by position, (n,) int64 on the CPU."""
         here = rows.to(self.images.device)
         return Batch(self.images[here], self.labels[here], self.ids[rows])
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """Perturbed images with their cost; nothing says whether they fool anybody."""
+    """Perturbed images with their cost; whether they fool the model is not part of it."""
 
     #: (B, C, H, W) float32 in [0, 1]
     images: Tensor
@@ -75,20 +75,20 @@ class Perturbed:
 
     @property
     def counted(self) -> Tensor:
-        """`gradients`, or NaN (B, 3) where nobody counted."""
+        """`gradients`, or NaN (B, 3) if gradients were not counted."""
         if self.gradients is not None:
             return self.gradients
         return torch.full((len(self.images), len(GRADIENT_SIGNS)), math.nan, dtype=torch.float64)
 
     @classmethod
     def free(cls, images: Tensor, chosen: tuple[str, ...] = ()) -> "Perturbed":
-        """Images made without asking the model."""
+        """Make the result for images that were made without evaluating the model."""
         none = torch.zeros(len(images), dtype=torch.int64)
         return cls(images, none, none, none, chosen)
 
 
 class Perturbation(ABC):
-    """Images in, images out."""
+    """A map from images to perturbed images."""
 
     name: ClassVar[str]
     #: raised when its numbers change, so that cells stored before are not taken for new ones
@@ -111,13 +111,13 @@ class Perturbation(ABC):
         """Perturb images in batches and verify the result.
 
         Args:
-            model: what to perturb against; unused by a perturbation that knows no model.
+            model: classifier to attack; ignored by perturbations that do not use a model.
             images: (n, C, H, W) float32 in [0, 1], on any device.
             labels: (n,) int64 true classes.
             ids: (n,) int64 image ids, the keys of all randomness.
             seed: seed of all randomness.
-            rows: at most so many folded rows (images x draws) in one pass.
-            progress: told of every finished image.
+            rows: largest number of rows (images x draws) in one pass.
+            progress: receives the number of finished images.
 
         Returns:
             The images and the passes they took, on the CPU.
@@ -162,19 +162,19 @@ class Perturbation(ABC):
 
     @property
     def settings(self) -> dict[str, str | float | None]:
-        """Values of its parameters by name, those that are texts, numbers or None."""
+        """Return the parameters by name whose values are texts, numbers or None."""
         if not is_dataclass(self):
             return {}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, str | float | int | None)}
 
     def describe(self) -> dict[str, str | float]:
-        """Say the columns that describe it in a summary table."""
+        """Return the columns of the summary that describe the perturbation."""
         return {"perturbation": self.label, "norm": "", "eps": math.nan, "severity": math.nan}
 
     @property
     def attack_steps(self) -> float:
-        """Steps or queries that it was given; NaN where it takes none."""
+        """Number of steps or queries; NaN for perturbations without steps."""
         return math.nan
 
     @property
@@ -187,21 +187,21 @@ class Perturbation(ABC):
         return stochastic
 
     def defender(self, model: RandomClassifier) -> RandomClassifier:
-        """The classifier that scores the images: `model`, but for a diagnostic that changes the defence."""
+        """Return the classifier that scores: `model`, unless a diagnostic changes the defence."""
         return model
 
     @property
     def budget(self) -> Ball | None:
-        """The ball that every perturbed image must be in; None where there is none."""
+        """Ball in which every perturbed image must be; None if there is no limit."""
         return None
 
     @property
     def provider(self) -> str:
-        """Package and version of the plug-in that it comes from; empty for ours."""
+        """Package and version of the plug-in that defines it; empty for built-in perturbations."""
         return ""
 
     def files(self) -> tuple[Path, ...]:
-        """The files that it reads while it runs."""
+        """Files that the perturbation reads while it runs."""
         return ()
 
     def moved(self, places: Mapping[Path, Path]) -> Self:
@@ -209,11 +209,11 @@ class Perturbation(ABC):
         return self
 
     def images_per_batch(self, rows: int, stochastic: bool) -> int:
-        """Images in a batch of at most `rows` folded rows."""
+        """Return the number of images in a batch of at most `rows` rows (images x draws)."""
         return max(1, rows // self.draws_per_pass(stochastic))
 
     def draws_per_pass(self, stochastic: bool) -> int:
-        """Draws folded into one pass: decides how many images fit into a batch."""
+        """Return the number of draws in one pass, which determines how many images fit into a batch."""
         return 1
 
     @abstractmethod
@@ -223,7 +223,7 @@ class Perturbation(ABC):
 
 @dataclass(frozen=True)
 class Clean(Perturbation):
-    """The images as they are."""
+    """The unchanged images."""
 
     name = "clean"
     changes_images = False
@@ -243,9 +243,9 @@ def verify(original: Tensor, perturbed: Tensor, ids: Tensor, budget: Ball | None
 
     Args:
         original: (B, C, H, W) float in [0, 1].
-        perturbed: what an attack, or anybody, made of it.
+        perturbed: perturbed images of any origin.
         ids: (B,) to name the first offender.
-        budget: the ball around each original, or None for no limit.
+        budget: ball around each original; None for no limit.
     """
     if perturbed.shape != original.shape or perturbed.dtype != original.dtype:
         raise InvalidEvaluationError(

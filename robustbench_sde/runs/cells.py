@@ -26,7 +26,7 @@ class Cell:
     settings: ScoreSettings
 
     def key(self, data: ImageDataset) -> str:
-        """Hash all that decides the numbers; batch sizes, names and `Compute` do not."""
+        """Hash everything that determines the numbers; batch sizes, names and `Compute` do not."""
         return _hash(self._parts(data))
 
     def earlier_keys(self, data: ImageDataset) -> dict[str, str]:

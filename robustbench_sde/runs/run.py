@@ -1,4 +1,4 @@
-"""A run evaluates cells, on whatever machines, into a run folder that can be gone on with."""
+"""Runs: evaluate cells on any engine, and write a run folder that can be continued."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -53,9 +53,9 @@ def run_cells(
 ) -> Run:
     """Run the cells that are not stored yet, and write the tables of all of them, in the order of `work`.
 
-    Interrupted at any moment, the same call goes on where it stopped. A cell that is invalid or fails does
-    not stop the others: the status of its row says why, and it is not stored, so that the next run tries it
-    again.
+    After an interruption at any moment the same call continues where it stopped. A cell that is invalid or
+    fails does not stop the others: the status of its row says why, and it is not stored, so that the next
+    run tries it again.
 
     Args:
         work: the cells and the images.

@@ -467,4 +467,4 @@ def test_a_fault_of_the_program_has_a_code_of_its_own(monkeypatch, program):
     assert code == 70
     assert "Traceback" in err
     assert "ZeroDivisionError: somewhere" in err
-    assert err.splitlines()[-1].startswith("sde-bench: this is a fault of sde-bench")
+    assert err.splitlines()[-1].startswith("sde-bench: this is an error in sde-bench")

@@ -55,7 +55,7 @@ def test_squeezing_is_another_thing(tmp_path: Path):
         ("", {"image_size": 4, "crop": 3}, "`image_size` does not keep proportions; give it, or `resize`"),
         ("digits", {"resize": 8}, "`resize` is for image-folder:PATH and huggingface:PATH"),
         ("digits", {"class_order": "text"}, "`class_order` is for image-folder:PATH"),
-        ("", {"class_order": "numeric"}, "class 'a' is no number"),
+        ("", {"class_order": "numeric"}, "class 'a' is not a number"),
         ("", {"class_order": "nowhere.txt"}, "cannot read nowhere.txt"),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_truncated_baseline_is_one_line(tmp_path, side, share):
     save_baseline(side, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))].rstrip(b"}\n"))
-    with pytest.raises(BenchError, match="is no baseline"):
+    with pytest.raises(BenchError, match="is not a baseline"):
         read_baseline(path)
 
 

@@ -190,7 +190,7 @@ def test_transfer_takes_another_checkpoint_and_says_what_does_not_fit(tmp_path):
     attack = make_attack("transfer", eps=0.1, steps=2, source=str(source))
     assert attack.source_sha256.startswith("sha256:")
     assert attack.source_sha256 in repr(attack)
-    with pytest.raises(BenchError, match="nothing transfers"):
+    with pytest.raises(BenchError, match="the attack cannot transfer"):
         run(attack, make_model(), make_data(2))
     with pytest.raises(BenchError):
         make_attack("transfer", eps=0.1, source=str(tmp_path / "none.safetensors"))
