@@ -122,7 +122,7 @@ def read_baseline(path: Path) -> Side:
     """Read the cells of a baseline file.
 
     Raises:
-        BenchError: the file is no baseline, is damaged, was edited, or has more than 16 MB.
+        BenchError: the file is not a baseline, is damaged, was edited, or has more than 16 MB.
     """
     try:
         with path.open("rb") as file:
@@ -138,7 +138,7 @@ def read_baseline(path: Path) -> Side:
     try:
         parsed = _File.model_validate(loaded)
     except ValidationError as error:
-        raise first_problem(error, f"{path} is no baseline") from error
+        raise first_problem(error, f"{path} is not a baseline") from error
     count = len(parsed.cells)
     whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == count
     whole = whole and len(parsed.answers) in (0, count)

@@ -142,7 +142,7 @@ SPOILED = {
     "too few bits": (edit_outcome(0, b"\0"), "1 bytes for 203 images"),
     "draws that are not packed": (edit_outcome(1, b"\0\1"), "outcomes of sde pgd"),
     "a zip bomb": (edit_outcome(1, zlib.compress(bytes(10**8))), "not one number for each of 203 images"),
-    "a list instead of a mapping": (lambda parsed: [parsed], "no baseline"),
+    "a list instead of a mapping": (lambda parsed: [parsed], "not a baseline"),
 }
 
 
@@ -180,7 +180,7 @@ def test_a_truncated_baseline_is_one_line(tmp_path, side, share):
 def test_what_is_no_text_of_ours_is_refused(tmp_path, content):
     """Nested without end, not UTF-8, or too large."""
     (tmp_path / "b.json").write_bytes(content)
-    with pytest.raises(BenchError, match="no baseline"):
+    with pytest.raises(BenchError, match="not a baseline"):
         read_baseline(tmp_path / "b.json")
 
 
