@@ -16,7 +16,7 @@ from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, solver_of
 from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, TARGETED, empty_table, table
@@ -176,14 +176,15 @@ def blank_row(
 
     `model` is None where none could be loaded.
     """
+    solver, steps = solver_of(model) if model else ("", 0)
     known: dict[str, Any] = {
         "checkpoint": model.name if model else "",
         "dataset": data.name,
         "noise": model.noise if model else "",
         "sigma": model.sigma if model else math.nan,
-        "batch_dependence": getattr(model, "batch_dependence", math.nan),
-        "solver": getattr(model, "solver", ""),  # a network of somebody else has none
-        "solver_steps": getattr(model, "steps", 0),
+        "batch_dependence": batch_dependence_of(model) if model else math.nan,
+        "solver": solver,
+        "solver_steps": steps,
         **perturbation.describe(),
         "attack_steps": perturbation.attack_steps,
         "images": len(data),

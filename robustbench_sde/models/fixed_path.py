@@ -1,12 +1,11 @@
 """Fix the noise of a random classifier, for diagnostics of the defender without its randomness."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, solver_of
 from robustbench_sde.sde.draws import Draws, Stream
 
 
@@ -24,10 +23,9 @@ class FixedPath:
         self.name, self.noise, self.sigma = model.name, model.noise, model.sigma
         self.image_shape, self.classes, self.precision = model.image_shape, model.classes, model.precision
         #: change that other images would make to its logits (`Interface`); NaN: none
-        self.batch_dependence: float = getattr(model, "batch_dependence", math.nan)
+        self.batch_dependence = batch_dependence_of(model)
         #: solver and its steps; empty and 0 for a network of somebody else
-        self.solver: str = getattr(model, "solver", "")
-        self.steps: int = getattr(model, "steps", 0)
+        self.solver, self.steps = solver_of(model)
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,5 @@
 """Randomised smoothing: Gaussian noise on the image, before anything else, as part of a random classifier."""
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.modules.as_module import Pluggable
-from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, network_of, solver_of
 from robustbench_sde.sde.draws import SMOOTHING_SITE, BrownianPaths, Draws
 from robustbench_sde.sde.integrate import Equation
 
@@ -44,14 +43,13 @@ class Smoothed(Pluggable):
         #: noise of the classifier inside; `keyed` if that is deterministic
         self.noise = model.noise if model.stochastic else model.noise.replace("none", "keyed", 1)
         #: change that other images would make to logits inside (`Interface`); NaN: none
-        self.batch_dependence: float = getattr(model, "batch_dependence", math.nan)
+        self.batch_dependence = batch_dependence_of(model)
         #: noise scale of the classifier inside
         self.sigma = model.sigma
         self.image_shape, self.classes = model.image_shape, model.classes
         self.precision = model.precision
         #: solver of the classifier inside, and its number of steps; empty and 0 without one
-        self.solver: str = getattr(model, "solver", "")
-        self.steps: int = getattr(model, "steps", 0)
+        self.solver, self.steps = solver_of(model)
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +59,7 @@ class Smoothed(Pluggable):
     @property
     def module(self) -> object:
         """Network inside, at whose parameters other libraries look for the device."""
-        return getattr(self.model, "module", self.model)
+        return network_of(self.model)
 
     @property
     def with_noise(self) -> Callable[..., RandomClassifier]:

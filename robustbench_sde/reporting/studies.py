@@ -120,7 +120,7 @@ def _figure(name: str, rows: pd.DataFrame, view: View, folder: RunFolder) -> Dra
 def _draw_lines(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Measure, view: View) -> None:
     for name, own in rows.groupby("line", sort=False):
         style, line = line_style(lines.index(str(name))), own.sort_values("across")
-        value, low, high = measure.numbers(line)
+        value, low, high = measure.value_and_ends(line)
         axes.plot(line["across"], value, label=f" {name}", **style)
         if len(line) == 1:  # the same everywhere, as of an ODE for every number of draws
             axes.axhline(float(value.iloc[0]), color=style["color"], linestyle=":")
@@ -138,7 +138,7 @@ def _draw_points(axes: "Axes", rows: pd.DataFrame, lines: list[str], measure: Me
     places = _in_order(rows["across"])
     for index, place in enumerate(places):
         own = rows[rows["across"] == place]
-        value, low, high = measure.numbers(own)
+        value, low, high = measure.value_and_ends(own)
         shift = 0.3 * (index / max(1, len(places) - 1) - 0.5)
         y = [lines.index(line) + shift for line in own["line"]]
         bars = np.abs([value - low, high - value])

@@ -33,7 +33,7 @@ class Measure:
     #: order of leaving it out in a narrow terminal, the highest first; 0: never
     spare: int = 0
 
-    def numbers(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
+    def value_and_ends(self, rows: pd.DataFrame) -> "list[pd.Series[float]]":
         """Return value and ends of the interval for an axis; without interval the value three times."""
         scale = 100 if self.share and self.ends else 1
         return [scale * rows[name] for name in self._columns]

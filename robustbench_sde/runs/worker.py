@@ -70,7 +70,7 @@ class Worker:
         except InvalidEvaluationError as error:
             return self._failed(cell, f"invalid: {error}")
         except Exception as error:  # whatever it is, the other cells are worth their hours
-            return self._failed(cell, f"failed: {one_line(error)}")
+            return self._failed(cell, f"failed: {line_with_place(error)}")
         return result if self._keep_images else replace(result, images=result.images[:EXAMPLES].clone())
 
     def evaluate(self, cell: Cell) -> CellResult:
@@ -167,7 +167,7 @@ def failed_result(
     return CellResult.failed(row | {"checkpoint": cell.source.name}, status)
 
 
-def one_line(error: Exception) -> str:
+def line_with_place(error: Exception) -> str:
     """Say an error in one line; with its kind and place unless it is a `BenchError`."""
     text = " ".join(str(error).split())
     if isinstance(error, BenchError):

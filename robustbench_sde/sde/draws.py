@@ -197,7 +197,7 @@ class BrownianPaths:
     def _from_kernel(self, steps: range) -> Tensor:
         from robustbench_sde.sde.kernels import numbers
 
-        return numbers.numbers(
+        return numbers.make_numbers(
             self._keyed.key,
             self._keyed.counters,
             self._size,

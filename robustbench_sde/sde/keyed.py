@@ -96,7 +96,7 @@ class KeyedNumbers:
         """The numbers themselves: `shape`, float32."""
         from robustbench_sde.sde.kernels import numbers
 
-        made = numbers.numbers(
+        made = numbers.make_numbers(
             self.rows.key,
             self.rows.counters,
             self.size,

@@ -46,7 +46,7 @@ def test_words_and_uniforms_are_those_of_the_host(seed, rows, size, steps, first
     """The kernel gives the words of numpy bit for bit, whatever key, counter, site, first block and size."""
     keyed = keyed_rows(rows, seed)
     for law in (None, philox.to_uniforms):
-        made = numbers.numbers(
+        made = numbers.make_numbers(
             keyed.key, keyed.counters, size, steps=steps, first_block=first, site=site, law=law
         )
         assert torch.equal(made.cpu(), from_host(rows, size, steps, first, site, law, seed))
@@ -57,7 +57,7 @@ def test_normals_are_those_of_the_host_to_rounding(size):
     """Normals differ from the host's by less than 2e-6, for odd and even numbers of blocks."""
     rows = [(draw, image) for draw in range(7) for image in (0, 2**40)]
     keyed = keyed_rows(rows)
-    made = numbers.numbers(keyed.key, keyed.counters, size, steps=2, first_block=3, site=65537).cpu()
+    made = numbers.make_numbers(keyed.key, keyed.counters, size, steps=2, first_block=3, site=65537).cpu()
     expected = from_host(rows, size, 2, 3, 65537, philox.to_normals)
     assert made.dtype == torch.float32
     assert float((made.double() - expected.double()).abs().max()) < BOUND

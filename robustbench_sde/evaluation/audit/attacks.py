@@ -19,6 +19,7 @@ from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import check_control
 from robustbench_sde.evaluation.paired import POWER
 from robustbench_sde.models.fixed_path import FixedPath
+from robustbench_sde.models.protocol import without_noise
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 
@@ -114,10 +115,10 @@ def transfer(lab: Lab) -> Finding:
     """Check that images attacked on the network without noise fool it no better."""
     if not lab.model.stochastic:
         raise NotApplicableError("there is no noise to switch off")
-    noise_off = getattr(lab.model, "with_noise", None)
-    if noise_off is None:
+    without = without_noise(lab.model)
+    if without is None:
         raise NotApplicableError("the noise of this model cannot be switched off")
-    silent = lab.records(lab.pgd(), made_on=noise_off(enabled=False))
+    silent = lab.records(lab.pgd(), made_on=without)
     return _finding(AttackComparison.of(lab.records(lab.pgd()), silent), "from sigma = 0", "direct")
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.models.probabilities import log_mean
-from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.protocol import RandomClassifier, network_of
 from robustbench_sde.sde.draws import Draws, Stream
 
 
@@ -38,7 +38,7 @@ class PlainModule(nn.Module):
         self.draws, self.fixed, self.seed = draws, fixed, seed
         self._calls = 0
         self._model = model
-        inside = getattr(model, "module", model)  # of somebody else's network, the network
+        inside = network_of(model)  # of somebody else's network, the network
         if isinstance(inside, nn.Module):  # libraries look for the device at the parameters
             self.inside = inside
         self.training = False

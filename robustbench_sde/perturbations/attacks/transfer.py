@@ -8,7 +8,7 @@ from typing import Self
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import load_checkpoint
-from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.models.protocol import RandomClassifier, without_noise
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.storage.provenance import file_sha256
 
@@ -41,12 +41,11 @@ class Transfer(APGDCrossEntropy):
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         if self.source is None:
-            noise_off = getattr(model, "with_noise", None)
-            if noise_off is None:
+            silent = without_noise(model)
+            if silent is None:
                 raise BenchError(
                     f"the noise of {model.name} cannot be switched off: give transfer a `source`"
                 )
-            silent: RandomClassifier = noise_off(enabled=False)
             return silent
         source = _load(self.source, self.source_sha256, str(model.device))
         if (source.image_shape, source.classes) != (model.image_shape, model.classes):

@@ -38,7 +38,7 @@ from robustbench_sde.runs.cluster.shards import Job, Shard, groups, pieces
 from robustbench_sde.runs.engine import Results
 from robustbench_sde.runs.sources import file_is_gone
 from robustbench_sde.runs.work import Work
-from robustbench_sde.runs.worker import PHASES, Phase, one_line
+from robustbench_sde.runs.worker import PHASES, Phase, line_with_place
 
 #: How often a shard is run again after its worker or node has gone.
 RETRIES = 3
@@ -231,7 +231,7 @@ class _Cluster:
                 report: Report = self._ray.get(task)
                 return report
         except ray.RayTaskError as error:  # cells fail inside a report: this is about the node
-            cause = one_line(getattr(error, "cause", error))
+            cause = line_with_place(getattr(error, "cause", error))
             raise BenchError(
                 f"a node of the cluster cannot run the cells ({cause}); all need the same versions "
                 "of robustbench-sde and of plug-ins"
@@ -253,7 +253,7 @@ class _Cluster:
             yield
         except (ray.RaySystemError, ray.LocalRayletDiedError, ray.RpcError, ConnectionError) as error:
             raise BenchError(
-                f"the Ray cluster has disappeared ({one_line(error)}); "
+                f"the Ray cluster has disappeared ({line_with_place(error)}); "
                 "the same command continues once it is available again"
             ) from error
 
@@ -299,7 +299,7 @@ def _start(ray: Any, address: str | None) -> None:
         except Exception as error:  # a plain one where a busy machine takes more than Ray's 30 seconds
             if last or address is not None:
                 where = "here" if address is None else f"at {address}"
-                raise BenchError(f"no Ray {where}: {one_line(error)}") from error
+                raise BenchError(f"no Ray {where}: {line_with_place(error)}") from error
             ray.shutdown()
 
 

@@ -183,7 +183,7 @@ def _odd_kernel(
     tl.store(place + 4 * lanes, _four(y0, y1, y2, y3), mask=mask[:, None] & (index + 4 * lanes < size))
 
 
-def numbers(
+def make_numbers(
     key: Tensor,
     counters: Tensor,
     size: int,
