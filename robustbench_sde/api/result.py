@@ -1,4 +1,4 @@
-"""What an evaluation yields: in memory, or in the folder of a run."""
+"""Results of evaluations, in memory or in the folder of a run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,29 +31,30 @@ from robustbench_sde.storage.run_folder import RunFolder
 class Result:
     """Tables and images of an evaluation (docs/tables.md).
 
-    In a folder, a row that has come to nothing says why in its `status`; in memory it would have been raised.
+    In a folder, the `status` of a row without numbers says why it has none; an evaluation in memory raises
+    that error.
     """
 
     #: one row for each model, perturbation and way of scoring
     summary: pd.DataFrame
-    #: where it is stored; None: in memory only
+    #: folder in which it is stored; None: in memory only
     folder: Path | None = None
-    #: how many rows were stored already, there or by an earlier run
+    #: number of rows that were stored already, in this folder or by an earlier run
     reused: int = 0
     #: accuracies by corruption and severity, and their means; None where nothing was corrupted
     corruptions: pd.DataFrame | None = None
     #: files of the checkpoints among the models, by name
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
-    #: plan of a suite: the work that there was to do
+    #: plan of a suite, with the work that was to be done
     plan: Plan | None = None
     _cells: Sequence[CellResult] = field(default=(), repr=False)
 
     @classmethod
     def read(cls, folder: Path | str) -> Self:
-        """The result in the folder of a run.
+        """Read the result in the folder of a run.
 
         Raises:
-            BenchError: it is none, or damaged.
+            BenchError: the folder holds no run, or a damaged one.
         """
         run = RunFolder(Path(folder))
         return cls(read_checked_summary(run), run.path, corruptions=run.read_corruptions())
@@ -65,31 +66,31 @@ class Result:
 
     @property
     def records(self) -> pd.DataFrame:
-        """One row per image of the last row of the summary."""
+        """Records of the last row of the summary, one row per image."""
         return self.records_of(-1)
 
     @property
     def images(self) -> Tensor:
-        """(n, C, H, W) float32 in [0, 1]: the images of the last row of the summary."""
+        """Perturbed images of the last row of the summary: (n, C, H, W) float32 in [0, 1]."""
         return self.images_of(-1)
 
     def records_of(self, row: int) -> pd.DataFrame:
-        """One row per image of a row of the summary, by its place.
+        """Return the records of a row of the summary, one row per image; `row` is its index.
 
         Raises:
-            BenchError: it has come to nothing, or its file is missing or damaged.
+            BenchError: the row has no numbers, or its file is missing or damaged.
         """
         if self.folder is None:
             return self._cells[row].records
         return RunFolder(self.folder).read_records(str(self.summary["cell"].iloc[row]))
 
     def survives(self, tries: int, row: int = -1) -> Interval:
-        """Accuracy of a row against somebody who may submit each image `tries` times (docs/protocol.md).
+        """Compute the accuracy of a row if each image may be submitted `tries` times (docs/protocol.md).
 
         Args:
             tries: independent submissions, of which one wrong answer is enough; at most as many as the score
                 draws answer.
-            row: its place in the summary.
+            row: index of the row in the summary.
 
         Returns:
             The share of images that all tries get right, with a 95 % interval clustered by image.
@@ -120,7 +121,7 @@ class Result:
         )
 
     def images_of(self, row: int) -> Tensor:
-        """(n, C, H, W) float32 in [0, 1]: the images of a row of the summary, by its place.
+        """Return the perturbed images of a row of the summary, by its index: (n, C, H, W) float32 in [0, 1].
 
         Raises:
             BenchError: they were not kept, or their file is damaged.
@@ -137,13 +138,13 @@ class Result:
         """Write a run in a folder into one text file that `compare` reads.
 
         Args:
-            file: where to.
+            file: path of the file to write.
 
         Returns:
-            How many cells it has: the rows without the eps = 0 control.
+            Number of cells in it, which are all rows but the eps = 0 controls.
 
         Raises:
-            BenchError: it is in memory or not complete, or `file` cannot be written.
+            BenchError: the run is in memory or not complete, or `file` cannot be written.
             InvalidEvaluationError: a cell must not be used.
         """
         if self.folder is None:

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-#: Commands that store their results cell by cell.
-_RESUMABLE = ("attack", "corrupt", "run", "score", "stability", "study")
+#: Commands that store each result as soon as it is known.
+_RESUMABLE = ("attack", "certify", "corrupt", "run", "score", "stability", "study", "versus")
 #: Seconds until an exception that was lost is raised again.
 _SECONDS = 0.01
 

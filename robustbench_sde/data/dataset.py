@@ -11,19 +11,19 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 
-#: more are taken for a mistake in the labels
+#: largest number of classes; more are taken for a mistake in the labels
 MOST_CLASSES = 100_000
 #: fixes which images `ImageDataset.subset` takes; changing it changes every published subset
 _SUBSET_KEY = 0x5DEBE9C4
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images, any shape, as float32 in [0, 1]: x / 255."""
+    """Convert uint8 images of any shape to float32 in [0, 1]: x / 255."""
     return images.to(torch.float32) / 255
 
 
 def allocate(count: int, channels: int, height: int, width: int) -> Tensor:
-    """An empty (count, channels, height, width) uint8. Raises BenchError where memory cannot hold it."""
+    """Allocate (count, channels, height, width) uint8; raise BenchError if memory cannot hold it."""
     try:
         return torch.empty((count, channels, height, width), dtype=torch.uint8)
     except RuntimeError:
@@ -31,23 +31,24 @@ def allocate(count: int, channels: int, height: int, width: int) -> Tensor:
 
 
 def keyed_ranks(count: int, key: int) -> npt.NDArray[np.uint64]:
-    """`count` fixed 64-bit numbers; the first k are the same for every count.
+    """Return `count` fixed 64-bit numbers; the first k are the same for every count.
 
-    They are the raw bits of numpy's Philox generator, the same in every version of numpy;
-    no run's seed and no global state goes into them.
+    They are the raw bits of numpy's Philox generator, which are the same in every version of numpy and do
+    not depend on the seed of a run or on a global state.
     """
     return np.asarray(np.random.Philox(key=key).random_raw(count), dtype=np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """A split, or a part of one.
+    """Images and labels of a split of a data set, or of a part of a split.
 
     Raises:
-        BenchError: tensors do not fit together, a label is out of range, ids repeat, no image, one class.
+        BenchError: the tensors do not fit together, a label is out of range, an id repeats, or there is no
+            image or only one class.
     """
 
-    #: how the data set is called in tables; never a path of this machine
+    #: name of the data set in tables; never a path of this machine
     name: str
     #: ``train`` or ``test``
     split: str
@@ -71,7 +72,7 @@ class ImageDataset:
     def whole(
         cls, name: str, split: str, images: Tensor, labels: Tensor, class_names: Sequence[str]
     ) -> "ImageDataset":
-        """A whole split: ids count from 0, and the fingerprint is computed.
+        """Make a whole split; ids count from 0, and the fingerprint is computed.
 
         Args:
             images: (n, C, H, W) uint8.
@@ -88,7 +89,7 @@ class ImageDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape of an image, (C, H, W)."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
@@ -98,13 +99,13 @@ class ImageDataset:
         return len(self.class_names)
 
     def subset(self, count: int) -> "ImageDataset":
-        """The first `count` images of a fixed random order of the split, sorted by id.
+        """Return the first `count` images of a fixed random order of the split, sorted by id.
 
-        The order depends on the ids alone, on no run seed: everybody's 200 images are the same,
-        and they are contained in everybody's 500, also when taken from those 500.
+        The order depends on the ids alone and not on the seed of a run: the 200 images are the same for
+        everybody, and the 500 images contain them; a subset of those 500 has the same 200.
 
         Raises:
-            BenchError: `count` is below 1, or there are not so many images.
+            BenchError: `count` is below 1 or above the number of images.
         """
         if count < 1:
             raise BenchError(f"images must be at least 1, not {count}")
@@ -118,10 +119,10 @@ class ImageDataset:
         return self._take(torch.from_numpy(first[np.argsort(ids[first])]))
 
     def select(self, ids: Tensor | Sequence[int]) -> "ImageDataset":
-        """The images with these ids, in the order given.
+        """Return the images with these ids, in the given order.
 
         Raises:
-            BenchError: an id is not here, is named twice, or none is named.
+            BenchError: an id does not exist here or is given twice, or no id is given.
         """
         wanted = torch.as_tensor(ids, dtype=torch.int64).tolist()
         position = {id_: index for index, id_ in enumerate(self.ids.tolist())}
@@ -135,7 +136,7 @@ class ImageDataset:
 
 
 def fingerprint_of(images: Tensor, labels: Tensor) -> str:
-    """``sha256:`` and the hex digest over dtype, shape and values of both tensors.
+    """Return ``sha256:`` and the hex digest over dtype, shape and values of both tensors.
 
     Values are hashed in C order, labels as little-endian int64, so that every machine agrees.
     """

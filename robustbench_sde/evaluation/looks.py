@@ -43,7 +43,7 @@ class Tally:
         return bounds.bernstein_low(self.mean, self.variance, self.count, alpha)
 
     def high(self, rule: str, alpha: float) -> float:
-        """Return the upper bound of the same."""
+        """Return the upper bound of the vote share (`vote`) or mean probability (`mean-prob`)."""
         if rule == "vote":
             return bounds.clopper_pearson_high(round(self.total), self.count, alpha)
         return bounds.bernstein_high(self.mean, self.variance, self.count, alpha)

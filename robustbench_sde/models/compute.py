@@ -1,4 +1,4 @@
-"""Where and how networks are computed."""
+"""Device, noise generator and memory with which networks are computed."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -13,16 +13,17 @@ from robustbench_sde.sde.draws import chosen
 
 @dataclass(frozen=True)
 class Compute:
-    """Choices of speed and memory: none changes a number beyond float rounding, nor the key of a cell.
+    """Choices of speed and memory; none changes a number beyond float rounding, nor the key of a cell.
 
-    Precision is not among them: it changes numbers, and belongs to what is measured (`runs.sources.Source`).
+    The precision is not among them: it changes numbers, and therefore belongs to the measured model
+    (`runs.sources.Source`).
     """
 
     #: cpu, cuda, cuda:1, mps; `auto` is resolved by `of`
     device: str = "cpu"
-    #: what generates the noise
+    #: generator of the noise (`choices.NoiseBackend`)
     noise_backend: NoiseBackend = "auto"
-    #: bytes that a process may take on the device; None: what is free when it begins
+    #: bytes that a process may use on the device; None: those that are free when it begins
     memory_limit: int | None = None
     #: share of that memory, if several processes share the device
     memory_share: float = 1.0
@@ -40,10 +41,10 @@ class Compute:
         memory_limit: str | None = None,
         compile: bool = False,
     ) -> "Compute":
-        """Make the choices from the words of a command line.
+        """Make the choices from the texts of a command line.
 
         Raises:
-            BenchError: there is no such choice, or not on this machine.
+            BenchError: a choice does not exist, or not on this machine.
         """
         if noise_backend not in get_args(NoiseBackend):
             raise unknown_name("noise backend", noise_backend, get_args(NoiseBackend))
@@ -58,10 +59,10 @@ class Compute:
 
 
 def parse_bytes(text: str) -> int:
-    """``2GB``, ``1.5 GiB`` or ``800MB``, in bytes.
+    """Convert a text like ``2GB``, ``1.5 GiB`` or ``800MB`` to bytes.
 
     Raises:
-        BenchError: it is no such size.
+        BenchError: the text is not a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([MGT])(i?)B\s*", text)
     if found is None:
@@ -71,10 +72,10 @@ def parse_bytes(text: str) -> int:
 
 
 def check_precision(name: str) -> Precision:
-    """`name` as a precision.
+    """Return `name` if it is a precision.
 
     Raises:
-        BenchError: it is none.
+        BenchError: there is no such precision.
     """
     if name not in get_args(Precision):
         raise unknown_name("precision", name, get_args(Precision))
@@ -85,10 +86,10 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def resolve_device(name: str) -> str:
-    """`auto` becomes the accelerator that is there, or the CPU.
+    """Return the device; `auto` is the accelerator of this machine, or the CPU.
 
     Raises:
-        BenchError: there is no such device, or not on this machine.
+        BenchError: there is no such device on this machine.
     """
     if name.partition(":")[0] not in DEVICES:
         raise unknown_name("device", name, DEVICES)

@@ -66,7 +66,7 @@ class _File(Spec):
 
 
 def read_side(path: Path) -> Side:
-    """Read a run folder or a baseline file; raises what `read_run` and `read_baseline` raise."""
+    """Read a run folder or a baseline file; it raises the errors of `read_run` and `read_baseline`."""
     if not path.exists():
         raise BenchError(f"{path} does not exist; give the folder of a run or a baseline file")
     return read_run(path) if path.is_dir() else read_baseline(path)

@@ -1,4 +1,4 @@
-"""The rows of a run as they come, and the checks that need several of them."""
+"""Collect the rows of a run while it proceeds, and make the checks that need several rows."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class Ledger:
     def forget_remembering(self) -> None:
         """Mark all rows of a classifier that remembers earlier calls as invalid, and remove its stored cells.
 
-        One cell that has found it out is enough: nobody knows which of the others were hit.
+        One cell that shows it is enough, because nobody knows which of the others are affected.
         """
         found = {
             cell.source: row["status"]

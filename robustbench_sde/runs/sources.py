@@ -30,13 +30,13 @@ def file_is_gone(path: Path) -> BenchError:
 
 @dataclass(frozen=True)
 class Source:
-    """A classifier and the noise, solver and precision it is evaluated with: here, one from a checkpoint."""
+    """A classifier from a checkpoint, with the noise, solver and precision with which it is evaluated."""
 
     #: what tables call the classifier; no part of a cell's key
     name: str
     #: hash of all that decides its numbers: the bytes of the file
     sha256: str
-    #: the file; None for a classifier that is none
+    #: checkpoint file; None for a classifier that does not come from one
     path: Path | None = None
     #: noise scale at test time; None: as trained
     sigma: float | None = None
@@ -177,7 +177,7 @@ class LiveSource(Source):
     """A classifier in memory, on the device where it is.
 
     The numbers of one of ours follow from its specification and its weights, of which its `sha256` is made.
-    Nobody can know what code of others computes: such a classifier is new work every time.
+    What somebody else's code computes cannot be known: such a classifier is evaluated anew every time.
     """
 
     model: RandomClassifier = field(compare=False, repr=False)
@@ -218,7 +218,7 @@ class ModuleSource(Source):
 
     factory: Factory
     interface: Interface
-    #: remarks for its owner
+    #: remarks for the user whose module it is
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -28,7 +28,7 @@ SMOOTHING_SITE = 2**48
 
 
 class Stream(StrEnum):
-    """Disjoint sources of randomness: who draws."""
+    """Purpose of random numbers; two streams never share a number."""
 
     TRAIN = "train"
     #: gradients and progress decisions of an attack
@@ -72,15 +72,15 @@ class KeyedRandom:
     purpose: str
 
     def uniforms(self, image_ids: Sequence[int] | Tensor, shape: Sequence[int], *, draw: int = 0) -> Tensor:
-        """Uniforms in [0, 1): (images, *shape) float32 on the CPU."""
+        """Return uniforms in [0, 1): (images, *shape) float32 on the CPU."""
         return self._numbers(philox.to_uniforms, image_ids, shape, draw)
 
     def normals(self, image_ids: Sequence[int] | Tensor, shape: Sequence[int], *, draw: int = 0) -> Tensor:
-        """Standard normals: (images, *shape) float32 on the CPU."""
+        """Return standard normals: (images, *shape) float32 on the CPU."""
         return self._numbers(philox.to_normals, image_ids, shape, draw)
 
     def permutation(self, size: int, *, draw: int = 0) -> Tensor:
-        """A random order of range(size), which belongs to no image: (size,) int64."""
+        """Return a random order of range(size), the same for all images: (size,) int64."""
         words = philox.words(self._key, [(draw, 0)], -(-size // 4))
         return torch.from_numpy(words.view("<u8")[0, :size].argsort(kind="stable"))
 
@@ -110,14 +110,14 @@ class BrownianPaths:
     torch let go of the interpreter meanwhile, and no number depends on when it is made.
 
     Args:
-        draws, image_ids: the paths.
-        shape: of the numbers of one image in one step.
-        steps: how many there are.
-        site: which noise term of which flow, `term_site`.
-        law: what the words become.
-        words: how many of them a number takes.
-        device: where the numbers are wanted.
-        backend: what makes them.
+        draws, image_ids: draw indices and image ids; each pair has a path of its own.
+        shape: shape of the numbers of one image in one step.
+        steps: number of steps.
+        site: number of the noise term and its flow (`term_site`).
+        law: function from random words to numbers.
+        words: number of random words that a number takes.
+        device: device on which the numbers are wanted.
+        backend: generator of the numbers (`choices.NoiseBackend`).
         rows: `draws` and `image_ids` as they already lie on the device, in place of both.
     """
 
@@ -149,7 +149,7 @@ class BrownianPaths:
         self._steps, self._site, self._law, self._device = steps, site, law, torch.device(device)
 
     def __iter__(self) -> Iterator[Tensor]:
-        """One (draws, images, *shape) float32 tensor per step."""
+        """Yield a (draws, images, *shape) float32 tensor for each step."""
         return self[:]
 
     def __getitem__(self, steps: slice) -> Iterator[Tensor]:
@@ -218,14 +218,14 @@ class BrownianPaths:
 
 
 def chosen(backend: NoiseBackend, device: torch.device | str) -> NoiseBackend:
-    """The backend that `auto` stands for on a device; any other is its own."""
+    """Return the backend that `auto` means on a device; any other backend is returned as it is."""
     if backend != "auto":
         return backend
     return "device" if has_kernels(device) else "host"
 
 
 def path_key(draws: Draws) -> philox.Key:
-    """The key of the Brownian paths of a seed and a stream."""
+    """Return the key of the Brownian paths of a seed and a stream."""
     return philox.key(draws.seed, draws.stream, "path")
 
 
@@ -234,5 +234,5 @@ def _listed(image_ids: Sequence[int] | Tensor) -> Sequence[int]:
 
 
 def term_site(flow: int, term: int) -> int:
-    """The site of a noise term of a flow: all terms of all flows of a network have independent numbers."""
+    """Return the site of a noise term of a flow: no two terms or flows of a network share numbers."""
     return term * 2**16 + flow

@@ -6,11 +6,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def return_freed_memory() -> None:
-    """Give what is freed back to the system; nothing where the C library is not glibc.
+    """Return freed memory to the system; does nothing if the C library is not glibc.
 
-    glibc cannot use the hole of a block again for an aligned one of the same size: what a loop keeps and
-    frees in turn grows by holes, unless their pages go back in between. The next block there has them mapped
-    anew, which costs time: not for every pass.
+    glibc cannot reuse the space of a freed block for an aligned block of the same size. The memory of a loop
+    that allocates and frees in turn therefore grows, unless the pages of freed blocks are returned in
+    between. The system must then map new pages for the next block, which takes too long to do in every pass.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -18,10 +18,10 @@ def return_freed_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what is freed, up to 1 GiB, for the next pass; other C libraries have no such setting.
+    """Have glibc keep up to 1 GiB of freed memory for the next pass; other C libraries have no such setting.
 
-    As it comes, it returns the graph of every gradient to the system, and gets the same pages back zeroed
-    one by one: a tenth of the time of an attack (docs/performance.md).
+    Without this, glibc returns the memory of every gradient's graph to the system and gets the same pages
+    back, zeroed one by one, which takes a tenth of the time of an attack (docs/performance.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

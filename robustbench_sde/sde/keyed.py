@@ -40,8 +40,8 @@ def _kernels_run() -> bool:
 class KeyedRows:
     """Key and counters of the rows (draws x images) of a pass, on its device.
 
-    They are all that a pass knows of its randomness: other tensors with the same shapes, or others written
-    into the same tensors, are other draws of the same computation.
+    They decide all random numbers of a pass: with other values in the same tensors, the same computation has
+    other draws.
     """
 
     #: (1 + draws * images, 2) int64: the bits of a `philox.Key`, then draw and image of each row
@@ -53,7 +53,7 @@ class KeyedRows:
     def of(
         cls, key: philox.Key, draws: range, image_ids: Sequence[int] | Tensor, device: torch.device | str
     ) -> "KeyedRows":
-        """Rows of every draw with every image, draw after draw."""
+        """Make the rows of every draw with every image, draw after draw."""
         listed = image_ids.cpu() if isinstance(image_ids, Tensor) else image_ids
         images = np.asarray(listed, dtype=np.int64)
         table = np.empty((1 + len(draws) * len(images), 2), dtype=np.int64)
@@ -65,12 +65,12 @@ class KeyedRows:
 
     @property
     def key(self) -> Tensor:
-        """(2,) int64."""
+        """Key, (2,) int64."""
         return self.table[0]
 
     @property
     def counters(self) -> Tensor:
-        """(draws * images, 2) int64."""
+        """Draw and image of each row, (draws * images, 2) int64."""
         return self.table[1:]
 
 
@@ -89,11 +89,11 @@ class KeyedNumbers:
 
     @property
     def size(self) -> int:
-        """Numbers of a row."""
+        """Number of random numbers of a row."""
         return math.prod(self.shape[2:])
 
     def make(self) -> Tensor:
-        """The numbers themselves: `shape`, float32."""
+        """Generate the numbers: `shape`, float32."""
         from robustbench_sde.sde.kernels import numbers
 
         made = numbers.make_numbers(
@@ -112,5 +112,5 @@ Numbers = Tensor | KeyedNumbers
 
 
 def made(numbers: Numbers) -> Tensor:
-    """Numbers of a step as a tensor (draws, images, ...)."""
+    """Return the numbers of a step as a tensor (draws, images, ...)."""
     return numbers.make() if isinstance(numbers, KeyedNumbers) else numbers

@@ -44,7 +44,7 @@ WORDS_PER_BLOCK = 8
 
 
 def key(seed: int, stream: str, purpose: str) -> Key:
-    """The 128-bit key of a stream; any integer is a seed, and no two names share a key."""
+    """Return the 128-bit key of a stream; any integer is a seed, and no two names share a key."""
     digest = hashlib.blake2b(f"sde-bench/1:{seed}:{stream}:{purpose}".encode(), digest_size=16)
     return np.frombuffer(digest.digest(), dtype="<u8").astype(np.uint64)
 
@@ -57,7 +57,7 @@ def words(
     first_block: int = 0,
     site: int = 0,
 ) -> Words:
-    """Raw words, one row per (draw, image): shape (rows, 8 * blocks), uint32."""
+    """Generate raw words, one row per (draw, image): shape (rows, 8 * blocks), uint32."""
     counters = list(rows)
     out = np.empty((len(counters), blocks * WORDS_PER_BLOCK // 2), dtype="<u8")
     for row, (draw, image) in zip(out, counters, strict=True):
@@ -72,12 +72,12 @@ def signed(raw: Words) -> Tensor:
 
 
 def to_uniforms(raw: Tensor) -> Tensor:
-    """Floats in [0, 1) with 24 random bits, float32, same shape."""
+    """Convert words into floats in [0, 1) with 24 random bits: float32, same shape."""
     return raw.bitwise_right_shift(8).bitwise_and_(0xFFFFFF) * 2.0**-24
 
 
 def to_normals(raw: Tensor) -> Tensor:
-    """Standard normals by Box-Muller over the last axis, float32, same shape; |z| is at most 6.67."""
+    """Convert words into standard normals by Box-Muller over the last axis: float32, |z| at most 6.67."""
     radius_words, angle_words = raw.unflatten(-1, (2, -1)).unbind(-2)
     radius = radius_words.bitwise_and(0x7FFFFFFF).to(torch.float32)
     radius.add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()

@@ -20,7 +20,7 @@ def words(
     """Make the words of `philox.words`, bit for bit: (rows, 8 * blocks), int32 with the bits of uint32.
 
     Args:
-        key: of the stream.
+        key: key of the stream.
         draws, images: (rows,) int64 on one device, which is where the words are made.
         blocks, first_block, site: as in `philox.words`.
     """
@@ -39,7 +39,7 @@ def words(
 
 
 def _product(x: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """The high and the low 64 bits of an unsigned product."""
+    """Return the high and the low 64 bits of an unsigned product."""
     x_high, x_low = _high(x), x & _LOW
     high, low = factor >> 32, factor & _LOW
     first, second = x_high * low, x_low * high
@@ -52,5 +52,5 @@ def _high(x: Tensor) -> Tensor:
 
 
 def _signed(number: int) -> int:
-    """The int64 with the low 64 bits of `number`."""
+    """Return the int64 with the low 64 bits of `number`."""
     return (number + 2**63) % 2**64 - 2**63

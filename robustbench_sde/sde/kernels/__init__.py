@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
-    """A block in which Triton launches on the GPU of a tensor: it takes the current one."""
+    """Make the GPU of a tensor the current one, which is where Triton launches kernels, within a block."""
     return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

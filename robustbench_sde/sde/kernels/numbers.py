@@ -38,7 +38,7 @@ _LAWS: dict[Law, tl.constexpr] = {philox.to_uniforms: UNIFORMS, philox.to_normal
 
 @triton.jit
 def philox_block(block, site, draw, image, k0, k1):
-    """The four words of block `block` (>= 0), all arguments and results uint64."""
+    """Compute the four words of block `block` (>= 0); all arguments and results are uint64."""
     c0, c1, c2, c3 = block + 1, site, draw, image
     for _ in tl.static_range(10):
         high0 = tl.umulhi(c0, tl.full(c0.shape, _MULTIPLIER_0, tl.uint64))
@@ -81,13 +81,13 @@ def _converted(first, second, LAW: tl.constexpr):
 
 @triton.jit
 def _four(w0, w1, w2, w3):
-    """(n,) each to (n, 4), in this order."""
+    """Stack four (n,) arrays into (n, 4), in this order."""
     return tl.reshape(tl.join(tl.join(w0, w2), tl.join(w1, w3)), (w0.shape[0], 4))
 
 
 @triton.jit
 def _eight(w0, w1, w2, w3, w4, w5, w6, w7):
-    """(n,) each to (n, 8), in this order."""
+    """Stack eight (n,) arrays into (n, 8), in this order."""
     even = tl.join(tl.join(w0, w4), tl.join(w2, w6))
     odd = tl.join(tl.join(w1, w5), tl.join(w3, w7))
     return tl.reshape(tl.join(even, odd), (w0.shape[0], 8))
@@ -95,7 +95,7 @@ def _eight(w0, w1, w2, w3, w4, w5, w6, w7):
 
 @triton.jit
 def counter_words(key, counters, row, site, like):
-    """Key, site, draw and image of rows, uint64 in the shape of `like` (rows within the table)."""
+    """Load key, site, draw and image of rows, uint64 in the shape of `like`."""
     zero = tl.zeros(like.shape, tl.int64)
     draw, image = tl.load(counters + 2 * row), tl.load(counters + 2 * row + 1)
     return (
@@ -109,7 +109,7 @@ def counter_words(key, counters, row, site, like):
 
 @triton.jit
 def pair_of_blocks(first, second, site, draw, image, k0, k1, LAW: tl.constexpr):
-    """The numbers of two blocks of words, partners of each other: (n, 8) each."""
+    """Compute the numbers of two blocks of words that are partners in Box-Muller: (n, 8) each."""
     a0, a1, a2, a3 = philox_block(first, site, draw, image, k0, k1)
     b0, b1, b2, b3 = philox_block(second, site, draw, image, k0, k1)
     x0, y0 = _converted(_low(a0), _low(b0), LAW)
@@ -125,9 +125,9 @@ def pair_of_blocks(first, second, site, draw, image, k0, k1, LAW: tl.constexpr):
 
 @triton.jit
 def even_numbers(key, counters, row, first_block, site, lanes, b, LAW: tl.constexpr):
-    """Numbers of block `b` of a step of 2 `lanes` blocks, and of its partner in the second half: (n, 8).
+    """Compute the numbers of block `b` of a step of 2 `lanes` blocks, and those of its partner: (n, 8) each.
 
-    They stand at 8 b and at 8 (b + lanes). `row` is one number, `b` (n,) int64.
+    Their places in the step are 8 b and 8 (b + lanes). `row` is one number, `b` is (n,) int64.
     """
     k0, k1, site, draw, image = counter_words(key, counters, row, site, b)
     first = first_block + b
@@ -141,7 +141,7 @@ def even_numbers(key, counters, row, first_block, site, lanes, b, LAW: tl.conste
 def _even_kernel(
     out, key, counters, first_block, site, rows, lanes, size, LAW: tl.constexpr, LANES: tl.constexpr
 ):
-    """Steps of an even number of blocks: a lane has a block of the first half of a step and its partner."""
+    """Write steps of an even number of blocks: a lane has a block of the first half and its partner."""
     per_row = tl.cdiv(lanes, LANES)
     program = tl.program_id(0)
     which = program // per_row  # of all rows of all steps
@@ -160,7 +160,7 @@ def _even_kernel(
 def _odd_kernel(
     out, key, counters, first_block, site, rows, lanes, total, size, LAW: tl.constexpr, LANES: tl.constexpr
 ):
-    """Steps of an odd number of blocks, whose middle lies within one: a lane has half a block of each."""
+    """Write steps of an odd number of blocks, whose halves meet in a block: a lane has half of each."""
     lane = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     mask = lane < total
     u, which = lane % lanes, tl.minimum(lane, total - 1) // lanes
@@ -193,12 +193,12 @@ def make_numbers(
     site: int = 0,
     law: Law | None = philox.to_normals,
 ) -> Tensor:
-    """Numbers of some consecutive steps in one launch: (steps, rows, size) float32.
+    """Generate the numbers of consecutive steps in one launch: (steps, rows, size) float32.
 
     Args:
         key: (2,) int64 on the device, the bits of a `philox.Key`.
         counters: (rows, 2) int64 there: draw and image of each row.
-        size: numbers of a step for a row.
+        size: number of random numbers of a row in a step.
         steps, first_block, site: as in the written definition of `sde.philox`; `first_block` is that of the
             first of the steps.
         law: `philox.to_normals`, `philox.to_uniforms`, or None for the words, as int32.
@@ -226,5 +226,5 @@ def make_numbers(
 
 
 def warps(lanes: int) -> int:
-    """Warps of a program with so many lanes, one lane a thread."""
+    """Return the number of warps of a program with so many lanes, one lane a thread."""
     return max(1, min(4, lanes // 32))

@@ -1,7 +1,7 @@
 """A step of Euler-Maruyama with its noise in one kernel: h + f dt + s G z with G = 1, h or f.
 
-The normals z are made where they are added and never stored; the gradient makes them again. The three states
-that it reads and writes are all that crosses the memory.
+The normals z are generated where they are added and never stored; the gradient generates them again. Only
+three states are read from memory or written to it.
 """
 
 from typing import Any
@@ -35,13 +35,13 @@ def fits(h: Tensor, drift: Tensor, z: KeyedNumbers) -> bool:
 
 
 def advance(h: Tensor, drift: Tensor, z: KeyedNumbers, kind: int, dt: float, scale: float) -> Tensor:
-    """The state after a step: (draws, images, ...), differentiable, twice with z stored.
+    """Return the state after a step: (draws, images, ...), differentiable; the second derivative stores z.
 
     Args:
         h, drift: (draws or 1, images, ...) float32, the state and f(h, t).
-        z: the noise; `fits` must hold.
+        z: numbers of the noise, for which `fits` must hold.
         kind: ADDITIVE, MULTIPLICATIVE or DROPOUT, as a number.
-        dt: length of the step.
+        dt: length of the step in time.
         scale: sigma(t) sqrt(dt).
     """
     out: Tensor = _Advance.apply(h, drift, z, kind, dt, scale)
@@ -78,7 +78,7 @@ class _Advance(torch.autograd.Function):
 
 
 def _slopes(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients at h and f by torch's operations, which can be differentiated."""
+    """Compute the gradients at h and f with torch operations, which can be differentiated again."""
     along = g if ctx.kind == ADDITIVE.value else g * (ctx.scale * ctx.numbers.make())
     to_h = g + along if ctx.kind == MULTIPLICATIVE.value else g
     to_drift = g * ctx.dt + along if ctx.kind == DROPOUT.value else g * ctx.dt
@@ -88,12 +88,12 @@ def _slopes(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _place(z: KeyedNumbers) -> tuple[Any, ...]:
-    """Facts about the noise that the kernels are given."""
+    """Return the arguments of the kernels that describe the noise."""
     return z.rows.key, z.rows.counters, z.first_block, z.site, z.size // (2 * WORDS_PER_BLOCK)
 
 
 def _launch(z: KeyedNumbers, rows: int, kind: int) -> tuple[tuple[int], dict[str, int]]:
-    """The grid and the constants of a kernel over `rows` rows."""
+    """Return the grid and the constants of a kernel over `rows` rows."""
     lanes = z.size // (2 * WORDS_PER_BLOCK)
     width = min(_LANES, triton.next_power_of_2(lanes))
     grid = (triton.cdiv(lanes, width) * rows,)
@@ -117,7 +117,7 @@ def _forward_kernel(
     out, h, f, key, counters, first_block, site, lanes, states, dt, scale,
     KIND: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """One row's part of `LANES` pairs of blocks; `states` rows of h serve all rows in turn."""
+    """Update `LANES` pairs of blocks of one row; row r uses the state in row r modulo `states`."""
     per_row = tl.cdiv(lanes, LANES)
     program = tl.program_id(0)
     row = program // per_row
@@ -139,7 +139,7 @@ def _backward_kernel(
     to_h, to_f, g, key, counters, first_block, site, lanes, states, draws, dt, scale,
     KIND: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """The gradient at a row of h and of f: the sum over its `draws`, which is one where none is shared."""
+    """Compute the gradient at a row of h and of f, summed over the `draws` that share this row."""
     per_row = tl.cdiv(lanes, LANES)
     program = tl.program_id(0)
     state = program // per_row
