@@ -210,12 +210,23 @@ def lines_of_statement(code: str, line: int) -> range:
     return best
 
 
+def runs_on_import(code: str, line: int) -> bool:
+    """Whether a line is outside the body of every function, so that it runs when the module is imported."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, functions):
+            body = node.body if isinstance(node.body, list) else [node.body]
+            if body[0].lineno <= line <= (body[-1].end_lineno or body[-1].lineno):
+                return False
+    return True
+
+
 def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
     """List the tests that execute the line of a mutant, the quickest first."""
     known = tests.lines.get(mutant.file, {})
     code = (ROOT / mutant.file).read_text()
     found = {test for line in lines_of_statement(code, mutant.line) for test in known.get(line, ())}
-    if not found:  # a line that runs while the module is imported: any test may notice
+    if not found or runs_on_import(code, mutant.line):  # any test may notice
         files = set(test_files(folder_of(mutant.file)))
         found = {test for test in tests.seconds if test.partition("::")[0] in files}
     return sorted(found & tests.seconds.keys(), key=lambda test: (tests.seconds[test], test))
