@@ -22,6 +22,7 @@ from robustbench_sde.regression.measured import Side, measured, read_run
 from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.runs.checked import read_checked_summary
+from robustbench_sde.runs.checked_corruptions import read_checked_corruptions
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder
@@ -57,7 +58,8 @@ class Result:
             BenchError: the folder holds no run, or a damaged one.
         """
         run = RunFolder(Path(folder))
-        return cls(read_checked_summary(run), run.path, corruptions=run.read_corruptions())
+        summary = read_checked_summary(run)
+        return cls(summary, run.path, corruptions=read_checked_corruptions(run, summary))
 
     @property
     def ok(self) -> bool:

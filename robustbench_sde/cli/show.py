@@ -58,12 +58,12 @@ def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
 
     from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_json, print_summary
-    from robustbench_sde.runs.checked import read_checked_summary
+    from robustbench_sde.runs.checked import read_checked_summary, read_checked_summary_so_far
     from robustbench_sde.storage.run_folder import RunFolder
     from robustbench_sde.storage.runs_here import is_running
 
     folder, running = RunFolder(place), is_running(place)
-    summary = folder.read_summary_so_far() if running else read_checked_summary(folder)
+    summary = read_checked_summary_so_far(folder) if running else read_checked_summary(folder)
     if robustbench:
         print(json_module.dumps(robustbench_entries(summary), indent=2))
         return

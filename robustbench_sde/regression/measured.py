@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.strict import Spec, first_problem
-from robustbench_sde.runs.checked import read_checked_records
+from robustbench_sde.runs.checked import check_listed, read_checked_records
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: Text of a name or a description: one line without control characters, on which terminals and CI logs act.
@@ -136,6 +136,7 @@ def read_run(path: Path) -> Side:
         raise BenchError(
             f"{path / 'manifest.yaml'} has been changed ({error}); the command of the run writes it anew"
         ) from error
+    check_listed(folder, summary, manifest["cells"])
     cells = []
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
         records = read_checked_records(folder, row) if row["status"] == "ok" else None

@@ -33,6 +33,8 @@ ONE_TRAINING = (
 )
 #: beginning of a warning about unequal effort
 UNEQUAL = "unequal effort"
+#: words of a warning that a row was passed over
+LEFT_OUT = "is left out"
 #: largest common number of draws for which single draws are tested exactly
 _MOST_DRAWS = 2**16
 
@@ -62,7 +64,7 @@ def versus(
     members = group_by_kind(networks, kinds or {})
     base = find_reference(reference, members)
     left_out = [
-        f"{cell.facts.label} is left out ({cell.status})" for cell in side.cells if cell.status != "ok"
+        f"{cell.facts.label} {LEFT_OUT} ({cell.status})" for cell in side.cells if cell.status != "ok"
     ]
     why = f": {left_out[0]}" if left_out else ""
     if len(members) == 1:

@@ -12,7 +12,7 @@ from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.answer import Contrast, Versus, VersusRow
 from robustbench_sde.regression.measured import read_run
 from robustbench_sde.regression.smoothed import at_equal_smoothing
-from robustbench_sde.regression.versus import UNEQUAL
+from robustbench_sde.regression.versus import LEFT_OUT, UNEQUAL
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width
@@ -71,7 +71,7 @@ def read_versus(run: RunFolder) -> Versus | None:
     try:
         if path.exists():
             asked = Versus.from_json(path.read_bytes())
-            told = [text for text in asked.warnings if not text.startswith(UNEQUAL)]
+            told = [text for text in asked.warnings if UNEQUAL not in text and LEFT_OUT not in text]
             side = at_equal_smoothing(read_run(run.path), asked.reference)  # the cells may be others by now
             return compare_networks(side, asked.reference, asked.kinds, allow_unequal=True, warnings=told)
         summary = run.read_summary()

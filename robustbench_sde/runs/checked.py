@@ -1,13 +1,13 @@
 """Read the summary of a run only after checking that it follows from the records of its cells."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.cell import numbers_of
+from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.evaluation.cell import numbers_of, suspicion
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
@@ -21,20 +21,58 @@ _ROUNDING = 1e-9
 
 
 def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
-    """Read the summary of a run; every row that is ok is compared with the stored cell.
+    """Read the summary of a run; every row with numbers is compared with its stored cell.
 
     Columns that the version of the run did not write, and that follow from records, are filled in.
 
     Raises:
-        BenchError: there is none, a file is missing or damaged, or a row does not follow from its records.
+        BenchError: there is none, a file is missing or damaged, a row does not follow from its records, or
+            the rows are not those of the manifest.
     """
     summary = folder.read_summary()
+    if (folder.path / "manifest.yaml").exists():
+        check_listed(folder, summary, folder.read_manifest()["cells"])
     rows = summary.to_dict("records")
     for row in rows:
-        if row["status"] == "ok":
+        if row["status"] == "ok" or row["status"].startswith("suspect:"):
             records = read_checked_records(folder, row)
             row.update(_lacking(row, records))
     return table(pd.DataFrame(rows, columns=summary.columns), SUMMARY)
+
+
+def read_checked_summary_so_far(folder: RunFolder) -> pd.DataFrame:
+    """Read the summary of the stored cells of a run that has not finished, and check each.
+
+    Raises:
+        BenchError: no cell is stored, one is damaged, or a row does not follow from its records.
+    """
+    summary = folder.read_summary_so_far()
+    for row in summary.to_dict("records"):
+        read_checked_records(folder, row)
+    return summary
+
+
+def check_listed(folder: RunFolder, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:
+    """Check that the rows of a summary are the cells of its manifest, under the same names.
+
+    Raises:
+        BenchError: a row is missing, too many, there twice, or has another checkpoint.
+    """
+    place = folder.path / "summary.parquet"
+    again = "the command of the run writes it again from the stored cells"
+    named = {entry["cell"]: entry.get("checkpoint") for entry in cells}
+    rows = summary["cell"].tolist()
+    for cell, checkpoint in zip(rows, summary["checkpoint"], strict=True):
+        if cell not in named or rows.count(cell) > 1:
+            fault = "is no cell of the manifest" if cell not in named else "is there twice"
+            raise BenchError(f"{place}: row {cell!r} {fault}; {again}")
+        if named[cell] not in (None, checkpoint):
+            raise BenchError(
+                f"{place}: the checkpoint of row {cell!r} is {checkpoint}, and {named[cell]} by the "
+                f"manifest; {again}"
+            )
+    if missing := named.keys() - set(rows):
+        raise BenchError(f"{place}: {counted(len(missing), 'cell')} of the manifest are missing; {again}")
 
 
 def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFrame:
@@ -52,6 +90,8 @@ def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFr
         check_stored(stored)
         own = {name: value for name, value in completed(stored).row.items() if name not in _OF_THE_RUN}
         _compare(row, own, "its stored cell")
+        if row["status"] == "ok":  # what was sound can have become invalid, by its control, not the reverse
+            _compare(row, {"status": stored.row["status"]}, "its stored cell")
     except BenchError as error:
         place = f"{folder.path / 'summary.parquet'}, {row['checkpoint']} {row['perturbation']}"
         raise BenchError(
@@ -66,7 +106,10 @@ def check_stored(stored: StoredCell) -> None:
     Raises:
         BenchError: a number differs from the one that the records give.
     """
-    _compare(stored.row, _numbers(stored.row, stored.records), "its records")
+    numbers = _numbers(stored.row, stored.records)
+    _compare(stored.row, numbers, "its records")
+    if stored.row["status"] == "ok":
+        _compare(stored.row, {"status": suspicion(numbers) or "ok"}, "its records")
 
 
 def completed(stored: StoredCell) -> StoredCell:

@@ -84,6 +84,15 @@ def _with_later(row: dict[str, Any]) -> dict[str, Any]:
     return {column.name: column.old for column in SUMMARY if column.name in later} | row
 
 
+def read_row(path: Path, cell: str) -> dict[str, Any] | None:
+    """Read the row in the file of a cell, without its records; None if it is not the file of this cell."""
+    try:
+        row = dict(json.loads(pq.read_metadata(path).metadata[_KEY]))
+    except Exception:  # the reader raises nearly anything on damaged files
+        return None
+    return row if row.get("cell") == cell else None
+
+
 def version_problem_of(path: Path) -> str:
     """Return the `version_problem` of a file without reading its records; empty if it cannot be read."""
     try:

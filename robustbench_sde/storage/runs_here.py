@@ -2,6 +2,7 @@
 
 import datetime
 import fcntl
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class RunHere:
     """A run in `reports/`, finished or not."""
 
     name: str
-    #: `complete`, `running` or `stopped`
+    #: `complete`, `running`, `stopped`, or `damaged` where the summary does not follow from the stored cells
     state: str
     #: number of cells stored
     cells: int
@@ -91,35 +92,64 @@ def _look_at(folder: Path) -> RunHere:
     manifest = _head(folder / "manifest.yaml")
     running = is_running(folder)
     state = "running" if running else "complete" if manifest.get("complete") else "stopped"
+    try:
+        lowest = _lowest(folder)
+    except BenchError:  # a listing goes on; other commands say what is wrong
+        lowest, state = None, state if running else "damaged"
     return RunHere(
         name=folder.name,
         state=state,
         cells=len(records),
         changed=datetime.datetime.fromtimestamp(latest).strftime("%Y-%m-%d %H:%M"),
-        lowest=_lowest(folder / "summary.parquet"),
+        lowest=lowest,
         command=printable(str(manifest.get("command", ""))),
     )
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; nothing if it cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _head(path: Path) -> dict[str, object]:
     """Return the short entries of a manifest, without its list of cells; nothing if it cannot be read."""
     try:
-        head = yaml.safe_load(path.read_text("utf-8").partition("\ncells:")[0])
-    except (OSError, ValueError, yaml.YAMLError):
+        head = yaml.safe_load(_text(path).partition("\ncells:")[0])
+    except (ValueError, yaml.YAMLError):
         return {}
     return head if isinstance(head, dict) else {}
 
 
-def _lowest(path: Path) -> float | None:
-    import pyarrow.parquet as pq
+def _lowest(folder: Path) -> float | None:
+    """Return the lowest accuracy of a run; each is compared with the row in the file of its cell.
 
-    try:
-        columns = pq.read_table(path, columns=["accuracy", "status"], use_threads=False).to_pydict()
-    except Exception:  # the reader raises nearly anything on damaged files, and a listing goes on
+    Raises:
+        BenchError: one differs, or the records of the lowest were changed.
+    """
+    from robustbench_sde.storage.cell_file import read_row
+    from robustbench_sde.storage.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    if not (folder / "summary.parquet").exists():
         return None
-    sound = [
-        value
-        for value, status in zip(columns["accuracy"], columns["status"], strict=True)
-        if status == "ok" and value is not None
-    ]
-    return min(sound, default=None)
+    summary = run.read_summary()
+    files = {path.stem.rpartition("-")[2]: path for path in (folder / "records").glob("*-*.parquet")}
+    listed = re.findall(r"^- cell: (\w+)$", _text(folder / "manifest.yaml"), re.MULTILINE)
+    if listed and sorted(listed) != sorted(summary["cell"]):
+        raise BenchError(f"{folder}: the summary has other cells than the manifest")
+    sound = {}
+    for cell, accuracy, status in zip(summary["cell"], summary["accuracy"], summary["status"], strict=True):
+        if status != "ok":
+            continue
+        row = read_row(files[cell], cell) if cell in files else None
+        if row is None or row["accuracy"] != accuracy or row["status"] != "ok":
+            raise BenchError(f"{folder}: the summary does not follow from cell {cell}")
+        sound[cell] = accuracy
+    if not sound:
+        return None
+    lowest = min(sound, key=lambda cell: sound[cell])
+    run.read_records(lowest)
+    return float(sound[lowest])

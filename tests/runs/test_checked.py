@@ -12,8 +12,10 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.reporting.html.page import write_report
+from robustbench_sde.runs.checked import read_checked_summary_so_far
 from robustbench_sde.storage.records import check_records, digest_of
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.runs_here import runs_here
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,112 @@ FAULTS = {
     ),
     "no share": (lambda folder: edit_records(folder, share_correct=np.nan), "has a share_correct outside"),
 }
+
+
+def edit_manifest(folder, change):
+    """Change the list of cells in the manifest."""
+    run = RunFolder(folder)
+    manifest = run.read_manifest()
+    change(manifest["cells"])
+    run.write_manifest(manifest)
+
+
+def rows_of(change):
+    """Return an edit of the rows of the summary."""
+
+    def edit(folder):
+        summary = pd.read_parquet(folder / "summary.parquet")
+        change(summary).to_parquet(folder / "summary.parquet", index=False)
+
+    return edit
+
+
+FAULTS |= {
+    "a row that is gone": (rows_of(lambda summary: summary[:-1]), "1 cell of the manifest are missing"),
+    "a row twice": (
+        rows_of(lambda summary: pd.concat([summary, summary[-1:]], ignore_index=True)),
+        "is there twice",
+    ),
+    "another checkpoint": (
+        rows_of(lambda summary: summary.assign(checkpoint="better")),
+        "the checkpoint of row .* is better, and tiny-multiplicative by the manifest",
+    ),
+    "a cell that nobody ran": (
+        lambda folder: edit_manifest(folder, lambda cells: cells.pop()),
+        "is no cell of the manifest",
+    ),
+    "a verdict in the summary": (
+        lambda folder: make_suspect(folder, said="suspect: gradients"),
+        "status is ok, and suspect: gradients by its stored cell",
+    ),
+    "a verdict in the cell": (
+        lambda folder: make_suspect(folder, said="ok"),
+        "status is ok, and suspect: gradients of 100% .* by its records",
+    ),
+}
+
+
+def make_suspect(folder, said):
+    """Store pgd's cell with gradients that are zero, and an opinion on them; the summary says ok."""
+    run = RunFolder(folder)
+    key = run.read_summary()["cell"].iloc[2]
+    row, records = run.read_cell(key)
+    records = records.assign(gradients_zero=1.0)
+    found = numbers_of(records, "linf", 0.1)
+    path = next(folder.glob(f"records/*{key}*"))
+    run.write_cell(key, path.stem.removesuffix(f"-{key}"), row | found | {"status": said}, records)
+    edit_summary(folder, gradients_zero=1.0)
+
+
+def test_a_running_run_is_checked_as_well(folder):
+    """Rows of a run that has not finished, which `show` prints, must follow from the records of their cells."""
+    edit = RunFolder(folder)
+    assert len(read_checked_summary_so_far(edit)) == 3
+    key = edit.read_summary()["cell"].iloc[2]
+    row, records = edit.read_cell(key)
+    path = next(folder.glob(f"records/*{key}*"))
+    edit.write_cell(key, path.stem.removesuffix(f"-{key}"), row | {"accuracy": 0.99}, records)
+    with pytest.raises(BenchError, match=r"accuracy is 0\.99, and "):
+        read_checked_summary_so_far(edit)
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS])
+def test_a_list_of_runs_shows_no_number_that_was_changed(made, tmp_path, monkeypatch, fault):
+    """The lowest accuracy is one that the stored cells have, or the run is `damaged` and has none."""
+    monkeypatch.chdir(tmp_path)
+    lowest = pd.read_parquet(made / "summary.parquet")["accuracy"].min()
+    shutil.copytree(made, tmp_path / "reports" / "run")
+    if fault is not None:
+        FAULTS[fault][0](tmp_path / "reports" / "run")
+    (found,) = runs_here()
+    assert (found.state, found.lowest) in [("complete", lowest), ("damaged", None)]
+    if fault in (None, "an accuracy in the summary", "swapped files"):
+        assert found.state == ("complete" if fault is None else "damaged")
+
+
+@pytest.fixture(scope="module")
+def corrupted(tmp_path_factory):
+    """A run of two corruptions at two severities, with a reference."""
+    out = tmp_path_factory.mktemp("corrupted") / "run"
+    models = [make_model(), make_model("none")]
+    asked = {"corruptions": "fog,contrast", "severities": [1, 2], "score_draws": 2}
+    rb.score(models, make_data(), **asked, reference=models[1], out=out)
+    return out
+
+
+@pytest.mark.parametrize("column", [None, "accuracy", "ce", "relative_high", "ece", "checkpoint", "status"])
+def test_an_edited_table_of_corruptions_is_noticed(corrupted, tmp_path, column):
+    """Every number of `corruptions.csv` follows from the records, mCE from those of its reference."""
+    folder = shutil.copytree(corrupted, tmp_path / "run")
+    assert Result.read(folder).corruptions is not None
+    if column is None:
+        return
+    frame = pd.read_csv(folder / "corruptions.csv", keep_default_na=False, na_values=[""])
+    frame.loc[2, column] = "nobody" if frame[column].dtype == "str" else 0.123
+    frame.to_csv(folder / "corruptions.csv", index=False)
+    for read in (Result.read, lambda run: write_report(RunFolder(run), RunFolder(tmp_path / "page"))):
+        with pytest.raises(BenchError, match=r"corruptions.csv does not follow from the records"):
+            read(folder)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -41,6 +41,7 @@ from robustbench_sde.reporting.terminal import flat
 from robustbench_sde.reporting.tries import accuracy_against_tries
 from robustbench_sde.reporting.versus import read_versus, versus_figure, versus_texts, versus_title
 from robustbench_sde.runs.checked import read_checked_summary
+from robustbench_sde.runs.checked_corruptions import read_checked_corruptions
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import interval, perturbation_text, summary_title
@@ -83,7 +84,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     summary = tell_apart(stored, manifest["cells"])
     if summary.empty:
         raise BenchError(f"{run.path} has no cells yet; run its command again")
-    corruptions = run.read_corruptions()
+    corruptions = read_checked_corruptions(run, stored)
     audits = read_audits(run.path)
     curves = accuracy_against_eps(summary, out)
     tables = write_tables(stored, manifest["cells"], out, run.read_records)
