@@ -151,7 +151,7 @@ def make_suspect(folder, said):
 
 
 def test_a_running_run_is_checked_as_well(folder):
-    """Rows of a run that has not finished, which `show` prints, must follow from the records of their cells."""
+    """Rows of a run that has not finished must follow from the records of their cells."""
     edit = RunFolder(folder)
     assert len(read_checked_summary_so_far(edit)) == 3
     key = edit.read_summary()["cell"].iloc[2]
