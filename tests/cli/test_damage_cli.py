@@ -1,5 +1,6 @@
 """Every command that reads a run refuses one whose files were changed, in one line."""
 
+import json
 import shutil
 
 import pandas as pd
@@ -81,7 +82,8 @@ def test_a_list_of_runs_goes_on(program, folder, change):
     """A changed run is `damaged` and shows no accuracy; the other one keeps its own."""
     if change is not None:
         change(folder)
-    code, out, _ = program("list", "runs")
+    code, out, _ = program("list", "runs", "--json")
     assert code == 0
-    states = dict(line.split()[:2] for line in out.splitlines() if line.startswith(("run ", "sound ")))
-    assert states == {"sound": "complete", "run": "complete" if change is None else "damaged"}
+    found = {run["name"]: (run["state"], run["lowest"] is None) for run in json.loads(out)}
+    changed = ("complete", False) if change is None else ("damaged", True)
+    assert found == {"sound": ("complete", False), "run": changed}
