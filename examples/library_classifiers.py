@@ -1,17 +1,27 @@
-"""Random classifiers of torchbnn, blitz, bayesian-torch and laplace, as far as they are installed.
+"""Random classifiers of six libraries, as far as they are installed, each scored by itself as well.
 
-pip install torchbnn blitz-bayesian-pytorch bayesian-torch laplace-torch
+pip install torchbnn blitz-bayesian-pytorch bayesian-torch laplace-torch torch-uncertainty torchdyn
 python examples/library_classifiers.py
+
+For each library: what happens to its module as it comes, the one line that makes logits of it, and accuracies
+of clean and of attacked images beside those that the library gives without sde-bench.
 """
 
 import argparse
 import importlib.util
+import warnings
 from collections.abc import Callable
+from importlib import metadata
 
 import torch
 from torch import Tensor, nn
 
 import robustbench_sde as rb
+from robustbench_sde.errors import BenchError
+
+#: passes of the library by itself, from which a mean probability is made
+PASSES = 200
+ESTIMATORS = 8
 
 
 def fit(net: nn.Module, images: Tensor, labels: Tensor, steps: int) -> nn.Module:
@@ -55,16 +65,48 @@ def with_bayesian_torch() -> nn.Module:
     return net
 
 
-class LogProbabilities(nn.Module):
-    """A Laplace approximation, which returns probabilities, as logits: their logarithm."""
+class WithLogits(nn.Module):
+    """A module whose output a function turns into logits."""
 
-    def __init__(self, laplace: Callable[..., Tensor], net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, logits: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.laplace, self.net = laplace, net
+        self.net, self.logits = net, logits
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, 10) of images (B, 1, 32, 32)."""
-        return self.laplace(images, link_approx="probit").clamp(1e-12).log()
+        return self.logits(self.net(images))
+
+
+def with_torch_uncertainty() -> nn.Module:
+    """Put dropout before its last layer, which stays on: in eval mode eight estimators, stacked."""
+    from torch_uncertainty.methods import mc_dropout
+
+    net = nn.Sequential(*plain()[:-1], nn.Dropout(0.2), plain()[-1])
+    return mc_dropout(net, num_estimators=ESTIMATORS)
+
+
+def mean_of_estimators(stacked: Tensor) -> Tensor:
+    """Return the logarithm of the mean probability over estimators: (estimators * B, 10) to (B, 10)."""
+    return stacked.unflatten(0, (ESTIMATORS, -1)).softmax(-1).mean(0).log()
+
+
+class Flow(nn.Module):
+    """A neural ODE of torchdyn between two layers; `last` takes the last of its states."""
+
+    def __init__(self, last: Callable[[tuple[Tensor, Tensor]], Tensor]) -> None:
+        super().__init__()
+        from torchdyn.core import NeuralODE
+
+        torch.manual_seed(0)
+        self.stem, self.head = nn.Sequential(*plain()[:-1]), plain()[-1]
+        self.flow = NeuralODE(
+            nn.Sequential(nn.Linear(32, 32), nn.Tanh()), solver="rk4", sensitivity="autograd"
+        )
+        self.last = last
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, 10) of images (B, 1, 32, 32)."""
+        return self.head(self.last(self.flow(self.stem(images))))
 
 
 def of_laplace(net: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
@@ -74,31 +116,97 @@ def of_laplace(net: nn.Module, images: Tensor, labels: Tensor) -> nn.Module:
 
     found = Laplace(net, "classification", subset_of_weights="last_layer", enable_backprop=True)
     found.fit(DataLoader(TensorDataset(images, labels), batch_size=256))
-    return LogProbabilities(found, net).eval()
+
+    class Probabilities(nn.Module):
+        """A Laplace approximation is no nn.Module."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: Tensor) -> Tensor:
+            return found(images, link_approx="probit")
+
+    return Probabilities().eval()
+
+
+def made(name: str, images: Tensor, labels: Tensor) -> tuple[nn.Module, nn.Module]:
+    """Return the trained module of a library as it comes, and one that returns logits; mostly the same."""
+    if name == "torch_uncertainty":
+        raw = fit(with_torch_uncertainty(), images, labels, 150)
+        return raw, WithLogits(raw, mean_of_estimators).eval()
+    if name == "laplace":
+        raw = of_laplace(fit(plain(), images, labels, 150), images, labels)
+        return raw, WithLogits(raw, lambda probabilities: probabilities.clamp_min(1e-12).log()).eval()
+    if name == "torchdyn":
+        net = fit(Flow(lambda output: output[1][-1]), images, labels, 60)
+        raw = Flow(lambda output: output)
+        raw.load_state_dict(net.state_dict())
+        return raw.eval(), net
+    makers = {"torchbnn": with_torchbnn, "blitz": with_blitz, "bayesian_torch": with_bayesian_torch}
+    net = fit(makers[name](), images, labels, 150)
+    return net, net
+
+
+def by_itself(net: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return margin of the label in the mean probability and its standard error, without sde-bench: (B,)."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        draws = torch.stack([net(images).softmax(1) for _ in range(PASSES)])
+    at_label = draws.gather(2, labels.expand(PASSES, -1)[..., None])[..., 0]
+    rival = draws.mean(0).scatter(1, labels[:, None], -1).argmax(1)
+    margins = at_label - draws.gather(2, rival.expand(PASSES, -1)[..., None])[..., 0]
+    return margins.mean(0), margins.std(0) / PASSES**0.5
+
+
+#: what pip calls each library
+PACKAGES = {
+    "torchbnn": "torchbnn",
+    "blitz": "blitz-bayesian-pytorch",
+    "bayesian_torch": "bayesian-torch",
+    "laplace": "laplace-torch",
+    "torch_uncertainty": "torch-uncertainty",
+    "torchdyn": "torchdyn",
+}
 
 
 def main() -> None:
-    """Print a row of accuracies for each library that is installed."""
+    """Print what is said to each module as it comes, and a row of accuracies."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="a minute instead of several")
-    small = parser.parse_args().small
+    parser.add_argument("--only", choices=PACKAGES, help="one library")
+    options = parser.parse_args()
+    small = options.small
+    warnings.filterwarnings("ignore", category=UserWarning)
     data = rb.load_dataset("digits", images=20 if small else 100)
     train = rb.load_dataset("digits", split="train")
-    images, labels = train.images / 255, train.labels
-    makers = {"torchbnn": with_torchbnn, "blitz": with_blitz, "bayesian_torch": with_bayesian_torch}
-    nets: dict[str, Callable[[], nn.Module]] = {
-        name: lambda make=make: fit(make(), images, labels, 150) for name, make in makers.items()
-    }
-    nets["laplace"] = lambda: of_laplace(fit(plain(), images, labels, 150), images, labels)
-    for name, make in nets.items():
-        if importlib.util.find_spec(name) is None:
-            print(f"{name:<14} not installed")
+    for name, package in PACKAGES.items():
+        if options.only not in (None, name):
             continue
-        torch.manual_seed(0)
-        model = rb.as_classifier(make(), data, name=name)
-        rows = rb.attack(model, data, "pgd", eps=0.03, steps=3, score_draws=8, seed=0).summary
-        clean, attacked = rows.iloc[0]["accuracy"], rows.iloc[-1]["accuracy"]
-        print(f"{name:<14} noise: {model.noise:<7} clean {clean:.3f} pgd {attacked:.3f}")
+        if importlib.util.find_spec(name) is None:
+            print(f"{name:<17} not installed")
+            continue
+        raw, net = made(name, train.images / 255, train.labels)
+        try:
+            rb.as_classifier(raw, data, name=name)
+        except BenchError as error:
+            print(f"as it comes: {error}")
+        model = rb.as_classifier(net, data, name=name)
+        result = rb.attack(model, data, "pgd", eps=0.03, steps=3, seed=0)
+        share = {}
+        for row, records in ((0, result.records_of(0)), (len(result.summary) - 1, result.records)):
+            images = data.images / 255 if row == 0 else result.images
+            margin, error = by_itself(net, images, data.labels)
+            differ = (margin > 0).numpy() != records["correct"].to_numpy()
+            sure = (margin.abs() > 4 * error).numpy()
+            if bool((differ & sure).any()):
+                raise SystemExit(f"{name}: decisions differ from those of the library by itself")
+            share[row] = float(records["correct"].mean()), float((margin > 0).double().mean())
+        (clean, own), (attacked, own_attacked) = share.values()
+        print(
+            f"{name:<17} {metadata.version(package):<7} noise: {model.noise:<7} right {clean:.3f} (by itself "
+            f"{own:.3f}), under pgd {attacked:.3f} ({own_attacked:.3f})"
+        )
 
 
 if __name__ == "__main__":

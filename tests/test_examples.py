@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,19 @@ import pytest
 from forked import finished as sde_bench
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+#: libraries of random classifiers: kind of noise, clean and attacked accuracy of 20 digits, and what is said
+#: of its module as it comes
+LIBRARIES = {
+    "torchbnn": ("opaque", 0.95, 0.95, ""),
+    "blitz": ("opaque", 1.0, 0.9, ""),
+    "bayesian_torch": ("opaque", 1.0, 0.85, ""),
+    "laplace": ("none", 1.0, 0.85, "returns probabilities: .* return the logarithm"),
+    "torch_uncertainty": ("opaque", 0.95, 0.85, r"returns \(32, 10\) for 4 images.* 8 estimators.*unflatten"),
+    "torchdyn": ("none", 0.95, 0.85, "not tuple; .* torchdyn's NeuralODE returns times and states"),
+}
 #: what each prints
 SAYS = {
-    "library_classifiers.py": ["torchbnn", "blitz", "bayesian_torch", "laplace"],
+    "library_classifiers.py": list(LIBRARIES),
     "other_libraries.py": ["torchattacks", "art", "ours"],
     "quickstart.py": ["ODE  eps 0.05", "SDE  eps 0.05"],
     "torchsde_model.py": [
@@ -69,3 +80,27 @@ def test_example_runs(name: str, tmp_path: Path):
             "ode.safetensors",
             "sde.safetensors",
         ]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_library_of_random_classifiers_has_its_numbers(name: str, tmp_path: Path):
+    """The table says what the library says by itself, within two of 20 images of what docs have."""
+    pytest.importorskip(name, reason="the library is not installed")
+    finished = subprocess.run(
+        [sys.executable, EXAMPLES / "library_classifiers.py", "--small", "--only", name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stderr
+    noise, clean, attacked, said = LIBRARIES[name]
+    assert (
+        re.search(f"as it comes: .*{said}", finished.stdout) if said else "as it comes" not in finished.stdout
+    )
+    numbers = r"noise: (\w+) +right ([.\d]+) \(by itself ([.\d]+)\), under pgd ([.\d]+) \(([.\d]+)\)"
+    found = re.search(numbers, finished.stdout)
+    assert found is not None
+    assert found[1] == noise
+    assert [float(found[2]), float(found[3])] == pytest.approx([clean, clean], abs=0.1)
+    assert [float(found[4]), float(found[5])] == pytest.approx([attacked, attacked], abs=0.1)
