@@ -3,8 +3,8 @@
     python -m benchmarks.start [--repeats 5]
 
 Wall time, median and slowest, and beside it the median CPU time, which a busy machine changes less. Each
-command runs as on a terminal, in a folder that has nothing but the shipped checkpoints, and is stopped at its
-first bar. POSIX only.
+command runs as on a terminal, in a folder that has nothing but the shipped checkpoints and a file with a
+small network, and is stopped at its first bar. POSIX only.
 """
 
 import argparse
@@ -23,11 +23,21 @@ from pathlib import Path
 #: Shipped with the repository.
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
+#: A network as a user has it, in `net.py`.
+NETWORK = """
+from torch import nn
+
+
+def make():
+    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10)).eval()
+"""
+
 #: What is measured, and the text that ends it: None is the end of the program.
 COMMANDS: dict[str, str | None] = {
     "--help": None,
     "attack --help": None,
     "attack": "━",
+    "attack --model net.py:make": "━",
     "run smoke": "━",
     "corrupt": "━",
     "train --out new.safetensors": "━",
@@ -45,6 +55,7 @@ def seconds_until(arguments: Sequence[str], text: str | None) -> float:
     main, terminal = pty.openpty()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "checkpoints").symlink_to(CHECKPOINTS)
+        (Path(folder) / "net.py").write_text(NETWORK)
         started = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "robustbench_sde", *arguments],
@@ -79,9 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=COMMANDS, help="one command")
     options = parser.parse_args(arguments)
     print("| command | until | median s | slowest s | CPU s |\n|---|---|---|---|---|", flush=True)
     for command, text in COMMANDS.items():
+        if options.only not in (None, command):
+            continue
         wall, cpu = [], []
         for _ in range(options.repeats):
             before = _cpu_of_children()

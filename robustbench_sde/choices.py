@@ -24,3 +24,5 @@ Adversarial = Literal["none", "pgd", "trades"]
 NoiseShape = Literal["independent", "channel", "scalar"]
 #: parameters of the severities of corruptions
 FamilyName = Literal["cifar", "tiny-imagenet", "imagenet"]
+#: filter that computes pixels of another size
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]

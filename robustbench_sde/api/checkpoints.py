@@ -38,6 +38,7 @@ def train(
     image_size: int | None = None,
     resize: int | None = None,
     crop: int | None = None,
+    interpolation: str = "bilinear",
     class_order: str | None = None,
     device: str = "auto",
     progress: Progress = SILENT,
@@ -64,6 +65,7 @@ def train(
         image_size: as in `load_dataset`.
         resize: as in `load_dataset`.
         crop: as in `load_dataset`.
+        interpolation: as in `load_dataset`.
         class_order: as in `load_dataset`.
         device: device that computes: `auto`, `cpu`, `cuda` or `mps`.
         progress: receiver of progress, of every batch.
@@ -82,7 +84,7 @@ def train(
     written.pop("description", None)
     parsed = parse_config(written | options)
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
-    load |= {"resize": resize, "crop": crop, "class_order": class_order}
+    load |= {"resize": resize, "crop": crop, "interpolation": interpolation, "class_order": class_order}
     with joined(resolve_device(device)) as team:
         if not isinstance(data, ImageDataset):
             name = str(known) if data is None else data

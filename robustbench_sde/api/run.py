@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints
 from robustbench_sde.api.result import Result
+from robustbench_sde.choices import Interpolation
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
@@ -36,6 +37,7 @@ def run(
     image_size: int | None = None,
     resize: int | None = None,
     crop: int | None = None,
+    interpolation: Interpolation = "bilinear",
     class_order: str | None = None,
     precision: str = "fp32",
     smoothing: float | Sequence[float] | None = None,
@@ -61,9 +63,10 @@ def run(
         data_dir: as in `load_dataset`, for a data set by name.
         download: as in `load_dataset`.
         image_size: as in `load_dataset`. If one of `image_size`, `resize` and `crop` is given, it replaces
-            all three of the suite.
+            all that the suite says of sizes.
         resize: as in `load_dataset`.
         crop: as in `load_dataset`.
+        interpolation: as in `load_dataset`, of the sizes that are given with it.
         class_order: as in `load_dataset`.
         precision: as in `attack`.
         smoothing: as in `attack`; replaces all values of the suite. None: the values of the suite.
@@ -93,9 +96,9 @@ def run(
     folder = RunFolder(Path("reports") / folder_name(chosen.name) if out == "auto" else Path(out))
     compute = compute_of(device)
     if not isinstance(data, ImageDataset):
-        sizes = {"image_size": image_size, "resize": resize, "crop": crop}
-        if not any(sizes.values()):
-            sizes = {"image_size": spec.image_size, "resize": spec.resize, "crop": spec.crop}
+        if not (image_size or resize or crop):
+            image_size, resize, crop = spec.image_size, spec.resize, spec.crop
+            interpolation = spec.interpolation
         with chosen.document.blame("dataset"):
             data = load_dataset(
                 data or spec.dataset,
@@ -103,7 +106,10 @@ def run(
                 images=spec.images if images is None else None if images == "all" else images,
                 data_dir=data_dir or spec.data_dir,
                 download=download,
-                **sizes,
+                image_size=image_size,
+                resize=resize,
+                crop=crop,
+                interpolation=interpolation,
                 class_order=class_order or spec.class_order,
             )
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints

@@ -47,6 +47,7 @@ def corrupt_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: o.Images = 200,
     sigma: o.Sigma = None,

@@ -74,6 +74,14 @@ Crop = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+Interpolation = Annotated[
+    choices.Interpolation,
+    typer.Option(
+        help="How pixels of another size are computed, for --resize and --image-size.",
+        case_sensitive=False,
+        rich_help_panel=DATA,
+    ),
+]
 ClassOrder = Annotated[
     str | None,
     typer.Option(
@@ -332,6 +340,7 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
         image_size=options["image_size"],
         resize=options.get("resize"),
         crop=options.get("crop"),
+        interpolation=options.get("interpolation", "bilinear"),
         class_order=options.get("class_order"),
     )
 

@@ -66,6 +66,7 @@ def preview_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: o.Images = 8,
     device: o.Device = "auto",

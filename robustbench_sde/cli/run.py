@@ -45,6 +45,7 @@ def run_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: Annotated[
         Any,
@@ -128,6 +129,7 @@ def run_command(
             image_size=image_size,
             resize=resize,
             crop=crop,
+            interpolation=interpolation,
             class_order=class_order,
             **options,
             engine=worker,

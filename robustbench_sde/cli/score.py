@@ -57,6 +57,7 @@ def score_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     sigma: o.Sigma = None,
     noise: o.Noise = True,

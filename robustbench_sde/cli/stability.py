@@ -49,6 +49,7 @@ def stability_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: o.Images = 20,
     sigma: o.Sigma = None,

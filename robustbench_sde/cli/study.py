@@ -37,6 +37,7 @@ def study_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: Annotated[
         Any,
@@ -87,6 +88,7 @@ def study_command(
             image_size=image_size,
             resize=resize,
             crop=crop,
+            interpolation=interpolation,
             class_order=class_order,
             **options,
             out=Path("reports") / f"study-{name}",

@@ -24,6 +24,7 @@ def train_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     preset: Annotated[
         str,
@@ -191,6 +192,7 @@ def train_command(
                 image_size=image_size,
                 resize=resize,
                 crop=crop,
+                interpolation=interpolation,
                 class_order=class_order,
                 device=device,
                 progress=progress,

@@ -92,6 +92,7 @@ def versus_command(
     image_size: o.ImageSize = None,
     resize: o.Resize = None,
     crop: o.Crop = None,
+    interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: o.Images = 200,
     device: o.Device = "auto",

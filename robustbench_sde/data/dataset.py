@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustbench_sde.data.framing import Framing
 from robustbench_sde.errors import BenchError
 
 #: largest number of classes; more are taken for a mistake in the labels
@@ -62,6 +63,8 @@ class ImageDataset:
     class_names: tuple[str, ...]
     #: ``sha256:...`` of the whole split (`fingerprint_of`); a subset keeps it
     fingerprint: str
+    #: how they were brought to one size; None: they were not
+    framing: Framing | None = None
 
     def __post_init__(self) -> None:
         problem = _problem(self)

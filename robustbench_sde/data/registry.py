@@ -5,7 +5,7 @@ A plug-in's is a function of a `Request`, under the entry point group ``robustbe
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -155,6 +155,7 @@ def load_dataset(
     image_size: int | tuple[int, int] | None = None,
     resize: int | None = None,
     crop: int | tuple[int, int] | None = None,
+    interpolation: str = "bilinear",
     class_order: str | None = None,
 ) -> ImageDataset:
     """Load a data set by the name that `--dataset` accepts.
@@ -171,6 +172,7 @@ def load_dataset(
             keeping proportions.
         resize: number of pixels to which the shorter side of such images is resized, keeping proportions.
         crop: size S or (H, W) that is cut from the centre of such images, after `resize`.
+        interpolation: filter that computes the pixels of another size, like ``bilinear`` or ``bicubic``.
         class_order: order of the classes of an image folder: ``numeric``, ``text``, or a text file with a
             class in each line; None: numeric where all folders are numbers, else text.
 
@@ -194,7 +196,9 @@ def load_dataset(
         raise BenchError(f"images must be at least 1, not {images}")
     if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
-    framing = Framing(_height_and_width(image_size), resize, _height_and_width(crop))
+    framing = Framing(_height_and_width(image_size), resize, _height_and_width(crop), interpolation)
+    if interpolation != "bilinear" and framing.squeeze is None and resize is None:
+        raise BenchError("`interpolation` is of `resize` and `image_size`; give one of them")
     if framing and kind not in _RESIZABLE and plugin is None:
         option = "image_size" if image_size is not None else "crop" if resize is None else "resize"
         raise BenchError(
@@ -213,6 +217,8 @@ def load_dataset(
         class_order=class_order,
     )
     data = entry.load(request)
+    if framing:
+        data = replace(data, framing=framing)
     return data if images is None else data.subset(images)
 
 

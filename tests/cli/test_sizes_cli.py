@@ -52,6 +52,12 @@ def test_a_suite_says_sizes_and_order_and_options_replace_them(here):
     code, out, err = here("run", "s.yaml", "tiny", "--crop", 32, "--class-order", "numeric", *RUN)
     assert code == 0, err
     assert json.loads(out)[0]["fingerprint"] == fingerprint(crop=32, class_order="numeric")
+    code, out, err = here(
+        "run", "s.yaml", "tiny", "--resize", 33, "--crop", 32, "--interpolation", "bicubic", *RUN
+    )
+    assert code == 0, err
+    cubic = {"resize": 33, "crop": 32, "interpolation": "bicubic"}
+    assert json.loads(out)[0]["fingerprint"] == fingerprint(**cubic, class_order="text")
     code, out, err = here("run", "s.yaml", "tiny", "--image-size", 32, *RUN)
     assert code == 0, err
     assert json.loads(out)[0]["fingerprint"] == fingerprint(image_size=32, class_order="text")
@@ -86,7 +92,7 @@ def test_every_command_that_squeezes_also_crops():
     loading = {name for name, command in commands.items() if _has(command, "--data-dir")}
     assert {"attack", "corrupt", "run", "study", "versus", "stability", "certify", "train"} <= loading
     for name in loading:
-        for option in ("--image-size", "--resize", "--crop", "--class-order"):
+        for option in ("--image-size", "--resize", "--crop", "--interpolation", "--class-order"):
             assert _has(commands[name], option), (name, option)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
 
 from robustbench_sde.data import load_dataset
 from robustbench_sde.errors import BenchError, BenchWarning
@@ -35,6 +35,16 @@ def test_shorter_side_and_centre_crop_are_torchvisions(tmp_path: Path, resize: i
     assert load_dataset(f"image-folder:{tmp_path}", resize=resize, crop=crop).images.equal(expected)
 
 
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"])
+def test_other_interpolations_are_torchvisions(tmp_path: Path, name: str):
+    """Pixels are those of torchvision's Resize with the filter of that name."""
+    files = [save(tmp_path / "test" / label / "x.png", 20, 33) for label in "ab"]
+    theirs = Compose([Resize(16, InterpolationMode(name)), CenterCrop(12), PILToTensor()])
+    expected = torch.stack([theirs(Image.open(file)) for file in files])
+    data = load_dataset(f"image-folder:{tmp_path}", resize=16, crop=12, interpolation=name)
+    assert data.images.equal(expected)
+
+
 def test_squeezing_is_another_thing(tmp_path: Path):
     """A wide image keeps its centre under crop, and all of it under image_size."""
     pixels = np.zeros((32, 64), np.uint8)
@@ -53,6 +63,12 @@ def test_squeezing_is_another_thing(tmp_path: Path):
         ("", {"crop": 0}, "`crop` must be at least 1, not 0"),
         ("", {"resize": -3}, "`resize` must be at least 1, not -3"),
         ("", {"image_size": 4, "crop": 3}, "`image_size` does not keep proportions; give it, or `resize`"),
+        ("", {"crop": 3, "interpolation": "bicubic"}, "`interpolation` is of `resize` and `image_size`"),
+        (
+            "",
+            {"resize": 3, "interpolation": "cubic"},
+            "unknown interpolation 'cubic'; did you mean 'bicubic'?",
+        ),
         ("digits", {"resize": 8}, "`resize` is for image-folder:PATH and huggingface:PATH"),
         ("digits", {"class_order": "text"}, "`class_order` is for image-folder:PATH"),
         ("", {"class_order": "numeric"}, "class 'a' is not a number"),

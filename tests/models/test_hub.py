@@ -1,16 +1,21 @@
 """Networks of timm, torchvision and transformers by name, on this disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import make_data
+from PIL import Image
 from torch import nn
 
+from robustbench_sde.data import load_dataset
+from robustbench_sde.data.framing import Framing
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.factory import Factory
-from robustbench_sde.models.modules.hub import HubModel
+from robustbench_sde.models.modules.hub import HubModel, _framing
 
 
 def made(text: str, weights: Path | None = None) -> HubModel:
@@ -32,10 +37,11 @@ def test_torchvision_by_name(tmp_path: Path):
     torch.save(net.state_dict(), tmp_path / "w.pth")
     module = made("torchvision:resnet18", tmp_path / "w.pth")
     torch.testing.assert_close(module(IMAGES), net((IMAGES - MEAN) / STD), rtol=0, atol=0)
-    assert (module.image_size, module.class_names) == (224, ())
-    assert "is for images of 224x224, builders has 9x9" in module.notes(make_data(2, (3, 9, 9), 10))[
-        0
-    ].replace(make_data(2, (3, 9, 9), 10).name, "builders")
+    assert (module.framing, module.class_names) == (Framing(resize=256, crop=(224, 224)), ())
+    assert module.notes(make_data(2, (3, 9, 9), 10)) == (
+        "its configuration is for images of 224x224, random has 9x9: for image folders, `resize` 256, "
+        "`crop` 224",
+    )
 
 
 def test_other_weights_are_another_digest(tmp_path: Path):
@@ -71,9 +77,24 @@ def test_classes_in_another_order_are_noted():
     """Equal names at other places are named with the first of them."""
     data = make_data(4, (1, 4, 4), 3)
     names = tuple(reversed(data.class_names))
-    module = HubModel(nn.Flatten(), (0.0,), (1.0,), 4, names)
+    four = Framing(crop=(4, 4))
+    module = HubModel(nn.Flatten(), (0.0,), (1.0,), four, names)
     assert "classes in another order: 0 is" in module.notes(data)[0]
-    assert HubModel(nn.Flatten(), (0.0,), (1.0,), 4, data.class_names).notes(data) == ()
+    assert HubModel(nn.Flatten(), (0.0,), (1.0,), four, data.class_names).notes(data) == ()
+
+
+def test_images_of_the_right_size_that_were_made_in_another_way_are_noted():
+    """The framing of the data is compared with that of the network's own evaluation."""
+    own = Framing(resize=5, crop=(4, 4), interpolation="bicubic")
+    module = HubModel(nn.Flatten(), (0.0,), (1.0,), own)
+    data = make_data(4, (1, 4, 4), 3)
+    assert module.notes(data) == ()  # nobody knows how these were made
+    assert module.notes(replace(data, framing=own)) == ()
+    (note,) = module.notes(replace(data, framing=Framing(squeeze=(4, 4))))
+    assert note == (
+        "its configuration has `resize` 5, `crop` 4, `interpolation` bicubic; these images were loaded with "
+        "`image_size` 4"
+    )
 
 
 def test_timm_by_name(tmp_path: Path):
@@ -83,7 +104,35 @@ def test_timm_by_name(tmp_path: Path):
     torch.save({"state_dict": net.state_dict()}, tmp_path / "w.pth")
     module = made("timm:resnet18", tmp_path / "w.pth")
     torch.testing.assert_close(module(IMAGES), net((IMAGES - MEAN) / STD), rtol=0, atol=0)
-    assert module.image_size == 224
+    assert module.framing == Framing(resize=235, crop=(224, 224), interpolation="bicubic")
+
+
+def test_images_are_those_of_timms_own_evaluation(tmp_path: Path):
+    """Pixels loaded with what the note says are those of timm's transform, and so are the logits."""
+    timm = pytest.importorskip("timm")
+    for label, size in (("a", (300, 260)), ("b", (240, 410))):
+        path = tmp_path / "test" / label / "x.png"
+        path.parent.mkdir(parents=True)
+        pixels = np.random.Generator(np.random.Philox(0)).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    net = timm.create_model("resnet18", num_classes=2).eval()
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    module = made("timm:resnet18", tmp_path / "w.pth")
+    framing = module.framing
+    data = load_dataset(
+        f"image-folder:{tmp_path}",
+        resize=framing.resize,
+        crop=framing.crop,
+        interpolation=framing.interpolation,
+    )
+    theirs = timm.data.create_transform(
+        **timm.data.resolve_data_config(net.pretrained_cfg), is_training=False
+    )
+    expected = torch.stack([theirs(Image.open(file)) for file in sorted(tmp_path.glob("test/*/x.png"))])
+    images = data.images / 255
+    torch.testing.assert_close((images - MEAN) / STD, expected)
+    torch.testing.assert_close(module(images), net(expected))
+    assert module.notes(data) == ()
 
 
 def test_a_folder_of_transformers(tmp_path: Path):
@@ -101,4 +150,27 @@ def test_a_folder_of_transformers(tmp_path: Path):
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(processor))
     module = made(f"hf:{tmp_path / 'vit'}")
     torch.testing.assert_close(module(IMAGES), net((IMAGES - 0.5) / 0.25).logits, rtol=0, atol=0)
-    assert (module.image_size, module.class_names) == (32, ("ant", "bee"))
+    assert (module.framing, module.class_names) == (Framing(squeeze=(32, 32)), ("ant", "bee"))
+
+
+@pytest.mark.parametrize(
+    ("config", "framing"),
+    [
+        ({"size": 32}, Framing(squeeze=(32, 32))),
+        (
+            {"size": {"height": 32, "width": 24}, "resample": 3},
+            Framing(squeeze=(32, 24), interpolation="bicubic"),
+        ),
+        (
+            {"size": {"shortest_edge": 40}, "do_center_crop": True, "crop_size": {"height": 32, "width": 32}},
+            Framing(resize=40, crop=(32, 32)),
+        ),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, Framing(resize=256, crop=(224, 224))),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, Framing(resize=384)),
+        ({"do_resize": False, "size": 8, "do_center_crop": True, "crop_size": 32}, Framing(crop=(32, 32))),
+        ({}, Framing()),
+    ],
+)
+def test_sizes_of_processors(config, framing):
+    """Every form in which processors of transformers write sizes is read."""
+    assert _framing(config) == framing

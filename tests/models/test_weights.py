@@ -229,12 +229,25 @@ def test_other_kinds_of_files_are_told(tmp_path: Path, write, words: str):
     assert "weights_only" not in text
 
 
-@pytest.mark.parametrize("kind", ["ViT", "Swin", "ResNet"])
+@pytest.mark.parametrize("kind", ["ViT", "DeiT", "Beit", "Dinov2", "Swin", "ResNet"])
 def test_folders_of_transformers(tmp_path: Path, kind: str):
     """A folder of save_pretrained is read as from_pretrained reads it, whatever names it has on disk."""
     transformers = pytest.importorskip("transformers")
     small = {
         "ViT": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
+        "DeiT": {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        },
+        "Beit": {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        },
+        "Dinov2": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
         "Swin": {"embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2},
         "ResNet": {"embedding_size": 8, "hidden_sizes": [8], "depths": [1], "layer_type": "basic"},
     }[kind]

@@ -4,6 +4,7 @@ Normalisation, image size and class names come from the library's own configurat
 """
 
 import json
+import math
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.data.framing import Framing
 from robustbench_sde.errors import BenchError, one_line, unknown_name
 from robustbench_sde.models.weights import load_weights, read_weights
 
+#: filters by the numbers of Pillow, which processors of transformers have
+_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 #: packages by the words in front of the colon
 HUBS: Mapping[str, str] = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}
 
@@ -28,7 +32,7 @@ class HubModel(nn.Module):
         net: nn.Module,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        image_size: int | None,
+        framing: Framing,
         class_names: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
@@ -37,8 +41,8 @@ class HubModel(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
-        #: side in pixels that the network was made for; None if unknown
-        self.image_size = image_size
+        #: how its own evaluation brings images to one size
+        self.framing = framing
         #: one name per logit; empty if unknown
         self.class_names = class_names
 
@@ -52,13 +56,19 @@ class HubModel(nn.Module):
         """Return what the network's configuration says against these data, a line each."""
         notes = []
         height, width = data.image_shape[1:]
-        if self.image_size is not None and (height, width) != (self.image_size,) * 2:
+        own = self.framing
+        size = own.crop or own.squeeze
+        if size is not None and (height, width) != size:
             notes.append(
-                f"its configuration is for images of {self.image_size}x{self.image_size}, {data.name} has "
-                f"{height}x{width}: for image folders, `crop` {self.image_size} after `resize`"
+                f"its configuration is for images of {size[0]}x{size[1]}, {data.name} has {height}x{width}: "
+                f"for image folders, {own}"
             )
+        elif data.framing is not None and own and data.framing != own:
+            notes.append(f"its configuration has {own}; these images were loaded with {data.framing}")
         ours, theirs = _comparable(data.class_names), _comparable(self.class_names)
-        wrong = [place for place, (own, other) in enumerate(zip(ours, theirs, strict=False)) if own != other]
+        wrong = [
+            place for place, (mine, other) in enumerate(zip(ours, theirs, strict=False)) if mine != other
+        ]
         if wrong and set(ours) == set(theirs):
             notes.append(
                 f"its configuration has the classes in another order: {wrong[0]} is "
@@ -119,8 +129,13 @@ def _timm(name: str, weights: Path) -> HubModel:
     config = timm.create_model(name, pretrained=False).pretrained_cfg
     found = _under(weights, config["classifier"], config.get("first_conv"))
     made = timm.create_model(name, pretrained=False, **found)
-    size = config["input_size"][1]
-    return HubModel(made, tuple(config["mean"]), tuple(config["std"]), size)
+    size, share = config["input_size"][1:], config.get("crop_pct") or 1.0
+    mode, filter_ = config.get("crop_mode") or "center", config.get("interpolation") or "bilinear"
+    if mode == "squash":
+        framing = Framing(squeeze=tuple(math.floor(side / share) for side in size), interpolation=filter_)
+    else:
+        framing = Framing(resize=math.floor(min(size) / share), crop=tuple(size), interpolation=filter_)
+    return HubModel(made, tuple(config["mean"]), tuple(config["std"]), framing)
 
 
 def _under(weights: Path, classifier: Any, first: Any) -> dict[str, int]:
@@ -148,7 +163,11 @@ def _torchvision(name: str, weights: Path) -> HubModel:
         models.get_model(name, weights=None, num_classes=classes),
         tuple(transform.mean),
         tuple(transform.std),
-        transform.crop_size[0],
+        Framing(
+            resize=transform.resize_size[0],
+            crop=(transform.crop_size[0],) * 2,
+            interpolation=transform.interpolation.value,
+        ),
         names if classes == len(names) else (),
     )
 
@@ -169,13 +188,13 @@ def _transformers(folder: Path) -> HubModel:
         raise BenchError(
             f"hf:{folder} has no weights for {', '.join(lacking[:8])}: it is not a classifier yet"
         )
-    mean, std, size = _processor(folder)
+    mean, std, framing = _processor(folder)
     names = net.config.id2label
-    return HubModel(net, mean, std, size, tuple(str(names[index]) for index in range(len(names))))
+    return HubModel(net, mean, std, framing, tuple(str(names[index]) for index in range(len(names))))
 
 
-def _processor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...], int | None]:
-    """Return mean, deviation and side of the images that a folder's own processor makes."""
+def _processor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...], Framing]:
+    """Return mean, deviation and sizes of the images that a folder's own processor makes."""
     file = folder / "preprocessor_config.json"
     if not file.is_file():
         raise BenchError(f"{folder} has no preprocessor_config.json, which says how images are normalised")
@@ -187,13 +206,31 @@ def _processor(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...], int 
         mean, std = (0.0,), (1.0,)
         if config.get("do_normalize", True):
             mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
-        crop = config.get("crop_size") if config.get("do_center_crop") else None
-        size = crop or config.get("size")
-        if isinstance(size, Mapping):
-            size = size.get("height") or size.get("shortest_edge")
-        return tuple(one / scale for one in mean), tuple(one / scale for one in std), size
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        framing = _framing(config)
+        return tuple(one / scale for one in mean), tuple(one / scale for one in std), framing
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise BenchError(f"cannot read {file}: {one_line(error)}") from error
+
+
+def _framing(config: Mapping[str, Any]) -> Framing:
+    """Return the sizes of a processor: a shorter side or a height and a width, and a crop from the centre."""
+    size = config.get("size") if config.get("do_resize", True) else None
+    if isinstance(size, int):
+        size = {"height": size, "width": size}
+    filter_ = _FILTERS[int(config.get("resample", 2))]
+    given = config.get("crop_size") if config.get("do_center_crop") else None
+    given = {"height": given, "width": given} if isinstance(given, int) else given
+    crop = None if given is None else (int(given["height"]), int(given["width"]))
+    if size is None:
+        return Framing(crop=crop)
+    if "shortest_edge" not in size:
+        return Framing(squeeze=(int(size["height"]), int(size["width"])), interpolation=filter_)
+    shorter = int(size["shortest_edge"])
+    if "crop_pct" in config and shorter < 384:  # ConvNeXt: the number is what is cut out
+        return Framing(
+            resize=int(shorter / config["crop_pct"]), crop=(shorter, shorter), interpolation=filter_
+        )
+    return Framing(resize=shorter, crop=crop, interpolation=filter_)
 
 
 def _comparable(names: tuple[str, ...]) -> list[str]:

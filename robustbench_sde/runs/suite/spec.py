@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from robustbench_sde.choices import DecisionRule
+from robustbench_sde.choices import DecisionRule, Interpolation
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.strict import Seed, Spec
 from robustbench_sde.perturbations.norms import parse_budget
@@ -152,6 +152,8 @@ class SuiteSpec(Spec):
     resize: Annotated[int, Field(ge=1)] | None = None
     #: side of the square that is then cut from the centre
     crop: Annotated[int, Field(ge=1)] | None = None
+    #: how pixels of another size are computed
+    interpolation: Interpolation = "bilinear"
     #: `numeric`, `text`, or a file with a class in each line
     class_order: str | None = None
     #: how many; None takes all
