@@ -259,7 +259,7 @@ def in_child(tree: Path, work: Callable[[], int], timeout: float) -> tuple[str, 
     if child == 0:
         os.setsid()
         os.chdir(tree)
-        sys.path[:0] = [str(tree), str(tree / "tests")]
+        sys.path[:0] = [str(tree), str(tree / "tests"), str(tree / "tests" / "helpers")]
         log = os.open(tree / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
