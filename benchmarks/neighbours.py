@@ -120,8 +120,8 @@ def main() -> None:
     batch, alone = (gradient(logits, images, labels, size) for size in (count, 1))
     leak = float(others[1:].max() / others[0])
     print(
-        f"\nOur dopri5 on digits-ode: {differing(batch, alone):.1%} of the signs differ between a batch and one "
-        f"image a pass; the largest derivative of image 0's logits by another image is {leak:.2g} of its own"
+        f"\nOur dopri5 on digits-ode: {differing(batch, alone):.1%} of the signs differ between a batch and "
+        f"one image a pass; the largest derivative of image 0's logits by another image is {leak:.2g} of its own"
     )
 
 
