@@ -12,9 +12,10 @@ from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.located import known_checkpoints
+from robustbench_sde.models.located import known_checkpoints, locate
 from robustbench_sde.progress import Bars
 from robustbench_sde.regression.answer import Versus
+from robustbench_sde.runs.names import distinct_paths, names_of_files
 from robustbench_sde.storage.runs_here import find_run
 
 
@@ -95,6 +96,7 @@ def versus(
     of_file = Path(reference).exists() or name in known
     if several and of_file:
         several = [reference, *(model for model in several if str(model) != str(reference))]
+        name = _name_of(Path(reference), several)
     result = attack_models(
         several or None,
         data,
@@ -116,3 +118,11 @@ def versus(
         **parameters,
     )
     return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
+
+
+def _name_of(reference: Path, models: Sequence[Any]) -> str:
+    """Return the name of a checkpoint among others, which tells apart two that are called alike."""
+    files = [locate(Path(model)) for model in models if isinstance(model, str | Path)]
+    names = names_of_files(distinct_paths(files))
+    own = locate(reference).absolute()
+    return next(name for path, name in names.items() if path.absolute() == own)

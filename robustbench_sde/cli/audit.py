@@ -71,7 +71,7 @@ def audit_command(
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
-    from robustbench_sde.evaluation.audit.report import AuditVerdict
+    from robustbench_sde.evaluation.audit.report import AuditVerdict, default_folder
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
 
@@ -94,7 +94,7 @@ def audit_command(
             **options,
             bars=bars,
         )
-    written = report.write(out or Path("reports") / f"audit-{report.checkpoint}")
+    written = report.write(out or default_folder(report, checkpoint))
     if json:
         print(report.to_json())
     else:

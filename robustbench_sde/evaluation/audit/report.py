@@ -1,7 +1,7 @@
 """Reports of audits, one JSON file for each checkpoint: `<folder>/audits/<checkpoint>.json`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -9,7 +9,9 @@ from pydantic import TypeAdapter
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval
+from robustbench_sde.models.located import locate
 from robustbench_sde.storage.files import atomic_write, parse_json
+from robustbench_sde.storage.run_folder import RunFolder
 
 
 class AuditVerdict(StrEnum):
@@ -69,9 +71,16 @@ class AuditReport:
     def write(self, folder: Path) -> Path:
         """Write `<folder>/audits/<checkpoint>.json` atomically, in place of an earlier one.
 
+        In the folder of a run the checkpoint gets its name in that run: ``a/m`` beside ``b/m``.
+
         Raises:
             BenchError: the file cannot be written.
         """
+        run = RunFolder(folder)
+        if self.sha256 and (folder / "manifest.yaml").exists():
+            names = [name for name, sha in run.read_manifest()["checkpoints"].items() if sha == self.sha256]
+            if names and self.checkpoint not in names:
+                return replace(self, checkpoint=str(names[0])).write(folder)
         path = folder / "audits" / f"{self.checkpoint}.json"
         with atomic_write(path) as temporary:
             temporary.write_text(self.to_json() + "\n", encoding="utf-8")
@@ -100,7 +109,7 @@ def read_audits(folder: Path) -> list[AuditReport]:
     Raises:
         BenchError: a file is damaged.
     """
-    return [_read(path) for path in sorted((folder / "audits").glob("*.json"))]
+    return [_read(path) for path in sorted((folder / "audits").rglob("*.json"))]
 
 
 def _read(path: Path) -> AuditReport:
@@ -108,3 +117,17 @@ def _read(path: Path) -> AuditReport:
         return AuditReport.from_json(path.read_bytes())
     except (OSError, BenchError) as error:
         raise BenchError(f"{path} is damaged ({error}); delete it and audit again") from error
+
+
+def default_folder(report: AuditReport, checkpoint: Path | None) -> Path:
+    """Return `reports/audit-<checkpoint>`, or one named after the file's folder too if that has a namesake's.
+
+    Args:
+        report: report to write.
+        checkpoint: its file or its name in checkpoints/; None for a model that is no file.
+    """
+    plain = Path("reports") / f"audit-{report.checkpoint}"
+    others = {found.sha256 for found in read_audits(plain)} - {report.sha256}
+    if checkpoint is None or not others:
+        return plain
+    return Path("reports") / f"audit-{locate(checkpoint).resolve().parent.name}-{report.checkpoint}"
