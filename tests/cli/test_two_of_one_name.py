@@ -58,7 +58,7 @@ def test_suites_studies_scores_and_what_reads_them(program, two, tmp_path):
     for words in (
         (*scored, "--quiet", "--out", "reports/scored"),
         ("study", "clean", *two, *FEW),
-        ("run", "study/clean", *two, *FEW, "--out", "reports/suite"),
+        ("run", "study/clean", *two, *FEW, "--name", "suite"),
     ):
         code, out, error = program(*words)
         assert code == 0, error
