@@ -74,7 +74,7 @@ def test_suites_studies_scores_and_what_reads_them(program, two, tmp_path):
 
 
 def test_audits_of_two_do_not_replace_each_other(program, two, tmp_path):
-    """By itself each has a folder; in the folder of their run both have the names of the run."""
+    """Audits of namesakes have folders of their own, and in the folder of a run the names of the run."""
     few = ("--images", 10, "--quiet", "--steps", 1, "--eot-draws", 1, "--score-draws", 1)
     for path in two:
         program("audit", path, *few)
