@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from robustbench_sde.api.evaluation import Out, work_folder
+from robustbench_sde.api.evaluation import Out, evaluate_work, work_folder
 from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
@@ -16,8 +16,11 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
+from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.certificates import certificate_key, run_certificates
+from robustbench_sde.runs.cells import Cell, CertifyCell, attack_cells
+from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.work import Work
 
 
 @dataclass(frozen=True)
@@ -113,18 +116,14 @@ def certify(
     sources = sources_of(
         models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing, certified=True
     )
-    folder = None
-    if out is not None:
-        keys = [certificate_key(source, data, attacks, settings, score) for source in sources]
-        folder = work_folder(out, "certify", data, keys)
-    reports, reused = run_certificates(
-        sources,
-        data,
-        attacks,
-        settings,
-        score,
-        folder,
-        compute=compute_of(device),
-        bars=bars or Bars(),
-    )
-    return Certificates(tuple(reports), None if folder is None else folder.path, reused)
+    cells = [cell for source in sources for cell in _cells_beside(source, attacks, score)]
+    work = Work.of(cells, data, [CertifyCell.of(source, settings) for source in sources])
+    keys = [cell.key(data) for cell in work.certified] + (list(work.keys.values()) if attacks else [])
+    place = None if out is None else work_folder(out, "certify", data, keys).path
+    result = evaluate_work("certify", work, compute_of(device), place, bars)
+    return Certificates(result.certificates, result.folder, result.reused_certificates)
+
+
+def _cells_beside(source: Source, attacks: list[Attack], score: ScoreSettings) -> list[Cell]:
+    """Make the cells that stand beside certificates: clean images, and attacked ones with their control."""
+    return attack_cells(source, attacks, score) if attacks else [Cell(source, Clean(), score)]

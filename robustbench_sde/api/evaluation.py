@@ -55,13 +55,14 @@ def evaluate_work(
     if out is None:
         if save_images is not None:
             raise BenchError("`save_images` writes into the folder of a run: give `out`")
-        found = run_in_memory(work, compute=compute, bars=bars)
+        found, reports = run_in_memory(work, compute=compute, bars=bars)
         results = dict(zip(work.cells, found, strict=True))
         status = {cell: result.row["status"] for cell, result in results.items()}
         records = {cell: result.records for cell, result in results.items()}
         return Result(
             table([result.row for result in found], SUMMARY),
             corruptions=corruption_table(work.cells, status, records, reference),
+            certificates=tuple(reports),
             _cells=found,
         )
     folder = work_folder(out, kind, work.data, work.keys.values())
@@ -75,4 +76,11 @@ def evaluate_work(
         about=about_modules(work.sources) | about_trainings(work.sources),
         reference=reference,
     )
-    return Result(run.summary, folder.path, run.reused, run.corruptions)
+    return Result(
+        run.summary,
+        folder.path,
+        run.reused,
+        run.corruptions,
+        certificates=run.certificates,
+        reused_certificates=run.reused_certificates,
+    )

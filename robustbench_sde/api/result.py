@@ -13,6 +13,7 @@ from torch import Tensor
 from robustbench_sde.api.networks import audit_warnings, kinds_of
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import CellResult
+from robustbench_sde.evaluation.certificate_report import CertificateReport, read_reports
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.evaluation.tries import survival
 from robustbench_sde.models.smoothed import name_inside
@@ -48,6 +49,10 @@ class Result:
     checkpoints: Mapping[str, Path] = field(default_factory=dict)
     #: plan of a suite, with the work that was to be done
     plan: Plan | None = None
+    #: one report for each smoothed classifier whose images were certified (docs/certificates.md)
+    certificates: tuple[CertificateReport, ...] = ()
+    #: how many of these were stored already
+    reused_certificates: int = 0
     _cells: Sequence[CellResult] = field(default=(), repr=False)
 
     @classmethod
@@ -59,12 +64,14 @@ class Result:
         """
         run = RunFolder(Path(folder))
         summary = read_checked_summary(run)
-        return cls(summary, run.path, corruptions=read_checked_corruptions(run, summary))
+        corruptions = read_checked_corruptions(run, summary)
+        return cls(summary, run.path, corruptions=corruptions, certificates=read_reports(run.path))
 
     @property
     def ok(self) -> bool:
-        """Whether all rows may be used."""
-        return bool((self.summary["status"] == "ok").all())
+        """Whether all rows may be used, and no certificate has failed or is contradicted."""
+        sound = bool((self.summary["status"] == "ok").all())
+        return sound and all(report.ok for report in self.certificates)
 
     @property
     def records(self) -> pd.DataFrame:

@@ -19,7 +19,6 @@ from robustbench_sde.runs.names import names_of_files
 from robustbench_sde.runs.plan import Plan
 from robustbench_sde.runs.run import run_cells
 from robustbench_sde.runs.suite.suite import Suite
-from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
 
@@ -114,7 +113,7 @@ def run(
             )
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     paths = find_checkpoints([Path(path) for path in named or chosen.checkpoints()], data.name)
-    work = Work.of(chosen.cells(paths, data, rows=batch_size, precision=precision), data)
+    work = chosen.work(paths, data, rows=batch_size, precision=precision)
     plan = Plan.of(work, folder, compute=compute, cache=cache)
     if planned is not None:
         planned(plan)
@@ -132,7 +131,16 @@ def run(
         about=chosen.about() | about_trainings(work.sources),
     )
     folder.write_text("suite.yaml", chosen.document.text)
-    return Result(done.summary, folder.path, done.reused, done.corruptions, checkpoints=files, plan=plan)
+    return Result(
+        done.summary,
+        folder.path,
+        done.reused,
+        done.corruptions,
+        checkpoints=files,
+        plan=plan,
+        certificates=done.certificates,
+        reused_certificates=done.reused_certificates,
+    )
 
 
 def folder_name(name: str) -> str:

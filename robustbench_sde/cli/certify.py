@@ -118,7 +118,8 @@ def certify_command(
     [bold]Example:[/bold] sde-bench certify digits-smoothed --smoothing 0.25 --attack apgd-ce
     """
     from robustbench_sde.evaluation.certificate_report import to_json
-    from robustbench_sde.reporting.certificates import certificate_figure, print_certificates
+    from robustbench_sde.reporting.bracket_figure import bracket_figure
+    from robustbench_sde.reporting.certificates import print_certificates
     from robustbench_sde.reporting.progress import progress_bars
 
     options = o.shared(context) | {
@@ -143,7 +144,7 @@ def certify_command(
             bars=bars,
         )
     folder = o.folder_of(found)
-    certificate_figure(found.reports, folder)
+    bracket_figure(found.reports, folder)
     if json:
         print(to_json(list(found.reports)))
     else:

@@ -110,6 +110,8 @@ def run_command(
     import pandas as pd
 
     from robustbench_sde.api.run import folder_name
+    from robustbench_sde.reporting.bracket_figure import bracket_figure
+    from robustbench_sde.reporting.certificates import print_certificates
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
@@ -153,10 +155,15 @@ def run_command(
     accuracy_against_distance(folder)
     if result.corruptions is not None:
         corruption_figure(result.corruptions, folder)
+    bracket_figure(result.certificates, folder)
     if json:
         print_json(result.summary)
     else:
         print_summary(result.summary, folder=str(folder.path), reused=result.reused)
+        if result.certificates:
+            print_certificates(
+                result.certificates, folder=str(folder.path), reused=result.reused_certificates
+            )
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
 

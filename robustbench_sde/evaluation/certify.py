@@ -11,7 +11,7 @@ from torch import Tensor
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.evaluation.bounds import bernstein_high, certified_radius, clopper_pearson_high
+from robustbench_sde.evaluation.bounds import certified_radius
 from robustbench_sde.evaluation.looks import Looks, Tally
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
@@ -111,37 +111,6 @@ def certificates(
 def certified_at(records: pd.DataFrame, radius: float) -> pd.Series:
     """Whether each image is certified within a closed ball of this radius, and right: bool."""
     return records["correct"] & (records["radius"] > radius)
-
-
-def contradictions(
-    records: pd.DataFrame, attacked: pd.DataFrame, radius: float, settings: CertifySettings
-) -> list[int]:
-    """Find images that are certified beyond `radius` and that an attack within it fools beyond chance.
-
-    An image is fooled beyond chance if the upper bound of its label's vote share (or mean probability) on
-    fresh draws is below one half. The bounds of all images together err with probability `alpha`.
-
-    Args:
-        records: certificates.
-        attacked: records (`RECORDS`) of the same images under an attack within `radius`.
-        radius: L2 budget of the attack.
-        settings: rule and error.
-
-    Returns:
-        Their image ids; there are none if the certificates and the attack are sound.
-    """
-    certified = certified_at(records, radius).to_numpy()
-    alpha = settings.alpha / max(1, int(certified.sum()))
-    found = []
-    for row, proven in zip(attacked.to_dict("records"), certified, strict=True):
-        draws, mean = int(row["score_draws"]), float(row["label_probability"])
-        if settings.rule == "vote":
-            high = clopper_pearson_high(round(row["share_correct"] * draws), draws, alpha)
-        else:  # no values in [0, 1] with this mean have a larger variance
-            high = bernstein_high(mean, mean * (1 - mean) * draws / (draws - 1), draws, alpha)
-        if proven and high < 0.5:
-            found.append(int(row["image_id"]))
-    return found
 
 
 def _picked(model: RandomClassifier, images: Tensor, ids: Tensor, settings: CertifySettings) -> Tensor:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation import paired
 from robustbench_sde.evaluation.bounds import survives
+from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.regression.policy import Limits, Policy, tries_of
@@ -184,7 +185,10 @@ def _draft(
     common, left, right = np.intersect1d(old.ids, now.ids, assume_unique=True, return_indices=True)
     if not len(common):
         return replace(cell, reason="the runs have no image in common"), []
-    tests = [_test_decisions(old.correct[left], now.correct[right], alpha)]
+    test = _test_decisions(old.correct[left], now.correct[right], alpha)
+    if old.facts.perturbation == CERTIFIED_NAME:
+        test = replace(test, measure="certified_accuracy")
+    tests = [test]
     if old.facts.score_draws > 1:  # one draw: its accuracy is the other one
         draws = (old.right_draws[left].astype(np.int64), now.right_draws[right].astype(np.int64))
         tests.append(_test_single_draws(*draws, old.facts.score_draws, alpha))

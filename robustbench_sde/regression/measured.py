@@ -1,7 +1,7 @@
 """One side of a comparison: cells with their settings and the outcome of every image."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,12 @@ import pandas as pd
 from pydantic import Field, ValidationError
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.certificate_report import (
+    CERTIFIED_NAME,
+    CertificateReport,
+    read_reports,
+)
+from robustbench_sde.evaluation.certify import certified_at
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.runs.checked import check_listed, read_checked_records
 from robustbench_sde.storage.run_folder import RunFolder
@@ -142,6 +148,7 @@ def read_run(path: Path) -> Side:
         records = read_checked_records(folder, row) if row["status"] == "ok" else None
         cell = measured(row, records, settings.get(row["cell"], ""))
         cells.append(replace(cell, parameters=parameters.get(row["cell"], {})))
+    cells += [cell for report in read_reports(path) for cell in _certified(report)]
     origin = {
         "version": version,
         "git_revision": manifest.get("git_revision"),
@@ -149,6 +156,40 @@ def read_run(path: Path) -> Side:
     }
     made = {name: _line(str(value or "")) for name, value in origin.items()}
     return Side(str(path), tuple(cells), made, manifest["complete"])
+
+
+def _certified(report: CertificateReport) -> Iterator[ComparedCell]:
+    """Make a cell for each radius of a report: an image is right if it is right and certified beyond it."""
+    parameters = {name: str(getattr(report, name)) for name in ("draws", "select_draws", "alpha", "early")}
+    settings = ", ".join(f"{name}={value}" for name, value in parameters.items())
+    records = report.records
+    for bracket in report.brackets:
+        facts = Facts(
+            checkpoint=report.checkpoint,
+            noise=report.noise,
+            sigma=report.sigma,
+            perturbation=CERTIFIED_NAME,
+            norm="l2",
+            eps=bracket.radius,
+            severity=None,
+            score_draws=1,  # whatever was drawn, an image has a certificate or none
+            rule=report.rule,
+            seed=report.seed,
+            solver=report.solver,
+            solver_steps=report.solver_steps,
+            dataset=report.dataset,
+            fingerprint=report.fingerprint,
+            settings=f"Certificate({settings})",
+        )
+        right = certified_at(records, bracket.radius).to_numpy()
+        yield ComparedCell(
+            facts,
+            records["image_id"].to_numpy(),
+            right,
+            right.astype(np.uint16),
+            _line(report.status),
+            parameters,
+        )
 
 
 def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> ComparedCell:

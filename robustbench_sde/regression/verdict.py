@@ -24,6 +24,14 @@ class Verdict(StrEnum):
     REGRESSION = "regression"
 
 
+#: measures in words
+_WORDS = {
+    "accuracy": "accuracy",
+    "single_draw_accuracy": "single-draw accuracy",
+    "certified_accuracy": "certified accuracy",
+}
+
+
 def points(share: float) -> str:
     """Format a share in points of a hundred, like ``2``, ``-0.3``."""
     return f"{round(100 * share, 1) + 0.0:g}"
@@ -33,7 +41,7 @@ def points(share: float) -> str:
 class Change:
     """Change of one accuracy between two runs, over the images that both have."""
 
-    #: `accuracy`, `single_draw_accuracy` or `survives_K`
+    #: `accuracy`, `single_draw_accuracy`, `survives_K` or `certified_accuracy`
     measure: str
     baseline: float
     run: float
@@ -51,9 +59,8 @@ class Change:
 
     def sentence(self, images: int, max_drop: float) -> str:
         """Say the verdict in words."""
-        words = {"accuracy": "accuracy", "single_draw_accuracy": "single-draw accuracy"}
         what = (
-            words.get(self.measure) or f"accuracy after {self.measure.removeprefix('survives_')} submissions"
+            _WORDS.get(self.measure) or f"accuracy after {self.measure.removeprefix('survives_')} submissions"
         )
         low, high = points(self.drop.low), points(self.drop.high)
         if self.verdict is Verdict.REGRESSION:

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.certify import CertifySettings
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
@@ -15,6 +17,8 @@ from robustbench_sde.sde.solvers import SOLVERS
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
 NUMERIC_VERSION = 4
+#: images of a part of a `CertifyCell`
+PART = 8
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,49 @@ class Cell:
         severity = float(described["severity"])
         level = "" if math.isnan(severity) else f" {severity:g}"
         return f"{self.source.name} {described['perturbation']}{budget}{level}"
+
+
+@dataclass(frozen=True)
+class CertifyCell(Cell):
+    """A smoothed classifier whose clean images are certified instead of scored.
+
+    It is cut into parts of a few images, which are computed and stored one by one: an interruption loses one
+    part at most.
+    """
+
+    #: draws, error, radii and rule
+    certificate: CertifySettings = field(default_factory=CertifySettings)
+    #: places of the first image and after the last one; None: all images
+    part: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, source: Source, certificate: CertifySettings) -> "CertifyCell":
+        """Make the cell of a smoothed source.
+
+        Raises:
+            BenchError: the source has no noise on the image.
+        """
+        if source.smoothing is None:
+            raise BenchError(f"{source.name} has no noise on the image: certificates need `smoothing`")
+        score = ScoreSettings(1, certificate.rule, certificate.seed, certificate.rows)
+        return cls(source, Clean(), score, certificate)
+
+    def parts(self, images: int) -> list["CertifyCell"]:
+        """Cut the cell into parts of `PART` images."""
+        starts = range(0, images, PART)
+        return [replace(self, part=(start, min(start + PART, images))) for start in starts]
+
+    def key(self, data: ImageDataset) -> str:
+        """Hash all that decides the certificates of these images or, of a part, of its own."""
+        if self.part is not None:
+            data = data.select(data.ids[slice(*self.part)])
+        settings = repr(replace(self.certificate, rows=1))
+        return hashlib.sha256(f"{super().key(data)} {settings}".encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """Readable name, for files and progress bars."""
+        return f"{self.source.name} certified {self.certificate.rule}"
 
 
 def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings) -> list[Cell]:

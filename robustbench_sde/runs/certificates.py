@@ -1,166 +1,197 @@
-"""Certificates of several smoothed checkpoints, resumable: one report a checkpoint in a folder."""
+"""Certify the cells of a run part by part, and put the attacks of the same run beside them."""
 
-import hashlib
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.errors import counted
-from robustbench_sde.evaluation.cell import evaluate
+from robustbench_sde.evaluation.bracket import Evaluated, make_brackets
 from robustbench_sde.evaluation.certificate_report import (
     Bracket,
     CertificateReport,
     ImageCertificate,
+    read_report,
+    write_report,
+)
+from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.modules.passes import REMEMBERS
+from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import Cell, CertifyCell
+from robustbench_sde.runs.engine import Engine
+from robustbench_sde.storage.certificates import (
+    file_of,
+    file_of_part,
     read_certificates,
     write_certificates,
 )
-from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at, contradictions
-from robustbench_sde.evaluation.repeat import unchanged
-from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.models.compute import Compute
-from robustbench_sde.models.memory import rows_that_fit
-from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.base import Attack
-from robustbench_sde.perturbations.base import Clean, Perturbation
-from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell
-from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.run_folder import RunFolder
-
-#: images that a status names, at most
-_NAMED = 10
+from robustbench_sde.storage.schema import CERTIFICATES, empty_table
 
 
-def certificate_key(
-    source: Source,
-    data: ImageDataset,
-    attacks: Sequence[Attack],
-    settings: CertifySettings,
-    score: ScoreSettings,
-) -> str:
-    """Hash all that decides the numbers of a report: the keys of its cells and the settings but `rows`."""
-    cells = [Cell(source, perturbation, score) for perturbation in (Clean(), *attacks)]
-    parts = [*(cell.key(data) for cell in cells), repr(replace(settings, rows=1))]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+@dataclass
+class Certificates:
+    """Certificates of a run as they come: those that are whole, and parts of the others."""
+
+    data: ImageDataset
+    #: cells in the order of the tables
+    cells: Sequence[CertifyCell]
+    #: folder of the run; None: in memory
+    folder: RunFolder | None
+    #: certificates of all images, by cell, with the facts about them; no certificates: the reason in `status`
+    done: dict[CertifyCell, tuple[dict[str, Any], pd.DataFrame]] = field(default_factory=dict)
+    #: number of cells that were stored already
+    reused: int = 0
+
+    def run(self, engine: Engine, compute: Compute, bars: Bars) -> None:
+        """Certify what is not stored yet; each part is stored as soon as it is known.
+
+        Raises:
+            BenchError: a stored file is damaged, or the folder cannot be written.
+        """
+        for cell in self.cells:
+            report = self._stored(cell)
+            if report is not None:
+                about = {name: getattr(report, name) for name in ("noise", "sigma", "solver", "solver_steps")}
+                self.done[cell] = about | {"seconds": report.seconds, "status": "ok"}, report.records
+        self.reused = len(self.done)
+        for cell in self.cells:
+            if cell not in self.done:
+                self._certify(cell, engine, compute, bars)
+
+    def reports(
+        self, rows: Mapping[Cell, Mapping[str, Any]], records_of: Callable[[Cell], pd.DataFrame]
+    ) -> list[CertificateReport]:
+        """Return a report for each cell that is done, with the bracket that the cells of the run give.
+
+        Reports are written into the folder, and the parts that they are made of are removed.
+
+        Args:
+            rows: summary rows of the cells of the run.
+            records_of: function that returns the records of a cell of the run.
+        """
+        found = []
+        for cell in self.cells:
+            if cell not in self.done:
+                continue
+            about, records = self.done[cell]
+            report = self._report(cell, about, records, list(_evaluated(cell, rows, records_of)))
+            found.append(report)
+            if self.folder is not None:
+                write_report(self.folder.path, report)
+            if self.folder is not None and report.certificates:
+                for part in cell.parts(len(self.data)):
+                    file_of_part(self.folder.path, part.key(self.data)).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # parts of other cells are in it
+                    (self.folder.path / "certificates" / "parts").rmdir()
+        return found
+
+    def _stored(self, cell: CertifyCell) -> CertificateReport | None:
+        if self.folder is None:
+            return None
+        path = file_of(self.folder.path, cell.label, cell.key(self.data))
+        report = read_report(path) if path.exists() else None
+        return report if report is not None and report.certificates else None
+
+    def _certify(self, cell: CertifyCell, engine: Engine, compute: Compute, bars: Bars) -> None:
+        parts = {part: part.key(self.data) for part in cell.parts(len(self.data))}
+        known = {part: found for part, key in parts.items() if (found := self._read_part(key)) is not None}
+        bars.images.start(cell.label, len(self.data))
+        bars.images.advance(sum(len(records) for _, records in known.values()))
+        missing = [part for part in parts if part not in known]
+        with contextlib.closing(engine.certify(missing, self.data, compute)) as results:
+            for part, result in results:
+                assert isinstance(part, CertifyCell)  # what the engine was given
+                about = {
+                    name: _plain(result.row[name])
+                    for name in ("noise", "sigma", "solver", "solver_steps", "seconds", "status")
+                }
+                if result.ok and self.folder is not None:
+                    write_certificates(file_of_part(self.folder.path, parts[part]), result.records, about)
+                known[part] = about, result.records
+                bars.images.advance(len(result.records))
+        abouts = [known[part][0] for part in parts]
+        about = abouts[0] | {"seconds": sum(each["seconds"] or 0.0 for each in abouts)}
+        about["status"] = next((each["status"] for each in abouts if each["status"] != "ok"), "ok")
+        records = empty_table(CERTIFICATES)
+        if self.folder is not None and REMEMBERS in about["status"]:  # nobody knows which parts were hit
+            for key in parts.values():
+                file_of_part(self.folder.path, key).unlink(missing_ok=True)
+        if about["status"] == "ok":
+            records = pd.concat([known[part][1] for part in parts], ignore_index=True)
+        self.done[cell] = about, records
+
+    def _read_part(self, key: str) -> tuple[dict[str, Any], pd.DataFrame] | None:
+        if self.folder is None:
+            return None
+        path = file_of_part(self.folder.path, key)
+        return tuple(read_certificates(path)) if path.exists() else None  # type: ignore[return-value]
+
+    def _report(
+        self,
+        cell: CertifyCell,
+        about: Mapping[str, Any],
+        records: pd.DataFrame,
+        evaluated: Sequence[Evaluated],
+    ) -> CertificateReport:
+        settings, source = cell.certificate, cell.source
+        assert source.smoothing is not None  # `CertifyCell.of` has checked it
+        status = str(about["status"])
+        brackets: tuple[Bracket, ...] = tuple(Bracket(radius, (np.nan,) * 3) for radius in settings.radii)
+        if status == "ok":
+            brackets, status = make_brackets(records, evaluated, settings)
+        return CertificateReport(
+            checkpoint=source.name,
+            sha256=source.sha256,
+            key=cell.key(self.data),
+            dataset=self.data.name,
+            fingerprint=self.data.fingerprint,
+            images=len(self.data),
+            noise=about["noise"],
+            sigma=about["sigma"],
+            solver=about["solver"],
+            solver_steps=about["solver_steps"],
+            smoothing=source.smoothing,
+            rule=settings.rule,
+            draws=settings.draws,
+            select_draws=settings.select_draws,
+            alpha=settings.alpha,
+            early=settings.early,
+            seed=settings.seed,
+            brackets=brackets,
+            average_radius=float(records["radius"].where(records["correct"], 0.0).mean()),
+            abstained=float(records["abstained"].mean()),
+            mean_draws=float(records["draws"].mean()),
+            status=status,
+            seconds=float(about["seconds"]),
+            certificates=tuple(ImageCertificate(*row) for row in records.itertuples(index=False)),
+        )
 
 
-def run_certificates(
-    sources: Sequence[Source],
-    data: ImageDataset,
-    attacks: Sequence[Attack],
-    settings: CertifySettings,
-    score: ScoreSettings,
-    folder: RunFolder | None,
-    *,
-    compute: Compute,
-    bars: Bars,
-) -> tuple[list[CertificateReport], int]:
-    """Return the reports, in the order of `sources`, and how many of them were in the folder already.
+def _evaluated(
+    certified: CertifyCell,
+    rows: Mapping[Cell, Mapping[str, Any]],
+    records_of: Callable[[Cell], pd.DataFrame],
+) -> Iterator[Evaluated]:
+    """Find the cells of a run that have something to say about certificates.
 
-    Args:
-        sources: smoothed classifiers.
-        data: images.
-        attacks: attack with each radius above 0 as its budget; none: no bracket.
-        settings: of the certificates.
-        score: of the attacked images.
-        folder: where each report is written when it is finished; None: nowhere.
-        compute: where and how the models are computed.
-        bars: told of checkpoints and images.
-
-    Raises:
-        BenchError: a stored report is damaged, or a checkpoint has changed.
-        InvalidEvaluationError: logits are not finite, an attacked image is not valid, or a model remembers
-            earlier calls.
+    They are of the same classifier, rule and seed, and have a fixed number of draws: bounds do not hold for
+    draws that stop when they look decided.
     """
-    reports, reused = [], 0
-    bars.cells.start("certify", len(sources))
-    for source in sources:
-        key = certificate_key(source, data, attacks, settings, score)
-        report = None if folder is None else read_certificates(folder.path, source.name)
-        if report is not None and report.key == key:
-            reused += 1
-        else:
-            model = source.load(compute)
-            rows = min(settings.rows, rows_that_fit(model, compute.memory_limit) or settings.rows)
-            assert source.smoothing is not None  # certificates are about smoothed sources
-            with unchanged(model, data):
-                report = certify_model(
-                    model,
-                    data,
-                    attacks,
-                    replace(settings, rows=rows),
-                    replace(score, rows=rows),
-                    sigma=source.smoothing,
-                    key=key,
-                    sha256=source.sha256,
-                    bars=bars,
-                )
-            if folder is not None:
-                write_certificates(folder.path, report)
-        reports.append(report)
-        bars.cells.advance()
-    return reports, reused
+    for cell, row in rows.items():
+        settings = cell.settings
+        same = (cell.source, settings.rule, settings.seed) == (
+            certified.source,
+            certified.certificate.rule,
+            certified.certificate.seed,
+        )
+        if same and settings.draws != "auto" and not np.isnan(row["accuracy"]):
+            yield Evaluated(row, records_of(cell))
 
 
-def certify_model(
-    model: RandomClassifier,
-    data: ImageDataset,
-    attacks: Sequence[Attack],
-    settings: CertifySettings,
-    score: ScoreSettings,
-    *,
-    sigma: float,
-    key: str = "",
-    sha256: str = "",
-    bars: Bars,
-) -> CertificateReport:
-    """Certify a classifier that adds N(0, sigma^2) to the image, and attack it within each radius.
-
-    An image that is certified beyond a radius and that the attack fools within it makes the report invalid.
-    """
-    started = time.perf_counter()
-    bars.images.start(f"{model.name} certify", len(data))
-    records = certificates(model, data, settings, sigma=sigma, progress=bars.images)
-    by_radius = {attack.eps: attack for attack in attacks}
-    brackets, wrong = [], []
-    for radius in settings.radii:
-        certified, low, high = wilson(float(certified_at(records, radius).mean()), len(data))
-        attacked, found = None, []
-        if attacks:
-            perturbation: Perturbation = by_radius[radius] if radius else Clean()
-            bars.images.start(f"{model.name} {perturbation}", len(data))
-            result = evaluate(model, data, perturbation, score, progress=bars.images)
-            found = contradictions(records, result.records, radius, settings)
-            row = result.row
-            attacked = (row["accuracy"], row["accuracy_low"], row["accuracy_high"])
-            wrong += [f"image {image} at {radius:g}" for image in found]
-        brackets.append(Bracket(radius, (certified, low, high), attacked, tuple(found)))
-    named = ", ".join(wrong[:_NAMED]) + ", ..." * (len(wrong) > _NAMED)
-    status = f"invalid: {counted(len(wrong), 'certificate')} contradicted by the attack ({named})"
-    return CertificateReport(
-        checkpoint=model.name,
-        sha256=sha256,
-        key=key,
-        dataset=data.name,
-        images=len(data),
-        noise=model.noise,
-        smoothing=sigma,
-        rule=settings.rule,
-        draws=settings.draws,
-        select_draws=settings.select_draws,
-        alpha=settings.alpha,
-        seed=settings.seed,
-        attack=attacks[0].label if attacks else "",
-        score_draws=score.most_draws if attacks else 0,
-        brackets=tuple(brackets),
-        average_radius=float(np.where(records["correct"], records["radius"], 0.0).mean()),
-        abstained=float(records["abstained"].mean()),
-        mean_draws=float(records["draws"].mean()),
-        status=status if wrong else "ok",
-        seconds=time.perf_counter() - started,
-        certificates=tuple(ImageCertificate(*row) for row in records.itertuples(index=False)),
-    )
+def _plain(value: Any) -> Any:
+    """Return a value that JSON can hold; None for NaN."""
+    return None if isinstance(value, float) and np.isnan(value) else value

@@ -1,12 +1,13 @@
 """Engines do the work of a run: cells in, results out. `run_cells` stores and reports them."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Protocol
 
+from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.cell import CellResult
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.work import Work
 from robustbench_sde.runs.worker import Phase, Worker
 
@@ -28,6 +29,12 @@ class Engine(Protocol):
         `bars.cells`; `bars.images` belongs to the engine.
         """
 
+    def certify(self, parts: Sequence[CertifyCell], data: ImageDataset, compute: Compute) -> Results:
+        """Yield each part of certified cells with its certificates as soon as they are known, in any order.
+
+        A part that fails has a result, too; an exception ends the run.
+        """
+
     def describe(self) -> dict[str, Any]:
         """Describe the engine for the manifest."""
 
@@ -43,6 +50,13 @@ class LocalEngine:
         worker = Worker(work.data, compute, bars.images, self.halved, keep_images=self._keep_images)
         for cell in work.cells:
             bars.cells.advance(0, note=cell.label)
+            yield cell, worker.attempt(cell)
+
+    def certify(self, parts: Sequence[CertifyCell], data: ImageDataset, compute: Compute) -> Results:
+        worker = Worker(data, compute, halved=self.halved)
+        for cell in parts:
+            assert cell.part is not None  # whole cells are cut before
+            worker.turn_to(data.select(data.ids[slice(*cell.part)]))
             yield cell, worker.attempt(cell)
 
     def describe(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.cluster.shards import groups, pieces
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.work import Work
@@ -43,7 +43,7 @@ def seconds_by_cell(work: Work, compute: Compute) -> dict[Cell, float]:
     """Estimate the seconds of each cell for one worker; the first of several scorings makes the images."""
     data = work.data
     by_source: dict[Source, list[Cell]] = {}
-    for cell in work.cells:
+    for cell in (*work.cells, *work.certified):
         by_source.setdefault(cell.source, []).append(cell)
     corruptions: dict[Perturbation, float] = {}
     found: dict[Cell, float] = {}
@@ -52,6 +52,10 @@ def seconds_by_cell(work: Work, compute: Compute) -> dict[Cell, float]:
         forward, gradient = _seconds_a_pass(model, data, own[0].settings.rows)
         made: set[tuple[Perturbation, int]] = set()
         for cell in own:
+            if isinstance(cell, CertifyCell):  # at most: most images stop early
+                draws = cell.certificate.select_draws + cell.certificate.draws
+                found[cell] = forward * draws * len(data)
+                continue
             seconds = forward * (cell.settings.most_draws if model.stochastic else 1)
             images = cell.perturbation, cell.settings.seed
             if images not in made:

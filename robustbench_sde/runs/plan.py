@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from robustbench_sde.errors import counted
+from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
 from robustbench_sde.models.compute import Compute
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.estimate import seconds_by_cell, seconds_with
 from robustbench_sde.runs.store import StoredCells
 from robustbench_sde.runs.work import Work
+from robustbench_sde.storage.certificates import file_of
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -23,6 +25,8 @@ class Plan:
     compute: Compute
     #: estimated seconds of each cell that is to be run, for one worker
     seconds: dict[Cell, float]
+    #: classifiers whose certificates are stored
+    certified: frozenset[CertifyCell] = frozenset()
 
     @classmethod
     def of(cls, work: Work, folder: RunFolder, *, compute: Compute, cache: bool) -> "Plan":
@@ -33,7 +37,12 @@ class Plan:
         """
         stored = StoredCells.find(work, folder, cache=cache)
         left = work.without([*stored.rows, *stored.elsewhere])
-        return cls(work, stored, compute, seconds_by_cell(left, compute))
+        certified = frozenset(
+            cell for cell in work.certified if file_of(folder.path, cell.label, cell.key(work.data)).exists()
+        )
+        to_certify = tuple(cell for cell in work.certified if cell not in certified)
+        seconds = seconds_by_cell(replace(left, certified=to_certify), compute)
+        return cls(work, stored, compute, seconds, certified)
 
     def rows(self) -> list[dict[str, Any]]:
         """Describe the plan for scripts: one row per cell; None for a number that does not exist."""
@@ -44,7 +53,7 @@ class Plan:
                 "solver": cell.source.solver,
                 "solver_steps": cell.source.solver_steps,
                 "smoothing": cell.source.smoothing,
-                **{name: _json(value) for name, value in cell.perturbation.describe().items()},
+                **{name: _json(value) for name, value in _described(cell).items()},
                 "score_draws": cell.settings.draws,
                 "rule": cell.settings.rule,
                 "seed": cell.settings.seed,
@@ -52,13 +61,14 @@ class Plan:
                 "reason": self.stored.outdated.get(cell),
                 "seconds": round(self.seconds.get(cell, 0.0), 1),
             }
-            for cell in self.work.cells
+            for cell in (*self.work.cells, *self.work.certified)
         ]
 
     def lines(self) -> list[str]:
         """Describe the plan for people: one line per cell."""
         reasons = {cell: f" ({why})" for cell, why in self.stored.outdated.items()}
-        return [f"{self._state(cell):<17} {cell.label}{reasons.get(cell, '')}" for cell in self.work.cells]
+        cells = (*self.work.cells, *self.work.certified)
+        return [f"{self._state(cell):<17} {cell.label}{reasons.get(cell, '')}" for cell in cells]
 
     def with_workers(self, shard_images: int, counts: Sequence[int] = (1, 8, 64)) -> str:
         """Estimate how long the run takes with several workers like this machine."""
@@ -67,7 +77,7 @@ class Plan:
         return f"{', '.join(map(str, counts))} workers like this one, on a Ray cluster: {', '.join(times)}"
 
     def __str__(self) -> str:
-        states = [self._state(cell) for cell in self.work.cells]
+        states = [self._state(cell) for cell in (*self.work.cells, *self.work.certified)]
         parts = [
             f"{states.count(state)} {state}" for state in ("stored", "from earlier runs") if state in states
         ]
@@ -76,10 +86,10 @@ class Plan:
             total = duration(sum(self.seconds.values()))
             parts.append(f"{left} to run, about {total} on {self.compute.device} (estimate)")
         again = [f"computed again: {text}" for text in self.stored.outdated_in_words()]
-        return "; ".join([f"{counted(len(self.work), 'cell')}: {', '.join(parts)}", *again])
+        return "; ".join([f"{counted(len(states), 'cell')}: {', '.join(parts)}", *again])
 
     def _state(self, cell: Cell) -> str:
-        if cell in self.stored.rows:
+        if cell in self.stored.rows or cell in self.certified:
             return "stored"
         return "from earlier runs" if cell in self.stored.elsewhere else "to run"
 
@@ -89,6 +99,12 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _described(cell: Cell) -> dict[str, str | float]:
+    """Describe what is done to the images of a cell; those of a certified one are clean."""
+    described = cell.perturbation.describe()
+    return described | {"perturbation": CERTIFIED_NAME} if isinstance(cell, CertifyCell) else described
 
 
 def _json(value: str | float) -> str | float | None:

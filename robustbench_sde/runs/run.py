@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sde.choices import ImageFormat
-from robustbench_sde.errors import tell
+from robustbench_sde.errors import InvalidEvaluationError, tell
 from robustbench_sde.evaluation.cell import CellResult, check_control
+from robustbench_sde.evaluation.certificate_report import CertificateReport, write_reports
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.certificates import Certificates
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.ledger import Ledger
 from robustbench_sde.runs.store import StoredCells, has_images, write_images
@@ -36,6 +38,10 @@ class Run:
     reused: int
     #: table of corruptions; None if nothing was corrupted
     corruptions: pd.DataFrame | None = None
+    #: reports of the smoothed classifiers that were certified
+    certificates: tuple[CertificateReport, ...] = ()
+    #: how many of these were already stored
+    reused_certificates: int = 0
 
 
 def run_cells(
@@ -90,8 +96,10 @@ def run_cells(
         ledger.forget_apart()
         reused = len(ledger.rows)
         missing = work.without(ledger.rows)
-        bars.cells.start("cells", len(work))
+        bars.cells.start("cells", len(work) + len(work.certified))
         bars.cells.advance(reused)
+        certificates = Certificates(work.data, work.certified, folder)
+        reports: list[CertificateReport] = []
         try:
             with contextlib.closing(engine.run(missing, compute, bars)) as results:
                 for cell, result in results:
@@ -99,13 +107,17 @@ def run_cells(
                     if save_images is not None:
                         write_images(cell, result, work, folder, save_images)
                     bars.cells.advance(1)
+            certificates.run(engine, compute, bars)
         finally:
             ledger.forget_remembering()
             ledger.check_controls(missing.keys)
             done = ledger.in_order()
+            if certificates.done:
+                reports = certificates.reports(done, lambda cell: folder.read_records(work.keys[cell]))
+                write_reports(folder.path, reports)
             if done:
                 summary = folder.write_summary(list(done.values()))
-                manifest = _manifest(work, list(done), compute, engine)
+                manifest = _manifest(work, list(done), reports, compute, engine)
                 records = {work.keys[cell]: found for cell, found in ledger.records.items()}
                 write_tables(summary, manifest["cells"], folder, records.__getitem__)
                 folder.write_manifest(manifest | dict(about or {}))
@@ -113,11 +125,13 @@ def run_cells(
         corruptions = corruption_table(work.cells, status, ledger.records, reference)
         if corruptions is not None:
             folder.write_text("corruptions.csv", corruptions.to_csv(index=False))
-    return Run(folder, summary, reused, corruptions)
+    return Run(folder, summary, reused, corruptions, tuple(reports), certificates.reused)
 
 
-def run_in_memory(work: Work, *, compute: Compute, bars: Bars) -> list[CellResult]:
-    """Evaluate all cells in their order and return their results; nothing is written.
+def run_in_memory(
+    work: Work, *, compute: Compute, bars: Bars
+) -> tuple[list[CellResult], list[CertificateReport]]:
+    """Evaluate and certify all cells in their order and return what comes of it; nothing is written.
 
     Raises:
         BenchError: the data do not fit a model.
@@ -125,7 +139,7 @@ def run_in_memory(work: Work, *, compute: Compute, bars: Bars) -> list[CellResul
             from clean.
     """
     worker = Worker(work.data, compute, bars.images)
-    bars.cells.start("cells", len(work))
+    bars.cells.start("cells", len(work) + len(work.certified))
     found: dict[Cell, CellResult] = {}
     for cell, key in work.keys.items():
         bars.cells.advance(0, note=cell.label)
@@ -135,15 +149,28 @@ def run_in_memory(work: Work, *, compute: Compute, bars: Bars) -> list[CellResul
         if isinstance(cell.perturbation, Control) and clean is not None:
             check_control(clean.records, found[cell].records)
         bars.cells.advance(1)
-    return list(found.values())
+    certificates = Certificates(work.data, work.certified, None)
+    certificates.run(LocalEngine(), compute, bars)
+    rows = {cell: result.row for cell, result in found.items()}
+    reports = certificates.reports(rows, lambda cell: found[cell].records)
+    for report in reports:
+        if not report.certificates:
+            raise InvalidEvaluationError(f"{report.checkpoint}: {report.status}")
+    return list(found.values()), reports
 
 
-def _manifest(work: Work, done: Sequence[Cell], compute: Compute, engine: Engine) -> dict[str, Any]:
+def _manifest(
+    work: Work,
+    done: Sequence[Cell],
+    reports: Sequence[CertificateReport],
+    compute: Compute,
+    engine: Engine,
+) -> dict[str, Any]:
     data = work.data
     return {
         "format": 1,
         "command": command_line(),
-        "complete": len(done) == len(work),
+        "complete": len(done) == len(work) and len(reports) == len(work.certified),
         "versions": versions(),
         "git_revision": git_revision(),
         **compute.describe(),
@@ -174,4 +201,21 @@ def _manifest(work: Work, done: Sequence[Cell], compute: Compute, engine: Engine
             }
             for cell in done
         ],
+        **({"certificates": [_about(report) for report in reports]} if reports else {}),
+    }
+
+
+def _about(report: CertificateReport) -> dict[str, Any]:
+    """Describe certificates in the manifest: the settings that decide them."""
+    return {
+        "certificate": report.key,
+        "checkpoint": report.checkpoint,
+        "smoothing": report.smoothing,
+        "rule": report.rule,
+        "radii": [bracket.radius for bracket in report.brackets],
+        "draws": report.draws,
+        "select_draws": report.select_draws,
+        "alpha": report.alpha,
+        "early": report.early,
+        "seed": report.seed,
     }

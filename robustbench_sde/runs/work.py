@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.sources import Source
 
 
@@ -15,11 +15,14 @@ class Work:
     data: ImageDataset
     #: key of each cell (`Cell.key`), in the order of the tables
     keys: Mapping[Cell, str]
+    #: smoothed classifiers whose images are certified as well
+    certified: tuple[CertifyCell, ...] = ()
 
     @classmethod
-    def of(cls, cells: Iterable[Cell], data: ImageDataset) -> "Work":
+    def of(cls, cells: Iterable[Cell], data: ImageDataset, certified: Iterable[CertifyCell] = ()) -> "Work":
         """Collect cells, equal ones once, in their order."""
-        return cls(data, {cell: cell.key(data) for cell in dict.fromkeys(cells)})
+        keys = {cell: cell.key(data) for cell in dict.fromkeys(cells)}
+        return cls(data, keys, tuple(dict.fromkeys(certified)))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -32,9 +35,11 @@ class Work:
     @property
     def sources(self) -> tuple[Source, ...]:
         """The classifiers of the cells, each once, in order."""
-        return tuple(dict.fromkeys(cell.source for cell in self.keys))
+        return tuple(dict.fromkeys(cell.source for cell in (*self.keys, *self.certified)))
 
     def without(self, done: Iterable[Cell]) -> "Work":
         """Return the work that is left after these cells."""
         left = set(done)
-        return Work(self.data, {cell: key for cell, key in self.keys.items() if cell not in left})
+        return Work(
+            self.data, {cell: key for cell, key in self.keys.items() if cell not in left}, self.certified
+        )

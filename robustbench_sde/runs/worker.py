@@ -1,16 +1,19 @@
 """Evaluates cells one after the other, and keeps what the next one may need."""
 
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
+import pandas as pd
 import torch
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, blank_row, judge, perturb
+from robustbench_sde.evaluation.certify import certificates
 from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import forget_recordings
@@ -18,7 +21,7 @@ from robustbench_sde.models.memory import rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.sde.heap import keep_freed_memory
 from robustbench_sde.storage.examples import EXAMPLES
@@ -78,6 +81,8 @@ class Worker:
         model = self._load(cell.source)
         if isinstance(self._first, InvalidEvaluationError):
             raise self._first
+        if isinstance(cell, CertifyCell):
+            return self._certify(cell, model)
         perturbed = self._perturb(cell, model)
 
         def score(rows: int) -> CellResult:
@@ -89,6 +94,27 @@ class Worker:
         if self._first is not None:
             self._first.check(model, tolerance=_COMPILED if self._compute.compile else 0.0)
         return replace(result, row=result.row | {"checkpoint": cell.source.name})
+
+    def turn_to(self, data: ImageDataset) -> None:
+        """Go on with other images, and the model that is loaded."""
+        self._data, self._made = data, None
+
+    def _certify(self, cell: CertifyCell, model: RandomClassifier) -> CellResult:
+        """Certify all images; they count on the bar of whoever has cut the cell into parts."""
+        smoothing = cell.source.smoothing
+        assert smoothing is not None  # `CertifyCell.of` has checked it
+        started = time.perf_counter()
+
+        def certify(rows: int) -> pd.DataFrame:
+            settings = replace(cell.certificate, rows=rows)
+            return certificates(model, self._data, settings, sigma=smoothing)
+
+        records = self._within_memory("scoring", cell.settings.rows, certify)
+        if isinstance(self._first, FirstAnswer):
+            self._first.check(model, tolerance=_COMPILED if self._compute.compile else 0.0)
+        row = blank_row(model, self._data, cell.perturbation, cell.settings)
+        row |= {"checkpoint": cell.source.name, "seconds": time.perf_counter() - started}
+        return CellResult(row, records, torch.empty(0, 0, 0, 0))
 
     def _failed(self, cell: Cell, status: str) -> CellResult:
         held = self._model

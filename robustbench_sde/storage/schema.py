@@ -251,6 +251,50 @@ CORRUPTIONS = (
     Column("status", "str", "ok; or the reason why a cell is invalid or failed, and the row has no numbers"),
 )
 
+#: One row per image of a smoothed classifier whose images were certified.
+CERTIFICATES = (
+    Column("image_id", "int64", "index of the image in its split; the key of its noise"),
+    Column("label", "int64", "true class"),
+    Column("prediction", "int64", "class that was picked on draws of the `select` stream"),
+    Column("abstained", "bool", "whether the lower bound is 1/2 or less, so that nothing is proven"),
+    Column("p_low", "float64", "lower bound of the prediction's share of votes, or mean probability"),
+    Column("radius", "float64", "L2 radius within which the prediction is proven; 0 if abstained"),
+    Column("correct", "bool", "prediction == label, and not abstained"),
+    Column("draws", "int64", "draws of the `certify` stream that were used"),
+)
+
+#: One row per smoothed classifier, decision rule and radius: `certificates.parquet`.
+CERTIFIED = (
+    Column("checkpoint", "str", "name of the smoothed classifier, with its smoothing"),
+    Column("dataset", "str", "name of the data set"),
+    Column("noise", "str", "noise of the classifier inside; keyed if that has none"),
+    Column("sigma", "float64", "noise scale of the classifier inside"),
+    Column("smoothing", "float64", "deviation of the noise on the image, for images in [0, 1]"),
+    Column("rule", "str", "decision that is proven: vote or mean-prob"),
+    Column("radius", "float64", "L2 radius, for images in [0, 1]"),
+    Column("images", "int64", "number of images"),
+    Column("certified_accuracy", "float64", "share of images that are right and certified beyond the radius"),
+    Column("certified_low", "float64", "95 % interval over images (Wilson), lower end"),
+    Column("certified_high", "float64", "upper end"),
+    Column("attack", "str", "L2 attack with this budget that leaves the lowest accuracy; empty: none"),
+    Column("attacked_accuracy", "float64", "accuracy under it; clean accuracy at radius 0; NaN: none"),
+    Column("attacked_low", "float64", "95 % interval over images (Wilson), lower end"),
+    Column("attacked_high", "float64", "upper end"),
+    Column("contradictions", "int64", "certificates that the attack contradicts"),
+    Column("average_radius", "float64", "mean over images of the radius, 0 where wrong; same in all rows"),
+    Column("abstained", "float64", "share of images about which nothing is proven"),
+    Column("mean_draws", "float64", "mean over images of the draws used"),
+    Column("draws", "int64", "largest number of draws of an image"),
+    Column("select_draws", "int64", "draws that pick the class"),
+    Column("alpha", "float64", "error probability of each certificate"),
+    Column("early", "bool", "whether images stop when further draws would change no answer"),
+    Column("seed", "int64", "seed of the evaluation"),
+    Column("seconds", "float64", "time of certifying all images, summed over machines"),
+    Column("status", "str", "ok, or `invalid: reason`, `failed: reason`: the row must not be used"),
+    Column("fingerprint", "str", "sha256 over pixels and labels of the whole split"),
+    Column("certificate", "str", "hash of all that decides the certificates"),
+)
+
 #: What is in the folder of a run: (name, meaning).
 FILES = (
     ("summary.parquet", "the summary; also `summary.csv` and `summary.md`"),
@@ -265,6 +309,9 @@ FILES = (
     ("images/*-CELL.npz", "all perturbed images of a cell; also as `.safetensors` (`save_images`)"),
     ("corruptions.csv", "the table of corruptions"),
     ("distances.csv", "the curves of minimal-norm attacks"),
+    ("certificates.parquet", "certified accuracy by radius; also `certificates.csv`"),
+    ("certificates/*-HASH.parquet", "the certificate of each image of a smoothed classifier"),
+    ("certificates/parts/HASH.parquet", "certificates of a few images, while an interrupted run waits"),
     ("study.csv", "the numbers of a study; `study.md` is its table"),
     ("audits/CHECKPOINT.json", "the report of `audit`"),
     ("stability/CHECKPOINT.json", "the report of `stability`"),
@@ -339,6 +386,8 @@ def documentation() -> str:
         ("Summary: one row per cell", SUMMARY),
         ("Records: one row per image of a cell", RECORDS),
         ("Corruptions: one row per checkpoint, corruption and severity (`corruptions.csv`)", CORRUPTIONS),
+        ("Certified accuracy: one row per classifier, rule and radius (`certificates.parquet`)", CERTIFIED),
+        ("Certificates: one row per image (`certificates/*-HASH.parquet`)", CERTIFICATES),
         ("Distances: the curves of minimal-norm attacks (`distances.csv`)", DISTANCES),
     ):
         rows = [f"| `{column.name}` | {column.dtype} | {column.meaning} |" for column in columns]

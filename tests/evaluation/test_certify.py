@@ -1,6 +1,5 @@
 """Certificates of smoothed classifiers: exact for linear ones, resumable, and put to the test by attacks."""
 
-import json
 import math
 
 import numpy as np
@@ -15,12 +14,13 @@ import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.bounds import certified_radius, clopper_pearson_low
-from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at, contradictions
+from robustbench_sde.evaluation.bracket import Evaluated, contradictions, make_brackets
+from robustbench_sde.evaluation.cell import evaluate
+from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.progress import Bars
-from robustbench_sde.runs.certificates import certify_model
+from robustbench_sde.perturbations.base import Clean
 
 SIGMA = 0.25
 
@@ -92,40 +92,48 @@ def test_batches_change_no_certificate():
     pd.testing.assert_frame_equal(*found)
 
 
+def bracketed(claimed):
+    """Certify with a claimed sigma, attack within 0.4, and return brackets and status."""
+    data, score = linear_data(40), ScoreSettings(100, "vote")
+    settings = CertifySettings(draws=1_000, radii=(0.0, 0.4))
+    model = Smoothed(Linear(), SIGMA)
+    records = certificates(model, data, settings, sigma=claimed)
+    attack = make_attack("apgd-ce", norm="l2", eps=0.4, steps=10, eot_draws=4)
+    cells = [evaluate(model, data, perturbation, score) for perturbation in (Clean(), attack)]
+    return make_brackets(records, [Evaluated(cell.row, cell.records) for cell in cells], settings)
+
+
 def test_a_certificate_with_a_wrong_sigma_is_caught():
     """Radii that were computed with three times the sigma of the noise are contradicted by an attack.
 
     The right sigma passes under the same attack.
     """
-    data, radii = linear_data(40), (0.0, 0.4)
-    attacks = [make_attack("apgd-ce", norm="l2", eps=0.4, steps=10, eot_draws=4)]
-    settings = CertifySettings(draws=1_000, radii=radii)
-    score = ScoreSettings(100, "vote")
-    right, wrong = (
-        certify_model(Smoothed(Linear(), SIGMA), data, attacks, settings, score, sigma=claimed, bars=Bars())
-        for claimed in (SIGMA, 3 * SIGMA)
-    )
-    assert right.ok
-    assert all(bracket.certified[0] <= bracket.attacked[0] for bracket in right.brackets)
-    assert wrong.status.startswith("invalid: ")
-    named = [image for bracket in wrong.brackets for image in bracket.contradictions]
+    brackets, status = bracketed(SIGMA)
+    assert status == "ok"
+    assert all(bracket.certified[0] <= bracket.attacked[0] for bracket in brackets)
+    wrong, status = bracketed(3 * SIGMA)
+    named = [image for bracket in wrong for image in bracket.contradictions]
     assert named
-    assert f"image {named[0]} at 0.4" in wrong.status
+    assert wrong[1].certified[0] > wrong[1].attacked[0]
+    assert status.startswith(f"invalid: {len(named)} certificates contradicted by apgd-ce (")
+    assert f"image {named[0]} at 0.4" in status
 
 
 @pytest.mark.parametrize("rule", ["vote", "mean-prob"])
 def test_a_lost_image_counts_only_beyond_chance(rule):
-    """Half of the draws lost is chance, nine tenths lost is none; images without certificates never count."""
-    records = pd.DataFrame({"correct": [True, True, False], "radius": [0.5, 0.5, 0.0]})
+    """Half of the draws lost is chance, nine tenths lost is none; images outside their radius never count."""
+    records = pd.DataFrame({"correct": [True, True, False, True], "radius": [0.5, 0.5, 0.0, 0.3]})
     attacked = pd.DataFrame(
         {
-            "image_id": [7, 8, 9],
-            "score_draws": [200] * 3,
-            "share_correct": [0.49, 0.1, 0.1],
-            "label_probability": [0.49, 0.1, 0.1],
+            "image_id": [7, 8, 9, 10],
+            "score_draws": [200] * 4,
+            "share_correct": [0.49, 0.1, 0.1, 0.1],
+            "label_probability": [0.49, 0.1, 0.1, 0.1],
+            "l2": [0.4] * 4,
         }
     )
-    assert contradictions(records, attacked, 0.4, CertifySettings(rule=rule)) == [8]
+    assert contradictions(records, attacked, CertifySettings(rule=rule)) == [8]
+    assert contradictions(records, attacked, CertifySettings(rule=rule), tests=10**300) == []
 
 
 def test_certify_is_resumable(tmp_path):
@@ -137,8 +145,11 @@ def test_certify_is_resumable(tmp_path):
     assert (first.reused, again.reused) == (0, 2)
     assert again.reports == first.reports
     assert rb.certify(model, data, **asked, alpha=0.01).reused == 0
-    stored = json.loads((tmp_path / "certificates" / "tiny-none@0.1.json").read_text())
-    assert len(stored["certificates"]) == 4
+    stored = pd.read_parquet(tmp_path / "certificates.parquet")
+    assert list(stored["checkpoint"].unique()) == ["tiny-none@0.1", "tiny-none@0.2"]
+    assert list(stored["radius"]) == [0.0, 0.1, 0.0, 0.1]
+    (file,) = tmp_path.glob(f"certificates/*-{stored['certificate'][0]}.parquet")
+    assert len(pd.read_parquet(file)) == 4
 
 
 def test_any_module_can_be_certified():

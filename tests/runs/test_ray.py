@@ -14,11 +14,12 @@ from builders import save_digits_model
 from forked import sde_bench
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.certify import CertifySettings
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.base import Perturbation, Perturbed
+from robustbench_sde.perturbations.base import Clean, Perturbation, Perturbed
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, attack_cells
+from robustbench_sde.runs.cells import Cell, CertifyCell, attack_cells
 from robustbench_sde.runs.cluster import ray as ray_engine
 from robustbench_sde.runs.cluster.ray import RayEngine, _LostError
 from robustbench_sde.runs.run import run_cells
@@ -151,6 +152,22 @@ def test_a_killed_worker_changes_nothing(cluster, tmp_path, data, source, caplog
     fatal = Cell(source, Odd("fatal", mark), ScoreSettings(draws=2))
     run = run_cells(Work.of([*cells, fatal], data), RunFolder(tmp_path / "ray"), engine=engine)
     assert run.summary["status"].tolist() == ["ok"] * 4 + ["failed: lost 2 times (WorkerCrashedError)"]
+
+
+def test_certificates_equal_those_of_the_local_engine(cluster, tmp_path, data, source):
+    """Parts of certified cells are tasks; a part that is stored already is none."""
+    smooth = source.smoothed(0.2)
+    cells = [Cell(smooth, Clean(), SETTINGS)]
+    certified = [CertifyCell.of(smooth, CertifySettings(draws=40, select_draws=4, radii=(0.0, 0.1)))]
+    work = Work.of(cells, data, certified)
+    local = run_cells(work, RunFolder(tmp_path / "local"))
+    engine = RayEngine()
+    found = run_cells(work, RunFolder(tmp_path / "ray"), engine=engine)
+    assert found.certificates[0].certificates == local.certificates[0].certificates
+    assert found.certificates[0].brackets == local.certificates[0].brackets
+    assert engine.describe()["shards"] == 1 + len(certified[0].parts(len(data)))
+    again = run_cells(work, RunFolder(tmp_path / "ray"), engine=RayEngine())
+    assert (again.reused_certificates, again.certificates) == (1, found.certificates)
 
 
 def test_a_worker_killed_for_its_memory_gets_half_the_batch(cluster, tmp_path, data, source, monkeypatch):

@@ -14,7 +14,10 @@ from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.evaluation.audit.report import AuditReport, read_audits
+from robustbench_sde.evaluation.certificate_report import read_reports
 from robustbench_sde.regression.answer import Versus
+from robustbench_sde.reporting.bracket_figure import bracket_figure
+from robustbench_sde.reporting.certificates import certificate_sentences
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.documents import latex
@@ -33,6 +36,7 @@ from robustbench_sde.reporting.html.tables import (
     PageCell,
     Table,
     cells,
+    certificate_table,
     costs,
     heatmaps,
     table_at_a_glance,
@@ -95,6 +99,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     means = [] if corruptions is None else corruption_figure(corruptions, out)
     maps = [] if corruptions is None else corruption_heatmaps(corruptions, out)
     cost = costs(summary)
+    certificates = read_reports(run.path)
+    brackets = bracket_figure(certificates, out)
     versus = read_versus(run)
     differences = [] if versus is None else versus_figure(versus, out)
     sections = [
@@ -112,6 +118,14 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             "Accuracy if every image may be changed by this distance, under attacks that find the smallest "
             "perturbation.",
             figures=_inlined(out, distances),
+        ),
+        Section(
+            "certificates",
+            "Certified accuracy",
+            "Proven for noise on the image, by the decision rule named: no perturbation within the L2 radius "
+            "changes the decision (docs/certificates.md). Accuracy under attack is the other side.",
+            figures=_inlined(out, brackets),
+            tables=[certificate_table(certificates)] if certificates else [],
         ),
         Section(
             "corruptions",
@@ -165,7 +179,11 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     page = render(
         title=run.path.resolve().name,
         lead=summary_title(summary),
-        findings=[*_answers(versus), *_findings(summary, manifest, audits)],
+        findings=[
+            *_answers(versus),
+            *_findings(summary, manifest, audits),
+            *certificate_sentences(certificates),
+        ],
         glance=table_at_a_glance(
             summary, corruptions, {report.checkpoint: report.verdict for report in audits}
         ),
@@ -175,7 +193,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*differences, *curves, *distances, *tries, *means, *maps, *draws, *sigmas)
+        for drawn in (*differences, *curves, *distances, *tries, *brackets, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]

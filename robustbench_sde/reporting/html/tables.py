@@ -6,7 +6,13 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from robustbench_sde.evaluation.certificate_report import CertificateReport
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
+from robustbench_sde.reporting.certificates import (
+    certificate_columns,
+    certificate_rows,
+    certificate_title,
+)
 from robustbench_sde.reporting.corruptions import graded_corruptions
 from robustbench_sde.runs.words import budget_text, interval, most_draws, name_lines, written_columns
 from robustbench_sde.storage.schema import TableRow
@@ -112,6 +118,18 @@ def cells(summary: pd.DataFrame) -> Table:
     ]
     headings: Headings = [(column.heading, "number" if column.numeric else "name") for column in columns]
     return Table("cells", "Every cell: one checkpoint under one perturbation setting", headings, rows)
+
+
+def certificate_table(reports: Sequence[CertificateReport]) -> Table:
+    """Return certified and attacked accuracy by classifier and radius; contradicted radii are marked."""
+    columns = certificate_columns(reports)
+    headings: Headings = [(column.heading, "number" if column.numeric else "name") for column in columns]
+    rows = []
+    for report, lines in zip(reports, certificate_rows(reports), strict=True):
+        for bracket, texts in zip(report.brackets, lines, strict=True):
+            fault = "" if report.ok and not bracket.contradictions else "bad"
+            rows.append([PageCell(text, tone=fault if not place else "") for place, text in enumerate(texts)])
+    return Table("certified", certificate_title(reports), headings, rows)
 
 
 def costs(summary: pd.DataFrame) -> Table | None:

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +26,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
+from robustbench_sde.runs.cells import CertifyCell
 from robustbench_sde.runs.cluster.parcel import (
     PackedImages,
     Parcel,
@@ -94,16 +95,25 @@ class RayEngine:
         if not work:
             return
         data = work.data
-        bars.images.start("images", len(work) * len(data))
-        bars.images.advance(0, note="waiting for Ray")
         jobs = [Job(group, data, pieces(group, len(data), self.shard_images)) for group in groups(work.cells)]
+        bars.images.start("images", len(work) * len(data))
+        yield from self._run_jobs(jobs, data, compute, bars)
+
+    def certify(self, parts: Sequence[CertifyCell], data: ImageDataset, compute: Compute) -> Results:
+        if parts:
+            jobs = [Job((cell,), data, [slice(*(cell.part or (0, len(data))))]) for cell in parts]
+            yield from self._run_jobs(jobs, data, compute, Bars())
+
+    def _run_jobs(self, jobs: Sequence[Job], data: ImageDataset, compute: Compute, bars: Bars) -> Results:
+        bars.images.advance(0, note="waiting for Ray")
         shards = deque(Shard(job, index) for job in jobs for index in range(len(job.pieces)))
         guest = _ray().is_initialized()
         with _connected(self.address) as ray:
             cluster = _Cluster(ray, data, compute, self)
             if self.address is None and not cluster.workers():
                 raise BenchError(f"this machine does not have {cluster.task} for a task; ask for less")
-            self._facts = {"ray": ray.__version__, "device": cluster.compute.device, "shards": len(shards)}
+            count = len(shards) + self._facts.get("shards", 0)
+            self._facts |= {"ray": ray.__version__, "device": cluster.compute.device, "shards": count}
             running: dict[Any, Shard] = {}
             try:
                 yield from self._drive(cluster, shards, running, bars)

@@ -101,6 +101,8 @@ class Shard:
 
 def _merge(parts: Sequence[CellResult], images: int) -> CellResult:
     """Join the results of a cell's pieces, in their order; the first that failed decides."""
+    if len(parts) == 1 and parts[0].ok:
+        return parts[0]
     failed = next((part for part in parts if not part.ok), None)
     if failed is not None:
         return replace(failed, row=failed.row | {"images": images})

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from robustbench_sde.choices import DecisionRule, Interpolation
 from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.evaluation.certify import CertifySettings
 from robustbench_sde.models.strict import Seed, Spec
 from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.solvers import SOLVERS
@@ -98,6 +99,7 @@ Smoothings = Annotated[
     _each(lambda value: None if value == "none" else _number(value)),
     _Some,
 ]
+Radii = Annotated[tuple[Annotated[float, Field(ge=0, le=1e4)], ...], _each(_number), _Some]
 Budgets = Annotated[tuple[float | None, ...], _each(_eps), _Some]
 
 
@@ -125,6 +127,33 @@ class AttackEntry(SuiteEntry):
     def parameters(self) -> dict[str, Any]:
         """Parameters of the attack."""
         return {name: _number(value) for name, value in (self.model_extra or {}).items()}
+
+
+class CertifyEntry(SuiteEntry):
+    """Smoothed classifiers whose images are certified (docs/certificates.md); the rules are named."""
+
+    certify: Rules
+    radius: Radii = (0.0, 0.25, 0.5, 1.0)
+    #: largest number of draws of an image
+    draws: Positive = (10_000,)
+    #: draws that pick the class
+    select_draws: Annotated[int, Field(ge=1)] = 100
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.001
+    #: False: every image gets all draws
+    early: bool = True
+
+    def settings(self, seed: int, rows: int) -> list[CertifySettings]:
+        """Return the settings of each rule and number of draws.
+
+        Raises:
+            BenchError: a rule has no certificate, or a number makes no sense.
+        """
+        radii = tuple(sorted(set(self.radius)))
+        return [
+            CertifySettings(draws, self.select_draws, self.alpha, radii, rule, self.early, seed, rows)
+            for draws in self.draws
+            for rule in self.certify
+        ]
 
 
 class CorruptionEntry(SuiteEntry):
@@ -171,5 +200,5 @@ class SuiteSpec(Spec):
     smoothing: Smoothings = (None,)
     #: False switches the noise off at test time
     noise: bool = True
-    #: one mapping each with the key `attack` or `corruption`; none: the clean images alone
+    #: one mapping each with the key `attack`, `corruption` or `certify`; none: the clean images alone
     perturbations: tuple[dict[str, Any], ...]

@@ -23,14 +23,17 @@ from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.registry import attack_kind, plan_attacks
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions, stored_corruptions
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.names import names_of_files
 from robustbench_sde.runs.sources import OpenedCheckpoint, Source
 from robustbench_sde.runs.suite.document import Document, Place
-from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteEntry, SuiteSpec
+from robustbench_sde.runs.suite.spec import AttackEntry, CertifyEntry, CorruptionEntry, SuiteEntry, SuiteSpec
+from robustbench_sde.runs.work import Work
 from robustbench_sde.sde.solvers import accepts_noise
 from robustbench_sde.shipped import SUITES, shipped_files
 
+#: Attacks, corruptions, or images to certify.
+Entry = AttackEntry | CorruptionEntry | CertifyEntry
 _S = TypeVar("_S", bound=Spec)
 #: settings of a suite for one checkpoint
 _MOST_CELLS = 100_000
@@ -48,7 +51,7 @@ class Suite:
     name: str
     document: Document
     spec: SuiteSpec
-    entries: tuple[AttackEntry | CorruptionEntry, ...]
+    entries: tuple[Entry, ...]
 
     @classmethod
     def read(cls, name: str) -> "Suite":
@@ -105,9 +108,16 @@ class Suite:
     def cells(
         self, paths: Sequence[Path], data: ImageDataset, *, rows: int = 256, precision: str = "fp32"
     ) -> list[Cell]:
+        """All cells that are scored: those of `work`."""
+        return list(self.work(paths, data, rows=rows, precision=precision).cells)
+
+    def work(
+        self, paths: Sequence[Path], data: ImageDataset, *, rows: int = 256, precision: str = "fp32"
+    ) -> Work:
         """All cells, each checkpoint's together; those that differ only in scoring follow each other.
 
-        Every checkpoint gets a clean cell for each way of scoring, and a control if it is attacked.
+        Every checkpoint gets a clean cell for each way of scoring, and a control if it is attacked. What is
+        certified is listed apart.
 
         Args:
             paths: of the checkpoints.
@@ -122,6 +132,7 @@ class Suite:
             (entry, self._perturbations(index, data)) for index, entry in enumerate(self.entries)
         ] or [(SuiteEntry(), [])]
         cells: dict[Cell, None] = {}
+        certified: dict[CertifyCell, None] = {}
         for path, name in names_of_files(paths).items():
             opened = OpenedCheckpoint.read(path, data, name)
             sources = self._sources(opened, [entry for entry, _ in grid], precision)
@@ -135,6 +146,7 @@ class Suite:
                 every = tuple(dict.fromkeys(count for counts in draws.values() for count in counts))
                 attack = next((p for _, made in chosen for p in made if isinstance(p, Attack)), None)
                 for seed in self.spec.seeds:
+                    certified |= dict.fromkeys(_certified(source, [entry for entry, _ in chosen], seed, rows))
                     always = [Clean(), *([Control(attack)] if attack else [])]
                     todo = [(always, every), *((made, draws[id(entry)]) for entry, made in chosen)]
                     cells |= {
@@ -148,7 +160,11 @@ class Suite:
                         for rule in self.spec.rules
                     }
         self._check_distinct(list(cells))
-        return list(cells)
+        if not certified and any(isinstance(entry, CertifyEntry) for entry in self.entries):
+            places = [place for place, entry in enumerate(self.entries) if isinstance(entry, CertifyEntry)]
+            message = "certificates are about noise on the image; give `smoothing`, as smoothing: 0.25"
+            raise self.document.error(("perturbations", places[0]), message)
+        return Work.of(cells, data, certified)
 
     def about(self) -> dict[str, object]:
         """Return what a manifest says of the suite."""
@@ -195,6 +211,8 @@ class Suite:
     def _perturbations(self, index: int, data: ImageDataset) -> list[Perturbation]:
         entry = self.entries[index]
         with self.document.blame("perturbations", index):
+            if isinstance(entry, CertifyEntry):
+                return []
             return _attacks(entry) if isinstance(entry, AttackEntry) else _corruptions(entry, data)
 
     def _check_distinct(self, cells: Sequence[Cell]) -> None:
@@ -210,6 +228,14 @@ class Suite:
                     ("perturbations",), f"{cell.label!r} is there twice, and tables could not tell them apart"
                 )
             rows[row] = cell
+
+
+def _certified(source: Source, entries: Sequence[SuiteEntry], seed: int, rows: int) -> list[CertifyCell]:
+    """Make the cells of a source that are certified; a source without noise on the image has none."""
+    if source.smoothing is None:
+        return []
+    asked = [entry for entry in entries if isinstance(entry, CertifyEntry)]
+    return [CertifyCell.of(source, one) for entry in asked for one in entry.settings(seed, rows)]
 
 
 def _can_be_made(perturbation: Perturbation, source: Source) -> bool:
@@ -233,12 +259,17 @@ def _checked(kind: type[_S], document: Document, place: Place) -> _S:
         raise document.error(found, str(first_problem(error))) from error
 
 
-def _entry(document: Document, index: int, content: dict[str, object]) -> AttackEntry | CorruptionEntry:
+def _entry(document: Document, index: int, content: dict[str, object]) -> Entry:
     place = ("perturbations", index)
-    if ("attack" in content) == ("corruption" in content):
-        raise document.error(place, "a perturbation has one of the keys 'attack' and 'corruption'")
+    if sum(key in content for key in ("attack", "corruption", "certify")) != 1:
+        raise document.error(place, "an entry has one of the keys 'attack', 'corruption' and 'certify'")
     if "corruption" in content:
         return _checked(CorruptionEntry, document, place)
+    if "certify" in content:
+        certify = _checked(CertifyEntry, document, place)
+        with document.blame(*place):
+            certify.settings(0, 1)
+        return certify
     entry = _checked(AttackEntry, document, place)
     for name in entry.attack:
         with document.blame(*place, "attack"):
@@ -250,10 +281,12 @@ def _entry(document: Document, index: int, content: dict[str, object]) -> Attack
     return entry
 
 
-def _points(spec: SuiteSpec, entry: AttackEntry | CorruptionEntry) -> int:
+def _points(spec: SuiteSpec, entry: Entry) -> int:
     """Count the cells that an entry asks for; a name that stands for several counts as one."""
     if isinstance(entry, AttackEntry):
         own = len(entry.attack) * len(entry.norm) * len(entry.eps or [None])
+    elif isinstance(entry, CertifyEntry):
+        own = len(entry.certify) * len(entry.draws)
     else:
         own = len(entry.corruption) * len(entry.severity)
     grids = ("sigma", "solver", "solver_steps", "smoothing", "score_draws")
