@@ -189,11 +189,23 @@ def read_reports(folder: Path) -> tuple[CertificateReport, ...]:
         return ()
     files = {path.stem.rpartition("-")[2]: path for path in (folder / "certificates").glob("*-*.parquet")}
     reports = []
-    for key in certified["certificate"].unique():
-        if key not in files:
+    for key, rows in certified.groupby("certificate", sort=False):
+        if rows["certified_accuracy"].isna().all():
+            reports.append(_failed(rows))
+        elif key in files:
+            reports.append(read_report(files[str(key)]))
+        else:
             raise BenchError(f"{folder} has no file of certificate {key}; run its command again")
-        reports.append(read_report(files[key]))
     return tuple(reports)
+
+
+def _failed(rows: pd.DataFrame) -> CertificateReport:
+    """Make the report of a classifier that could not be certified from its rows, which are all there is."""
+    row = rows.iloc[0].to_dict()
+    known = {name: row[name] for name in row if name in CertificateReport.__dataclass_fields__}
+    brackets = tuple(Bracket(float(radius), (math.nan,) * 3) for radius in rows["radius"])
+    made = known | {"key": row["certificate"], "sha256": "", "solver": "", "solver_steps": 0}
+    return CertificateReport(**made, brackets=brackets)
 
 
 def _numbers_of(bracket: Bracket) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.engine import Engine
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.storage.certificates import (
     file_of,
     file_of_part,
@@ -80,14 +81,18 @@ class Certificates:
             about, records = self.done[cell]
             report = self._report(cell, about, records, list(_evaluated(cell, rows, records_of)))
             found.append(report)
-            if self.folder is not None:
-                write_report(self.folder.path, report)
             if self.folder is not None and report.certificates:
+                write_report(self.folder.path, report)
                 for part in cell.parts(len(self.data)):
                     file_of_part(self.folder.path, part.key(self.data)).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # parts of other cells are in it
                     (self.folder.path / "certificates" / "parts").rmdir()
         return found
+
+    def remembering(self) -> dict[Source, str]:
+        """Return the status of each classifier that was found to remember earlier calls."""
+        statuses = {cell.source: str(about["status"]) for cell, (about, _) in self.done.items()}
+        return {source: status for source, status in statuses.items() if REMEMBERS in status}
 
     def _stored(self, cell: CertifyCell) -> CertificateReport | None:
         if self.folder is None:
@@ -188,7 +193,8 @@ def _evaluated(
             certified.certificate.rule,
             certified.certificate.seed,
         )
-        if same and settings.draws != "auto" and not np.isnan(row["accuracy"]):
+        usable = row["status"] == "ok" or str(row["status"]).startswith("suspect")
+        if same and settings.draws != "auto" and usable:
             yield Evaluated(row, records_of(cell))
 
 

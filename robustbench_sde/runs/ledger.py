@@ -1,6 +1,6 @@
 """Collect the rows of a run while it proceeds, and make the checks that need several rows."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.examples import EXAMPLES, Examples
@@ -63,12 +64,13 @@ class Ledger:
                     if cell.source == clean.source and row["status"] == "ok":
                         row["status"] = f"invalid: {error}"
 
-    def forget_remembering(self) -> None:
+    def forget_remembering(self, known: Mapping[Source, str] | None = None) -> None:
         """Mark all rows of a classifier that remembers earlier calls as invalid, and remove its stored cells.
 
-        One cell that shows it is enough, because nobody knows which of the others are affected.
+        One cell that shows it is enough, because nobody knows which of the others are affected. `known` has
+        the status of classifiers that have shown it elsewhere.
         """
-        found = {
+        found = dict(known or {}) | {
             cell.source: row["status"]
             for cell, row in self.rows.items()
             if row["status"].startswith(f"invalid: {REMEMBERS}")

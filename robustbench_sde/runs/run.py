@@ -109,7 +109,7 @@ def run_cells(
                     bars.cells.advance(1)
             certificates.run(engine, compute, bars)
         finally:
-            ledger.forget_remembering()
+            ledger.forget_remembering(certificates.remembering())
             ledger.check_controls(missing.keys)
             done = ledger.in_order()
             if certificates.done:

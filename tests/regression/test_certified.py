@@ -99,7 +99,7 @@ def test_a_baseline_holds_certificates(tmp_path):
     [({"draws": 500}, "draws=1000 -> draws=500"), ({"rule": "mean-prob"}, "rule vote -> ")],
 )
 def test_other_certificates_are_another_measurement(tmp_path, changes, word):
-    """With another number of draws or another rule nothing is compared, and the reason says what differs."""
+    """Another number of draws or another rule is not compared, and the reason names the difference."""
     before, after = run_with(tmp_path / "a", make_report()), run_with(tmp_path / "b", make_report(**changes))
     cell = compare(before, after, Policy()).cells[2]
     assert cell.verdict is Verdict.INCOMPARABLE

@@ -89,7 +89,7 @@ class Impatient(LocalEngine):
 
 
 def test_an_interruption_within_a_checkpoint_loses_one_part(tmp_path):
-    """What was certified before Ctrl-C is kept, and the report is that of an undisturbed run."""
+    """Parts that were stored before Ctrl-C are kept, and the report is that of an undisturbed run."""
     data = make_data(3 * PART - 2)
     cell = CertifyCell.of(
         LiveSource.around(make_model()).smoothed(0.2), CertifySettings(draws=40, select_draws=4)
