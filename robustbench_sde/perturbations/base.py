@@ -196,6 +196,11 @@ class Perturbation(ABC):
         return None
 
     @property
+    def adaptive(self) -> bool:
+        """Whether it looks at a model through a solver of its own that chooses its steps."""
+        return False
+
+    @property
     def provider(self) -> str:
         """Package and version of the plug-in that defines it; empty for built-in perturbations."""
         return ""

@@ -13,7 +13,6 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.sde.solvers import SOLVERS
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
 NUMERIC_VERSION = 4
@@ -39,7 +38,7 @@ class Cell:
         name = self.perturbation.describe()["perturbation"]
         reasons = {
             "revision": f"whose {name} had other numbers",
-            "adaptive": f"which solved whole batches with {self.source.solver}",
+            "adaptive": "which solved whole batches with an adaptive solver",
             "targets": "which did not record the targets",
         }
         later = [part for part in reasons if part in parts]
@@ -68,8 +67,8 @@ class Cell:
         solver = [self.source.solver, self.source.solver_steps]
         if any(solver):  # a checkpoint with its own has the key of versions that knew no other
             parts["solver"] = solver
-            if self.source.solver in SOLVERS and SOLVERS[self.source.solver].order is None:
-                parts["adaptive"] = "one image a pass"  # earlier versions solved batches
+        if self.source.adaptive or self.perturbation.adaptive:
+            parts["adaptive"] = "one image a pass"  # earlier versions solved batches
         if getattr(self.perturbation, "target", ""):  # earlier versions did not record the targets
             parts["targets"] = "recorded"
         if self.settings.try_draws > 1:

@@ -20,6 +20,7 @@ from robustbench_sde.models.modules.hub import HubModel
 from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.smoothed import Smoothed, check_smoothing, smoothed_name
+from robustbench_sde.sde.solvers import SOLVERS
 from robustbench_sde.storage.provenance import file_sha256
 
 
@@ -46,6 +47,8 @@ class Source:
     solver: str | None = None
     #: number of steps of the solver; None: as trained
     solver_steps: int | None = None
+    #: whether its solver at test time, trained or not, chooses its own steps
+    adaptive: bool = field(default=False, compare=False)
     #: kinds of the noise that acts at test time; none: its forward pass is deterministic
     kinds: tuple[str, ...] = field(default=("",), compare=False)
     #: standard deviation of Gaussian noise on the image (`models.smoothed`); None: no smoothing
@@ -168,6 +171,7 @@ class OpenedCheckpoint:
             precision=precision,
             solver=None if model.solver == trained.solver else solver,
             solver_steps=None if model.steps == trained.steps else solver_steps,
+            adaptive=SOLVERS[model.solver].order is None,
             kinds=tuple(term.kind for term in model.spec.active_noise),
         )
 
@@ -192,6 +196,7 @@ class LiveSource(Source):
             sha256=_digest(model) if isinstance(model, Classifier) else f"live:{uuid.uuid4().hex}",
             precision=model.precision if isinstance(model, Classifier) else "fp32",
             kinds=(model.noise,) if model.stochastic else (),
+            adaptive=isinstance(model, Classifier) and SOLVERS[model.solver].order is None,
             model=model,
         )
 

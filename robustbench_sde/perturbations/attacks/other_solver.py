@@ -6,7 +6,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier, with_solver
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne
-from robustbench_sde.sde.solvers import check_solver
+from robustbench_sde.sde.solvers import SOLVERS, check_solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,10 @@ class OtherSolver(APGDCrossEntropy):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_solver(self.on_solver, ())
+
+    @property
+    def adaptive(self) -> bool:
+        return SOLVERS[self.on_solver].order is None
 
     @property
     def label(self) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Self
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.checkpoint import load_checkpoint, read_header
 from robustbench_sde.models.protocol import RandomClassifier, without_noise
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
+from robustbench_sde.sde.solvers import SOLVERS
 from robustbench_sde.storage.provenance import file_sha256
 
 
@@ -32,6 +33,12 @@ class Transfer(APGDCrossEntropy):
         if self.source is not None:
             load_checkpoint(Path(self.source))  # says what is wrong with the file
             object.__setattr__(self, "source_sha256", file_sha256(Path(self.source)))
+
+    @property
+    def adaptive(self) -> bool:
+        if self.source is None:
+            return False
+        return SOLVERS[read_header(Path(self.source)).model.solver].order is None
 
     def files(self) -> tuple[Path, ...]:
         return () if self.source is None else (Path(self.source),)
