@@ -2,7 +2,7 @@
 
     pip install -e '.[test]'
     python -m benchmarks.peers [--checkpoints FILE ...] [--dataset digits] [--images 200] [--eps 0.03 0.06]
-                                [--gradients 250] [--families] [--threads 1] [--out FILE.md]
+                                [--gradients 250] [--families [--standing]] [--threads 1] [--out FILE.md]
 
 A budget is a number of gradients an image, each of 8 draws on a random network. `auto` may take no more than
 that and every other attacker is given no less: steps of 2.5 eps / steps, 20 draws each (one on an ODE). The
@@ -12,14 +12,17 @@ alone, and APGD those that one draw got wrong: hence its second row, the points 
 drops no image. The others go on to the end.
 
 `--families` runs `auto` against other attackers instead (`benchmarks/families.py`): targeted, boundary,
-black-box and ensemble attacks, each with five times the passes that `auto` may take.
+black-box and ensemble attacks, each with five times the passes that `auto` may take. With `--standing` they
+attack only the images that `auto` leaves, and those that it fools count as fooled by everybody: no other
+image can be one that an attacker finds and `auto` does not.
 """
 
 import argparse
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +153,21 @@ def attackers(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
     yield "foolbox LinfPGD", job.ours("foolbox:LinfPGD", steps=steps, eot_draws=draws, passes=total)
 
 
-def other_families(job: Job, gradients: int) -> Iterator[tuple[str, Made]]:
-    """Name and images of `auto`, which gets no more than the budget, and of the attackers of `families`."""
+def other_families(job: Job, gradients: int, *, standing: bool = False) -> Iterator[tuple[str, Made]]:
+    """Name and images of `auto`, which gets no more than the budget, and of the attackers of `families`.
+
+    If `standing`, these get the images that stand under `auto`, and its images elsewhere.
+    """
     budget = gradients * (BUDGET_DRAWS if job.model.stochastic else 1)
-    yield "auto", job.ours("auto", passes=budget)
+    auto = job.ours("auto", passes=budget)
+    yield "auto", auto
+    rows = torch.arange(len(job.data))
+    if standing:
+        rows = torch.from_numpy(correct(job, auto.images)).nonzero()[:, 0]
+    some = Job(job.model, job.data.select(job.data.ids[rows]), job.eps)
     for name, run in families(job.model, job.eps, TIMES * budget):
-        yield name, job.of_family(TIMES * budget, run)
+        made = some.of_family(TIMES * budget, run)
+        yield name, replace(made, images=auto.images.index_copy(0, rows, made.images))
 
 
 def correct(job: Job, images: Tensor) -> np.ndarray:
@@ -215,11 +227,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--eps", type=parse_budget, nargs="+", default=[0.03, 0.06])
     parser.add_argument("--gradients", type=int, default=250, help="gradients an image, see above")
     parser.add_argument("--families", action="store_true", help="other attackers, at five times the passes")
+    parser.add_argument("--standing", action="store_true", help="these attack the images that auto leaves")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="write the table to this file, too")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    rivals = other_families if options.families else attackers
+    rivals = partial(other_families, standing=options.standing) if options.families else attackers
     data = rb.load_dataset(options.dataset, images=options.images)
     lines = [
         f"{data.name}, {len(data)} images, linf, {SCORE_DRAWS} score draws, "

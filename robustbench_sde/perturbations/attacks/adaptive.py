@@ -41,7 +41,7 @@ def draws_needed(
         step = ball.eps * ball.norm.steepest(gradients.mean(0))
         moved = ball.project(batch.images, batch.images + step)
         needed = needed.maximum(_enough(victim.gradients_of_draws(moved, PILOT, PILOT)))
-    return needed.cpu(), int(victim.backward_passes[0])
+    return needed.cpu(), int(victim.backward_passes.max())
 
 
 def _enough(gradients: Tensor) -> Tensor:

@@ -171,11 +171,11 @@ class Attack(Perturbation):
     def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         perturbed = self._run_members(model, batch, seed=seed, rows=rows)
         dead = (perturbed.counted[:, 0] >= 0.5).nonzero()[:, 0]
-        if not len(dead) or self.eps is None or not all(member.gradients for member in self.members(model)):
+        if not len(dead) or not all(member.gradients for member in self.members(model)):
             return perturbed
-        from robustbench_sde.perturbations.attacks.rescue import go_on_by_square  # it is an attack itself
+        from robustbench_sde.perturbations.attacks.rescue import go_on_without_gradients  # attacks itself
 
-        return go_on_by_square(self, model, batch, perturbed, dead, seed=seed, rows=rows)
+        return go_on_without_gradients(self, model, batch, perturbed, dead, seed=seed, rows=rows)
 
     def _run_members(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         aim, passes = self.aim(model, batch, seed=seed)

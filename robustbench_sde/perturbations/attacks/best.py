@@ -44,7 +44,7 @@ class Nearest:
         self.distance = torch.full((len(images),), math.inf, device=images.device)
         self._margin = torch.full((len(images),), math.inf, device=images.device)
 
-    def update(self, images: Tensor, distance: Tensor, margin: Tensor, confirmed: Tensor) -> None:
+    def update(self, images: Tensor, distance: Tensor, margin: Tensor, confirmed: Tensor) -> Tensor:
         """Keep points that are better than any before.
 
         Args:
@@ -52,6 +52,9 @@ class Nearest:
             distance: (B,) how far each is from its clean image.
             margin: (B,) its margin, which decides while nothing is confirmed.
             confirmed: (B,) bool, whether it counts as fooled.
+
+        Returns:
+            (B,) bool, true where a point was kept.
         """
         nearer = confirmed & (distance < self.distance)
         lower = ~confirmed & ~self.found & (margin < self._margin)
@@ -60,3 +63,4 @@ class Nearest:
         self.distance = torch.where(nearer, distance, self.distance)
         self._margin = torch.where(better, margin, self._margin)
         self.found = self.found | confirmed
+        return better

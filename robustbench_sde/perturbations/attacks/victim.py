@@ -127,6 +127,24 @@ def _part_of(objective: Objective, log_probs: Tensor, classes: Tensor, rows: Ten
     return part
 
 
+def _weights(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """Compute what each draw's gradient of its loss counts in that of the mean probability p: (draws, B).
+
+    That is p of the draw, up to a factor of the image. Where the loss of a draw has saturated (`SATURATED`),
+    its gradient is 1 / (1 - p) times as long, and the draw counts with p (1 - p).
+
+    Args:
+        log_probs: (draws, B, classes).
+        labels: (B,) classes whose probability it is.
+    """
+    at_label = log_probs.gather(2, labels.expand(len(log_probs), -1)[..., None])[..., 0]
+    others = log_probs.scatter(2, labels.expand(len(log_probs), -1)[..., None], -torch.inf)
+    rest, saturated = others.logsumexp(2), at_label - others.amax(2) > SATURATED
+    weights = at_label + torch.where(saturated, rest, 0.0)
+    largest = torch.where(saturated.any(0), at_label + rest, at_label).amax(0)
+    return (weights - largest).exp().nan_to_num(0.0)  # no other class has any probability
+
+
 class Victim:
     """The model as an attack may use it: gradients and margins over draws of the `attack` stream only.
 
@@ -257,17 +275,34 @@ class Victim:
         peak = gradient.flatten(1).abs().amax(1)
         saturated = (look.margin > SATURATED) & (objective is cross_entropy)
         self.health.count(self._places, peak, look.margin >= 0, saturated)
+
+        def again(broken: Tensor, x: Tensor) -> Tensor:
+            part = _part_of(objective, look.log_probs, self._aim.classes, broken)
+            return self.only(broken)._gradient(x, step, part)[1]
+
+        return look, self._mended(images, gradient, peak, again)
+
+    def _mended(
+        self, images: Tensor, gradient: Tensor, peak: Tensor, again: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Replace what is not finite in a gradient, as `gradient` says.
+
+        Args:
+            images: (B, C, H, W) at which it was taken.
+            gradient: (B, C, H, W).
+            peak: (B,) largest absolute entry of each.
+            again: function of positions (n,) and points (n, C, H, W) that takes the gradient of some images
+                at other points.
+        """
         if isinstance(self._model, Classifier):
-            return look, gradient.nan_to_num(0.0, 0.0, 0.0)
+            return gradient.nan_to_num(0.0, 0.0, 0.0)
         broken = (~peak.isfinite()).nonzero()[:, 0]
         if len(broken):
             aside = images[broken] + _ASIDE * torch.where(images[broken] < 0.5, 1.0, -1.0)
             x = torch.where(gradient[broken].isfinite(), images[broken], aside)
-            part = _part_of(objective, look.log_probs, self._aim.classes, broken)
-            _, again = self.only(broken)._gradient(x, step, part)
             gradient = gradient.clone()
-            gradient[broken] = again.nan_to_num(0.0, 0.0, 0.0)
-        return look, gradient
+            gradient[broken] = again(broken, x).nan_to_num(0.0, 0.0, 0.0)
+        return gradient
 
     def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
         """Return the margins and the gradient, which may have entries that are not finite.
@@ -299,18 +334,28 @@ class Victim:
         """Compute the part of every single draw in the gradient of the cross-entropy: (draws, B, C, H, W).
 
         Their mean is parallel to the gradient of the log of the mean probability: a draw in which the class
-        is improbable has little part in it.
+        is improbable has little part in it. They are finite, and do not vanish where the losses of draws have
+        saturated.
         """
-        parts, weights = [], []
+        parts, seen = [], []
         for draw in range(draws):
-            images = images.detach().requires_grad_()
-            log_probs = self._log_probs(images, self._draws(step + draw, 1))[0]
-            at_class = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
-            parts.append(self._at_images(at_class, images, torch.ones_like(at_class)))
-            weights.append(split_label(log_probs.detach(), self._aim.classes)[0])
-            self.backward_passes[self._rows] += 1
-        weight = torch.stack(weights)
-        return torch.stack(parts) * (weight - weight.amax(0)).exp()[..., None, None, None]
+            log_probs, gradient = self._gradient_of_draw(images, step + draw)
+
+            def again(broken: Tensor, x: Tensor, at: int = step + draw) -> Tensor:
+                return self.only(broken)._gradient_of_draw(x, at)[1]
+
+            parts.append(self._mended(images, gradient, gradient.flatten(1).abs().amax(1), again))
+            seen.append(log_probs)
+        return torch.stack(parts) * _weights(torch.stack(seen), self._aim.classes)[..., None, None, None]
+
+    def _gradient_of_draw(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, classes) of the first draw of a step, and the gradient as it comes."""
+        images = images.detach().requires_grad_()
+        log_probs = self._log_probs(images, self._draws(step, 1))[0]
+        loss = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
+        gradient = self._at_images(loss, images, torch.ones_like(loss))
+        self.backward_passes[self._rows] += 1
+        return log_probs.detach(), gradient
 
     def _healthy(self, margin: Tensor, gradient: Tensor) -> Tensor:
         """Count a gradient that another library has asked for, and make its entries finite."""

@@ -5,10 +5,12 @@ import warnings
 
 import pytest
 import torch
+from builders import make_data, make_model
 from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
+from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.perturbations.attacks.best import Nearest
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
@@ -196,3 +198,50 @@ def test_an_attack_without_gradients_goes_on_by_square(net, data):
     assert left[1] < 0.5
     assert abs(left[0] - left[1]) <= 0.1
     assert "square" in set(pgd.records["chosen"])
+
+
+class Rounded(Classifier):
+    """A classifier of grey levels in steps of an eighth: its gradient is zero everywhere."""
+
+    def logits(self, images, image_ids, draws):
+        return super().logits((images * 8).round() / 8, image_ids, draws) + 0 * images.mean()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("attack", "norm"), [("fmn", "linf"), ("cw", "l2")])
+def test_a_minimal_norm_attack_without_gradients_goes_on_by_hopskipjump(attack, norm):
+    """Every image falls at a finite distance by decisions alone, and the row is suspect."""
+    model, data = make_model("none"), make_data(2)
+    model.__class__ = Rounded
+    result = rb.attack(model, data, attack, norm=norm, eps=None, steps=3)
+    row, records = result.summary.iloc[-1], result.records
+    assert row["accuracy"] == 0
+    assert 0 < row["distance_q75"] < math.inf
+    assert set(records["chosen"][records[norm] > 0]) == {"hopskipjump"}
+    assert row["status"].startswith("suspect: ")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_random_network_without_gradients_is_attacked_by_the_decisions_of_its_mean():
+    """The substitute runs on a random network as well, and moves images to a finite distance."""
+    model, data = make_model(), make_data(1)
+    model.__class__ = Rounded
+    result = rb.attack(model, data, "fmn", norm="l2", eps=None, steps=3, eot_draws=4)
+    assert result.records["chosen"].tolist() == ["hopskipjump"]
+    assert result.records["l2"].iloc[0] > 0
+    assert not result.records["correct"].iloc[0]
+    assert result.summary.iloc[-1]["status"].startswith("suspect: ")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_image_that_nothing_fools_stands_at_any_distance_and_its_row_is_suspect(data):
+    """A constant classifier has no gradient and no other decision: the substitute finds nothing either."""
+
+    def constant(net, x):
+        return 5 * torch.eye(10)[data.labels[0]].expand(len(x), 10) + 0 * x.mean((1, 2, 3))[:, None]
+
+    result = rb.attack(Changed(None, constant).eval(), data.subset(1), "fmn", norm="l2", eps=None, steps=3)
+    row = result.summary.iloc[-1]
+    assert row["accuracy"] == 1
+    assert math.isinf(row["distance_median"])
+    assert row["status"].startswith("suspect: ")
