@@ -114,7 +114,8 @@ class ImageDataset:
             raise BenchError(f"images must be at least 1, not {count}")
         if count > len(self):
             raise BenchError(
-                f"{count} images asked for; dataset {self.name!r} has {len(self)} in {self.split}"
+                f"{count} images asked for; dataset {self.name!r} has {len(self)} in {self.split}: give "
+                f"`images` {len(self)} or fewer"
             )
         ids = self.ids.numpy()
         ranks = keyed_ranks(int(ids.max()) + 1, _SUBSET_KEY)[ids]

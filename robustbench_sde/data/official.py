@@ -76,7 +76,10 @@ class OfficialSet(ABC):
     def check(self, corruption: str, severity: int | None, data: ImageDataset) -> None:
         """Raise BenchError unless these are perturbed images of `data`: present, same labels and shape."""
         if corruption not in self.corruptions:
-            raise unknown_name(f"corruption of {self.folder}", corruption, self.corruptions)
+            raise BenchError(
+                f"{self.folder} has no {corruption!r}; `corruptions` takes what it has: "
+                f"{', '.join(self.corruptions)}"
+            )
         labels, ids = self.labels(corruption, severity), data.ids.numpy()
         place = f"{self.folder}, {corruption}" + (f" severity {severity}" if severity else "")
         if int(ids.max()) >= len(labels):
@@ -119,6 +122,12 @@ class CifarC(OfficialSet):
 
     def labels(self, corruption: str, severity: int | None) -> npt.NDArray[np.int64]:
         return self._labels[self._rows(severity)]
+
+    def check(self, corruption: str, severity: int | None, data: ImageDataset) -> None:
+        path = self.folder / f"{corruption}.npy"
+        if path.is_file():  # its number of labels would be the first thing that is wrong with CIFAR-10-P
+            _refuse_sequences(_mapped(path), path)
+        super().check(corruption, severity, data)
 
     def images(self, corruption: str, severity: int | None, ids: Tensor) -> Tensor:
         path = self.folder / f"{corruption}.npy"
@@ -259,13 +268,17 @@ def load_cifar10_1(folder: Path, split: str) -> ImageDataset:
 def read_images(path: Path, count: int) -> npt.NDArray[np.uint8]:
     """Return (count, H, W, C) uint8, memory-mapped. Raises BenchError unless the file holds that."""
     array = _mapped(path)
-    if array.ndim == 5:
-        raise BenchError(f"{path}: {array.shape} are sequences of frames, as in CIFAR-10-P: not supported")
+    _refuse_sequences(array, path)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3):
         raise BenchError(f"{path}: {array.dtype} {array.shape}; it must be uint8 (n, H, W, 1 or 3)")
     if len(array) != count:
         raise BenchError(f"{path}: {len(array)} images for {count} labels")
     return array
+
+
+def _refuse_sequences(array: npt.NDArray[Any], path: Path) -> None:
+    if array.ndim == 5:
+        raise BenchError(f"{path}: {array.shape} are sequences of frames, as in CIFAR-10-P: not supported")
 
 
 def read_labels(path: Path, classes: int) -> npt.NDArray[np.int64]:
