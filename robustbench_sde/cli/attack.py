@@ -61,6 +61,14 @@ def attack_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            help="noise: score so many random points of each image, a draw at each, in place of the worst of "
+            "--restarts; --set noise.law=gaussian for another law.",
+            rich_help_panel=o.ATTACK,
+        ),
+    ] = None,
     budget: Annotated[
         int | None,
         typer.Option(
@@ -156,6 +164,7 @@ def attack_command(
     """
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
+    from robustbench_sde.reporting.four_curves import four_curves
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.reporting.tries import accuracy_against_tries
@@ -175,6 +184,7 @@ def attack_command(
             eot_draws=None if eot_draws is None else texts.parse_draws(eot_draws),
             restarts=restarts,
             steps=steps,
+            samples=samples,
             passes=budget,
             target=target,
             source=None if source is None else str(source),
@@ -189,6 +199,7 @@ def attack_command(
     accuracy_against_eps(result.summary, folder)
     accuracy_against_distance(folder)
     accuracy_against_tries(result.summary, folder, folder)
+    four_curves(result.summary, folder, folder)
     summary = result.summary if tries is None else result.with_survival(tries)
     if json:
         print_json(summary)

@@ -115,6 +115,7 @@ def run_command(
     from robustbench_sde.reporting.corruptions import corruption_figure
     from robustbench_sde.reporting.distances import accuracy_against_distance
     from robustbench_sde.reporting.figures import accuracy_against_eps
+    from robustbench_sde.reporting.four_curves import four_curves
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.reporting.tries import accuracy_against_tries
@@ -152,6 +153,7 @@ def run_command(
     folder = o.folder_of(result)
     accuracy_against_eps(result.summary, folder)
     accuracy_against_tries(result.summary, folder, folder)
+    four_curves(result.summary, folder, folder)
     accuracy_against_distance(folder)
     if result.corruptions is not None:
         corruption_figure(result.corruptions, folder)

@@ -14,10 +14,12 @@ from torch import Tensor
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.distances import fooled_distances
+from robustbench_sde.evaluation.random_points import random_numbers
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, solver_of
 from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
+from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, TARGETED, empty_table, table
 
@@ -95,7 +97,13 @@ def judge(
     """Score the images from `perturb` with the seed of `settings`: the second half of `evaluate`."""
     started = time.perf_counter()
     model = perturbation.defender(model)
-    records = score_records(model, data, perturbed.images, settings, progress=progress)
+    settings = settings.at_points(perturbation.random_points)
+    clean = to_float(data.images) if perturbation.random_points else None
+    images = perturbed.images if clean is None else clean
+    records = score_records(model, data, images, settings, progress=progress)
+    if clean is not None:  # sizes of the point that stands for all of them
+        for name, norm in NORMS.items():
+            records[name] = norm.size(perturbed.images - clean).double().numpy()
     records["forward_passes"] = perturbed.forward_passes.numpy()
     records["backward_passes"] = perturbed.backward_passes.numpy()
     records["eot_draws"] = perturbed.eot_draws.numpy()
@@ -105,19 +113,20 @@ def judge(
     records["chosen"] = list(perturbed.chosen)
     records = table(records, RECORDS)
     row = blank_row(model, data, perturbation, settings)
-    row |= numbers_of(records, str(row["norm"]), float(row["eps"]))
+    row |= numbers_of(records, str(row["norm"]), float(row["eps"]), samples=perturbation.random_points)
     row["status"] = suspicion(row) or "ok"
     row["seconds"] = perturbed.seconds + time.perf_counter() - started
     return CellResult(row, records, perturbed.images)
 
 
-def numbers_of(records: pd.DataFrame, norm: str, eps: float) -> dict[str, float]:
+def numbers_of(records: pd.DataFrame, norm: str, eps: float, *, samples: int = 0) -> dict[str, float]:
     """Compute all columns of the summary that follow from the records of a cell.
 
     Args:
         records: one row per image (`RECORDS`).
         norm: `linf`, `l2` or empty, as in the cell's row.
         eps: its budget; NaN with a norm is a search for the smallest change, which has distances.
+        samples: number of random points of each image that were scored; 0: other rows.
     """
     found = summarise(records)
     if norm and math.isnan(eps):
@@ -128,6 +137,7 @@ def numbers_of(records: pd.DataFrame, norm: str, eps: float) -> dict[str, float]
         "eot_draws": float(records["eot_draws"].mean()),
         **{name: _share_with(records[name], eps) for name in GRADIENT_SIGNS},
         **_success(records, eps),
+        **(random_numbers(records) if samples else {}),
     }
 
 
@@ -191,6 +201,7 @@ def blank_row(
         "score_draws": settings.most_draws if model is None or model.stochastic else 1,
         "rule": settings.rule,
         "try_draws": settings.try_draws,
+        "samples": perturbation.random_points,
         "seed": settings.seed,
         "status": "ok",
         "fingerprint": data.fingerprint,

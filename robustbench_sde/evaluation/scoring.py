@@ -1,7 +1,7 @@
 """Scoring: decide the class of images by averaging over keyed draws, and say how sure that is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -73,6 +73,10 @@ class ScoreSettings:
     def most_draws(self) -> int:
         """Largest number of draws of an image."""
         return sequential.MOST if self.draws == "auto" else self.draws
+
+    def at_points(self, points: int) -> "ScoreSettings":
+        """Return the settings for so many random points of each image, a draw at each; 0 points: these."""
+        return replace(self, draws=points, try_draws=1) if points else self
 
     @property
     def stages(self) -> list[range]:

@@ -191,6 +191,11 @@ class Perturbation(ABC):
         return model
 
     @property
+    def random_points(self) -> int:
+        """Number of random points of each image at which `defender` is scored; 0: at the perturbed images."""
+        return 0
+
+    @property
     def budget(self) -> Ball | None:
         """Ball in which every perturbed image must be; None if there is no limit."""
         return None

@@ -118,7 +118,7 @@ def completed(stored: StoredCell) -> StoredCell:
 
 
 def _numbers(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:
-    return numbers_of(records, str(row["norm"]), float(row["eps"]))
+    return numbers_of(records, str(row["norm"]), float(row["eps"]), samples=int(row["samples"]))
 
 
 def _lacking(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:

@@ -56,7 +56,8 @@ def seconds_by_cell(work: Work, compute: Compute) -> dict[Cell, float]:
                 draws = cell.certificate.select_draws + cell.certificate.draws
                 found[cell] = forward * draws * len(data)
                 continue
-            seconds = forward * (cell.settings.most_draws if model.stochastic else 1)
+            points = cell.perturbation.random_points
+            seconds = forward * (points or (cell.settings.most_draws if model.stochastic else 1))
             images = cell.perturbation, cell.settings.seed
             if images not in made:
                 made.add(images)
@@ -77,6 +78,8 @@ def passes_of(attack: Attack | Control, model: RandomClassifier) -> Passes:
         one = attack.attack
         model = one.crafted_on(model)
         return Passes(gradient=(one.eot_draws if model.stochastic else 1) * min(2, one.restarts))
+    if attack.random_points:  # made without the model
+        return Passes()
     model = attack.crafted_on(model)
     capped = attack.capped(model)
     members = capped.members(model)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -59,7 +59,8 @@ def summary_columns(summary: pd.DataFrame, *, tries: int | None = None) -> list[
         SummaryColumn("rule", lambda row: str(row["rule"]), "rule", numeric=False),
         SummaryColumn("seed", lambda row: str(row["seed"]), "seed"),
     ]
-    several = [column for column in settings if summary.groupby("checkpoint")[column.key].nunique().max() > 1]
+    plain = summary[summary["samples"] == 0]  # a row of random points has as many draws as points
+    several = [column for column in settings if plain.groupby("checkpoint")[column.key].nunique().max() > 1]
     numbers = [
         SummaryColumn("accuracy (95 %)", _interval_of("accuracy", "accuracy"), "accuracy"),
         SummaryColumn(
@@ -77,6 +78,15 @@ def summary_columns(summary: pd.DataFrame, *, tries: int | None = None) -> list[
     if tries is not None and (~summary["noise"].isin(["none", ""])).any():
         key = f"survives_{tries}"
         numbers.insert(3, SummaryColumn(f"survives {tries} (95 %)", _interval_of(key, key), key))
+    if (summary["samples"] > 0).any():
+        # of the others, all but the accuracies are left out before these
+        numbers = [replace(column, spare=column.spare + 3 * (column.spare > 1)) for column in numbers]
+        key = "random_accuracy"
+        numbers.append(SummaryColumn("random point (95 %)", _interval_of(key, "random"), key))
+        for percent, spare in ((90, 2), (95, 3), (99, 4)):
+            key = f"reaches_{percent}"
+            heading = f"reaches .{percent} (95 %)".replace(".90", ".9")
+            numbers.append(SummaryColumn(heading, _interval_of(key, key), key, spare=spare))
     if summary["distance_median"].notna().any():
         numbers.append(SummaryColumn("distance (quartiles)", _distance, "distance_median"))
     if summary["target_images"].notna().any():
@@ -105,7 +115,9 @@ def summary_title(summary: pd.DataFrame) -> str:
     def all_of(name: str) -> str:
         return ", ".join(map(str, summary[name].unique()))
 
-    most, mean = summary["score_draws"].max(), summary["mean_score_draws"].max()
+    plain = summary[summary["samples"] == 0]
+    shown = summary if plain.empty else plain  # a row of random points has as many draws as points
+    most, mean = shown["score_draws"].max(), shown["mean_score_draws"].max()
     draws = (
         f"at most {most} score draws, {mean:.0f} on average"
         if 1 < mean < most

@@ -53,6 +53,29 @@ def _survival_columns() -> list[Column]:
     return columns
 
 
+#: Probabilities, in percent, of the columns `reaches_P`.
+REACHED = (90, 95, 99)
+
+
+def _reach_columns() -> list[Column]:
+    """Make the columns of the share of images whose probability at random points is high enough."""
+    columns = []
+    for percent in REACHED:
+        name = f"reaches_{percent}"
+        meaning = f"share of images with at least {percent} % of their points right; NaN without `samples`"
+        columns += [
+            Column(name, "float64", meaning, True),
+            Column(
+                f"{name}_low",
+                "float64",
+                f"95 % interval of the share with probability {percent} %, over images and points, lower end",
+                True,
+            ),
+            Column(f"{name}_high", "float64", "95 % interval of that share, upper end", True),
+        ]
+    return columns
+
+
 #: One row per image of a cell.
 RECORDS = (
     Column("image_id", "int64", "index of the image in its split; the key of its noise"),
@@ -158,6 +181,20 @@ SUMMARY = (
         "try_draws", "int64", "number of draws, averaged by the rule, that answer one submission", True, 1
     ),
     *_survival_columns(),
+    Column(
+        "samples", "int64", "number of random points of each image that were scored; 0: one point", True, 0
+    ),
+    Column(
+        "random_accuracy",
+        "float64",
+        "mean over images of the probability that a random point is right; NaN without `samples`",
+        True,
+    ),
+    Column(
+        "random_low", "float64", "95 % interval of random_accuracy over images and points, lower end", True
+    ),
+    Column("random_high", "float64", "95 % interval of random_accuracy, upper end", True),
+    *_reach_columns(),
     Column("undecided", "float64", "share of images with share_correct strictly between .05 and .95"),
     Column("ece", "float64", "expected calibration error of `confidence`: 15 equal bins (Guo et al. 2017)"),
     Column("brier", "float64", "mean over images of `brier`"),

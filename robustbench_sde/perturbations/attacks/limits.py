@@ -21,6 +21,8 @@ class Limit:
 
 
 AtLeastOne = Annotated[int, Limit(1, "at least 1")]
+#: a number of things that may be none
+Count = Annotated[int, Limit(0, "at least 0")]
 #: an index from 0
 Index = Annotated[int, Limit(0, "at least 0")]
 Positive = Annotated[float, Limit(math.ulp(0.0), "above 0")]

@@ -161,7 +161,7 @@ def plan_attacks(
     if not names:
         raise BenchError("`attack` names no attack; see `sde-bench list attacks`")
     kinds = [attack_kind(name) for name in names]
-    for option in ("target", "source"):
+    for option in ("target", "source", "samples"):
         able = [kind.name for kind in kinds if option in kind.parameters()]
         if shared.get(option) is not None and (not able or (option == "target" and len(able) < len(kinds))):
             unable = next(kind.name for kind in kinds if option not in kind.parameters())

@@ -28,6 +28,7 @@ from robustbench_sde.reporting.figures import (
     accuracy_against_eps,
     accuracy_against_sigma,
 )
+from robustbench_sde.reporting.four_curves import four_curves
 from robustbench_sde.reporting.html.examples import MOST_CELLS, ExampleCell, examples
 from robustbench_sde.reporting.html.svg import inline
 from robustbench_sde.reporting.html.tables import (
@@ -93,6 +94,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     curves = accuracy_against_eps(summary, out)
     tables = write_tables(stored, manifest["cells"], out, run.read_records)
     distances = accuracy_against_distance(out)
+    four = four_curves(summary, run, out)
     tries = accuracy_against_tries(summary, run, out)
     draws = accuracy_against_draws(summary, out)
     sigmas = accuracy_against_sigma(summary, out)
@@ -132,6 +134,13 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             "Corruptions",
             figures=_inlined(out, means),
             tables=[] if corruptions is None else heatmaps(corruptions),
+        ),
+        Section(
+            "four-curves",
+            "From proven to random",
+            "Accuracy that is proven, under attack, under attack with several submissions, and at random "
+            f"points. At most {MOST_FIGURES} figures are shown.",
+            figures=_inlined(out, four),
         ),
         Section(
             "tries",
@@ -193,7 +202,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*differences, *curves, *distances, *tries, *brackets, *means, *maps, *draws, *sigmas)
+        for drawn in (*differences, *curves, *distances, *four, *tries, *brackets, *means, *maps, *draws, *sigmas)
         for ending in ("svg", "png")
     ]
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]

@@ -36,7 +36,8 @@ def pieces(group: Sequence[Cell], images: int, wanted: int) -> list[slice]:
     for cell in group:
         stochastic = cell.source.stochastic
         batches.append(cell.perturbation.images_per_batch(cell.settings.rows, stochastic))
-        batches.append(cell.settings.images_per_batch(cell.perturbation.scored_at_random(stochastic)))
+        settings = cell.settings.at_points(cell.perturbation.random_points)
+        batches.append(settings.images_per_batch(cell.perturbation.scored_at_random(stochastic)))
     whole = math.lcm(*batches)
     size = whole * math.ceil(wanted / whole)
     return [slice(start, min(start + size, images)) for start in range(0, images, size)]
@@ -107,7 +108,8 @@ def _merge(parts: Sequence[CellResult], images: int) -> CellResult:
     if failed is not None:
         return replace(failed, row=failed.row | {"images": images})
     records = pd.concat([part.records for part in parts], ignore_index=True)
-    row = parts[0].row | numbers_of(records, str(parts[0].row["norm"]), float(parts[0].row["eps"]))
+    first = parts[0].row
+    row = first | numbers_of(records, str(first["norm"]), float(first["eps"]), samples=int(first["samples"]))
     row["status"] = suspicion(row) or "ok"
     row["seconds"] = sum(float(part.row["seconds"]) for part in parts)
     return CellResult(row, records, torch.cat([part.images for part in parts])[:EXAMPLES])
