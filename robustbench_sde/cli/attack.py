@@ -64,8 +64,8 @@ def attack_command(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="noise: score so many random points of each image, a draw at each, in place of the worst of "
-            "--restarts; --set noise.law=gaussian for another law.",
+            help="Number of random points of each image that noise scores, a draw at each, in place of the "
+            "worst of --restarts; --set noise.law=gaussian changes the law.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,

@@ -146,7 +146,7 @@ def test_the_worst_case_of_the_share_is_held():
 
 
 def test_few_samples_show_no_high_probability():
-    """From 100 right ones of 100 a probability of .99 is not shown: the interval begins at 0."""
+    """A hundred right ones of a hundred do not show a probability of .99: the interval begins at 0."""
     share = reaching(np.full(50, 100), 100, 0.99)
     assert (share.estimate, share.low, share.high) == (1.0, 0.0, 1.0)
     assert reaching(np.full(50, 500), 500, 0.99).low > 0.9
