@@ -6,8 +6,8 @@
 The tools see a random network as their users would: every forward pass is one fresh draw of each image. They
 are APGD of torchattacks (which AutoAttack's `rand` runs) and PGD of foolbox, whose `.repeat` takes the
 luckiest of its restarts. A tool looks at an image until one draw is wrong; k is its number of looks at an
-image that stands. Our number is survives_k of the images that the tool returned, from fresh score draws, and beside
-it the accuracy of one draw and of the decision rule on these images.
+image that stands. Our number is survives_k of the images that the tool returned, from fresh score draws, and
+beside it the accuracy of one draw and of the decision rule on these images.
 """
 
 import argparse

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from robustbench_sde.evaluation.certificate_report import CertificateReport, read_certificates
 from robustbench_sde.reporting.figures import (
     ACCURACY,
     MOST_FIGURES,
@@ -13,7 +12,9 @@ from robustbench_sde.reporting.figures import (
     styled,
 )
 from robustbench_sde.runs.words import most_draws, name_lines
+from robustbench_sde.storage.certificates import read_certified
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.schema import CERTIFIED, empty_table
 
 #: number of submissions of the curve of attackers who may try again
 _TRIES = 10
@@ -22,7 +23,7 @@ _TRIES = 10
 def four_curves(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[Drawn]:
     """Draw `figures/four-curves-<norm>-<checkpoint>` for each checkpoint that was attacked.
 
-    The curves are: proven accuracy (L2 alone, from `certificates/` in the folder of the run), accuracy under
+    The curves are: proven accuracy (L2 alone, from `certificates.parquet` of the run), accuracy under
     the attack that left least, the share of images that ten submissions of what it made survive, and accuracy
     at random points (`noise` with `samples`). A figure is drawn if the first or the last of them is known.
 
@@ -35,12 +36,12 @@ def four_curves(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[D
         BenchError: a certificate is damaged.
     """
     sound = most_draws(summary[summary["status"] == "ok"])
-    names = name_lines(summary)[sound.index]
+    names, every = name_lines(summary)[sound.index], read_certified(run.path)
     drawn: list[Drawn] = []
     for (name, norm), rows in sound[sound["eps"] > 0].groupby([names, "norm"], sort=False):
+        certified = every[every["status"] == "ok"] if norm == "l2" and every is not None else _NOTHING
         clean = sound[(names == name) & (sound["perturbation"] == "clean")]
-        report = read_certificates(run.path, str(name)) if norm == "l2" else None
-        lines = list(_curves(clean, rows, report).items())
+        lines = list(_curves(clean, rows, certified[certified["checkpoint"] == name]).items())
         known = {label for label, _ in lines}
         if len(drawn) == MOST_FIGURES or "attacked" not in known or len(known) < 3:
             continue
@@ -60,22 +61,23 @@ def four_curves(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[D
     return drawn
 
 
-def _curves(
-    clean: pd.DataFrame, rows: pd.DataFrame, report: CertificateReport | None
-) -> dict[str, pd.DataFrame]:
+def _curves(clean: pd.DataFrame, rows: pd.DataFrame, certified: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the curves that are known, by label, with columns eps, accuracy, accuracy_low and accuracy_high.
 
     Args:
         clean: rows of the clean images.
         rows: rows at budgets above 0, of one norm.
-        report: certificates of the same classifier; None without any.
+        certified: rows of its certificates (`CERTIFIED`), maybe none.
     """
     attacks = rows[(rows["samples"] == 0) & (rows["perturbation"] != "noise")]
     points = rows[(rows["samples"] > 0) & (rows["perturbation"] == "noise")]
     curves: dict[str, pd.DataFrame] = {}
-    if report is not None:
-        certified = [(bracket.radius, *bracket.certified) for bracket in report.brackets]
-        curves["certified"] = pd.DataFrame(certified, columns=_COLUMNS)
+    rule = clean["rule"].iloc[0] if len(clean) else ""
+    for proven in certified["rule"].unique():  # a proof is about one decision rule
+        label = "certified" if proven == rule else f"certified ({proven})"
+        own = certified[certified["rule"] == proven]
+        names = ["radius", "certified_accuracy", "certified_low", "certified_high"]
+        curves[label] = own[names].set_axis(_COLUMNS, axis=1)
     start = clean.assign(eps=0.0)
     if not attacks.empty:
         attacked = pd.concat([start, attacks])
@@ -89,6 +91,10 @@ def _curves(
 
 
 _COLUMNS = ["eps", "accuracy", "accuracy_low", "accuracy_high"]
+
+
+#: table of certificates without rows
+_NOTHING = empty_table(CERTIFIED)
 
 
 def _lowest(rows: pd.DataFrame, estimate: str, ends: str) -> pd.DataFrame:

@@ -202,7 +202,18 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
-        for drawn in (*differences, *curves, *distances, *four, *tries, *brackets, *means, *maps, *draws, *sigmas)
+        for drawn in (
+            *differences,
+            *curves,
+            *distances,
+            *four,
+            *tries,
+            *brackets,
+            *means,
+            *maps,
+            *draws,
+            *sigmas,
+        )
         for ending in ("svg", "png")
     ]
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]
