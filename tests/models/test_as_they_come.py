@@ -7,7 +7,7 @@ import warnings
 import pytest
 import torch
 from builders import make_data, make_model
-from models.modules import Net
+from models.modules import Apply, KeyedNet, Net, noisy
 from torch import nn
 
 import robustbench_sde as rb
@@ -16,6 +16,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
 from robustbench_sde.models.modules.freezing import freeze
+from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.runs.sources import ModuleSource
 
 
@@ -115,6 +116,27 @@ def test_notes_are_shown_whatever_a_file_has_silenced(tmp_path):
         check=True,
     )
     assert "was in train()" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda data: make_model("none"),
+        lambda data: make_model("dropout", 0.5),
+        lambda data: rb.as_classifier(KeyedNet().eval(), data),
+        lambda data: rb.as_classifier(Net(before=Apply(noisy)).eval(), data),
+        lambda data: Smoothed(make_model(), 0.25),
+    ],
+    ids=["none", "dropout", "keyed", "opaque", "smoothed"],
+)
+def test_fixed_draws_belong_to_no_place_in_the_batch(make):
+    """A permuted batch, an image alone and an image twice give equal logits for equal images."""
+    data = make_data(12)
+    images, module = data.images / 255, make(data).as_module(draws=3, fixed=True)
+    whole = module(images)
+    order = torch.tensor([7, 3, 3, 11, 0, 5, 1, 1, 1, 9])
+    torch.testing.assert_close(module(images[order]), whole[order], atol=2e-5, rtol=0)
+    torch.testing.assert_close(module(images[4:5]), whole[4:5], atol=2e-5, rtol=0)
 
 
 def test_a_plain_module_with_fixed_draws_is_a_function_of_the_image():
