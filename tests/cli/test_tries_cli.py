@@ -85,3 +85,26 @@ def test_blocks_of_draws_answer_submissions(sde_bench):
     assert (result.summary["try_draws"] == 4).all()
     assert (result.records["tries"] == 2).all()
     assert result.survives(2).estimate == result.summary["survives_2"].iloc[-1]
+
+
+@pytest.mark.parametrize("law", ["uniform", "gaussian"])
+def test_random_points_have_columns_of_their_own(sde_bench, law):
+    """`--attack noise --samples 6` prints the mean probability and the shares, which are in the summary."""
+    code, stdout, stderr = sde_bench(
+        "attack", "sde.safetensors", *SMALL, "--attack", "noise", "--samples", 6, "--set", f"noise.law={law}"
+    )
+    assert (code, stderr) == (0, "")
+    for heading in ("random point", "reaches .9", "reaches .95", "reaches .99"):
+        assert heading in stdout
+    row = Result.read("run").summary.iloc[-1]
+    assert (row["samples"], row["score_draws"]) == (6, 6)
+    assert f"{100 * row['random_accuracy']:.1f} ({100 * row['random_low']:.1f}-" in stdout
+    assert row["perturbation"] == ("noise" if law == "uniform" else "noise gaussian")
+
+
+def test_samples_are_for_noise_alone(sde_bench, tmp_path):
+    """`--samples` without noise among the attacks is one sentence and exit code 2."""
+    code, _, stderr = sde_bench("attack", "sde.safetensors", *SMALL, "--samples", 6)
+    assert code == 2
+    assert "pgd takes no --samples" in stderr
+    assert not (tmp_path / "run").exists()

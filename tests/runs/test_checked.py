@@ -91,6 +91,10 @@ FAULTS = {
         lambda folder: edit_records(folder, share_correct=7.0),
         "a share_correct outside of 0",
     ),
+    "more answers than draws": (
+        lambda folder: edit_records(folder, tries=9.0),
+        "has more answers than score draws",
+    ),
     "no share": (lambda folder: edit_records(folder, share_correct=np.nan), "has a share_correct outside"),
 }
 
