@@ -275,6 +275,16 @@ def test_sizes_that_nobody_has_examined_are_looked_at_when_they_are_used(place):
         score_at_other_sizes()
 
 
+def test_every_cell_at_a_size_that_fails_is_invalid():
+    """A size is not taken for sound because an earlier cell has met it: no row of the run is ok."""
+    net = behind(lambda z: z.roll(int(len(z) > 300), 1))()
+    data = make_data(320)
+    model = examine(net, data, name="net").interface.around(net)
+    for perturbation in (Clean(), Clean(), make_attack("pgd", eps=0.05, steps=1)):
+        with pytest.raises(InvalidEvaluationError, match="net: in a batch of 320"):
+            evaluate(model, data, perturbation, ScoreSettings(rows=320))
+
+
 def test_logits_that_lack_rows_are_named():
     """A module that drops equal images from its batch returns too few rows: one sentence says so."""
 

@@ -51,7 +51,10 @@ class Passes:
             parts = [[part[row : row + 1].clone() for part in inputs] for row in range(rows)]
             return torch.cat([self._pass(function, *part) for part in parts])
         alone = {}
-        for row in self._rows_to_check(rows):  # before the pass: a module may write into its input
+        size = torch.is_grad_enabled(), (rows - 1).bit_length() if torch.is_grad_enabled() else rows
+        for row in (
+            () if rows < 2 or size in self._seen else _checked(rows)
+        ):  # before the pass: a module may write into its input
             with torch.no_grad():
                 alone[row] = self._pass(function, *(part[row : row + 1].clone() for part in inputs))[0]
         logits = self._pass(function, *inputs)
@@ -61,15 +64,8 @@ class Passes:
                 with torch.no_grad():
                     again = self._pass(function, *(part[row : row + 1].detach().clone() for part in inputs))
                 raise self._error(rows, row, by, remembers=_difference(own, again, 0) > self._largest)
+        self._seen.add(size)  # a size that fails is looked at again, by every cell
         return logits
-
-    def _rows_to_check(self, rows: int) -> set[int]:
-        """Return the last row and one in between for a size that has not been seen; none for a single row."""
-        size = torch.is_grad_enabled(), (rows - 1).bit_length() if torch.is_grad_enabled() else rows
-        if rows < 2 or size in self._seen:
-            return set()
-        self._seen.add(size)
-        return {rows - 1, 2654435761 * rows // 2**8 % rows}
 
     def _error(self, rows: int, row: int, by: float, *, remembers: bool) -> InvalidEvaluationError:
         if remembers:
@@ -97,6 +93,11 @@ class Passes:
                     "examined on; none of its numbers can be made again"
                 )
         return logits
+
+
+def _checked(rows: int) -> set[int]:
+    """Return the rows of a batch that are run alone: the last one, and one in between."""
+    return {rows - 1, 2654435761 * rows // 2**8 % rows}
 
 
 def _difference(alone: Tensor, logits: Tensor, row: int) -> float:
