@@ -95,7 +95,7 @@ def run(
     folder = RunFolder(Path("reports") / folder_name(chosen.name) if out == "auto" else Path(out))
     compute = compute_of(device)
     if not isinstance(data, ImageDataset):
-        if not (image_size or resize or crop):
+        if image_size is None and resize is None and crop is None:
             image_size, resize, crop = spec.image_size, spec.resize, spec.crop
             interpolation = spec.interpolation
         with chosen.document.blame("dataset"):

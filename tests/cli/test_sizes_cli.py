@@ -81,6 +81,8 @@ def test_a_wrong_size_in_a_suite_is_said_with_its_place(place, monkeypatch):
     (place / "bad.yaml").write_text("dataset: digits\ncrop: 8\nperturbations: []\n")
     with pytest.raises(BenchError, match=r"bad\.yaml.*`crop` is for image-folder:PATH"):
         rb.run("bad.yaml", "tiny")
+    with pytest.raises(BenchError, match="`resize` must be at least 1, not 0"):
+        rb.run("s.yaml", "tiny", resize=0)
     (place / "bad.yaml").write_text("dataset: digits\ncrop: none\nperturbations: []\n")
     with pytest.raises(BenchError, match=r"bad\.yaml, line 2.*crop"):
         rb.run("bad.yaml", "tiny")
