@@ -10,8 +10,8 @@ from torch import nn
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, tell, unknown_name
+from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.checkpoint import read_header
-from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.located import checkpoints_here, known_checkpoints, locate, shipped_checkpoints
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
@@ -93,7 +93,6 @@ def as_classifier(
             interface = replace(source.interface, name=name)
             source = replace(source, name=name, interface=interface)
         made, notes = source.load_inside(compute), source.notes
-        made.source = source
     else:
         if path is not None:
             load_weights(module, path)
@@ -135,20 +134,14 @@ def sources_of(
     for model in several:
         if isinstance(model, str | Path):
             continue
-        if isinstance(model, nn.Module) and not isinstance(model, Classifier):
-            model = as_classifier(model, data)
-        if not callable(getattr(model, "logits", None)):
+        ready = isinstance(model, ClassifierBase)
+        if not ready and not isinstance(model, nn.Module):
             raise BenchError(
                 f"a {type(model).__name__} is not a model: give a checkpoint, an nn.Module (wrap any other "
                 "callable in one), or what as_classifier returns"
             )
-        source = getattr(model, "source", None)
-        if isinstance(source, ModuleSource) and sigma is None:
-            sources.append(source.with_options(noise=noise and source.noise, precision=precision))
-        elif sigma is not None or not noise or precision != "fp32":
-            raise BenchError(f"{model.name} is in memory: make it with the noise and precision wanted")
-        else:
-            sources.append(LiveSource.around(model))
+        made = model if ready else as_classifier(model, data)
+        sources.append(_source_in_memory(made, sigma=sigma, noise=noise, precision=precision))
     named = with_distinct_names(sources)
     if smoothing is None:
         return named
@@ -159,6 +152,20 @@ def sources_of(
         if source.smoothing is not None:
             raise BenchError(f"{source.name} is smoothed already: leave `smoothing` out")
     return [source.smoothed(value) for source in named for value in values]
+
+
+def _source_in_memory(model: RandomClassifier, *, sigma: float | None, noise: bool, precision: str) -> Source:
+    """Return what stands for a classifier in cells; one that a factory has made can be made otherwise.
+
+    Raises:
+        BenchError: it is in memory with a noise and a precision of its own.
+    """
+    made = ModuleSource.behind(model)
+    if made is not None and sigma is None:
+        return made.with_options(noise=noise and made.noise, precision=precision)
+    if sigma is not None or not noise or precision != "fp32":
+        raise BenchError(f"{model.name} is in memory: make it with the noise and precision wanted")
+    return LiveSource.around(model)
 
 
 def compute_of(device: str | Compute) -> Compute:

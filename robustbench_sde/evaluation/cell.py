@@ -17,7 +17,7 @@ from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.random_points import random_numbers
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, solver_of
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.progress import SILENT, Progress
@@ -186,15 +186,14 @@ def blank_row(
 
     `model` is None where none could be loaded.
     """
-    solver, steps = solver_of(model) if model else ("", 0)
     known: dict[str, Any] = {
         "checkpoint": model.name if model else "",
         "dataset": data.name,
         "noise": model.noise if model else "",
         "sigma": model.sigma if model else math.nan,
-        "batch_dependence": batch_dependence_of(model) if model else math.nan,
-        "solver": solver,
-        "solver_steps": steps,
+        "batch_dependence": model.batch_dependence if model else math.nan,
+        "solver": model.solver if model else "",
+        "solver_steps": model.steps if model else 0,
         **perturbation.describe(),
         "attack_steps": perturbation.attack_steps,
         "images": len(data),

@@ -14,10 +14,10 @@ from robustbench_sde.choices import NoiseShape, Precision
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.architectures import ARCHITECTURES
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
+from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import GraphedPasses
 from robustbench_sde.models.layers import Head
-from robustbench_sde.models.modules.as_module import Pluggable
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import first_problem
 from robustbench_sde.sde.draws import (
@@ -38,7 +38,7 @@ from robustbench_sde.sde.solvers import SOLVERS, Drift
 _OVERFLOW = 1e16
 
 
-class Classifier(Pluggable, nn.Module):
+class Classifier(ClassifierBase, nn.Module):
     """stem -> flow(s) dh = f(h, t) dt + G(h, t) dB -> head (Liu et al., CVPR 2020).
 
     After the stem, draws become rows of the batch. The stem is deterministic and is evaluated once for each
@@ -132,6 +132,16 @@ class Classifier(Pluggable, nn.Module):
     def steps(self) -> int:
         """Number of solver steps."""
         return self.spec.steps
+
+    @property
+    def network(self) -> nn.Module:
+        """The classifier itself, at whose parameters other libraries look for the device."""
+        return self
+
+    @property
+    def built_in(self) -> "Classifier":
+        """The classifier itself, whose flow can be looked into."""
+        return self
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -301,6 +311,10 @@ class Classifier(Pluggable, nn.Module):
             return self._twin()
         change = {"sigma": float(sigma) if sigma is not None and enabled else 0.0, "learned": False}
         return self._twin(noise=tuple(term.model_copy(update=change) for term in self.spec.noise))
+
+    def without_noise(self) -> Self:
+        """Return a classifier of these weights with its noise switched off: the drift alone."""
+        return self.with_noise(enabled=False)
 
     def with_solver(self, *, solver: str | None = None, steps: int | None = None) -> Self:
         """Return a classifier of these weights with another solver or number of steps; None keeps it.

@@ -23,11 +23,10 @@ def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: floa
         limit: bytes that the whole process may take; None: what is free.
         share: of that, where other processes do the same at the same time.
     """
-    model = getattr(model, "model", model)  # inside a smoothed one
-    budget = memory_budget(model.device, limit)
-    if budget is None or not isinstance(model, Classifier):
+    budget, network = memory_budget(model.device, limit), model.built_in
+    if budget is None or network is None:
         return None
-    return 1 << max(0, int(_SHARE * share * budget / bytes_per_row(model)).bit_length() - 1)
+    return 1 << max(0, int(_SHARE * share * budget / bytes_per_row(network)).bit_length() - 1)
 
 
 def bytes_per_row(model: Classifier) -> int:

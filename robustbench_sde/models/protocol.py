@@ -1,17 +1,20 @@
 """Define the interface that an evaluation asks of a classifier, whoever wrote it.
 
-`RandomClassifier` is what all must have. Abilities that only some have are asked for by the functions below
-and nowhere else, so that a classifier without them is one all the same.
+`models.base.ClassifierBase` answers all that only some classifiers can do: none of it, until a subclass says
+otherwise.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbench_sde.sde.draws import Draws
+from robustbench_sde.sde.integrate import Equation
+
+if TYPE_CHECKING:
+    from robustbench_sde.models.classifier import Classifier
 
 
 class RandomClassifier(Protocol):
@@ -55,40 +58,45 @@ class RandomClassifier(Protocol):
         Row (k, b) depends on nothing but image b, its id and draw k.
         """
 
+    # what only some can do
 
-def without_noise(model: RandomClassifier) -> RandomClassifier | None:
-    """Return a classifier with its noise switched off, by its method `with_noise`; None if it has none."""
-    switch = getattr(model, "with_noise", None)
-    silent: RandomClassifier | None = None if switch is None else switch(enabled=False)
-    return silent
+    @property
+    def solver(self) -> str:
+        """Name of its solver; empty without one."""
 
+    @property
+    def steps(self) -> int:
+        """Number of steps of its solver; 0 without one."""
 
-def with_solver(model: RandomClassifier, solver: str, steps: int | None) -> RandomClassifier | None:
-    """Return a classifier with another solver, by its method `with_solver`; None if it has none.
+    @property
+    def batch_dependence(self) -> float:
+        """Change that other images of a batch would make to logits, relative to the largest; NaN: none."""
 
-    Args:
-        model: classifier.
-        solver: name of the solver.
-        steps: number of its steps; None: as many as the classifier takes.
+    @property
+    def images_by_draw(self) -> bool:
+        """Whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)."""
 
-    Raises:
-        BenchError: the solver does not take the noise of the classifier.
-    """
-    switch = getattr(model, "with_solver", None)
-    other: RandomClassifier | None = None if switch is None else switch(solver=solver, steps=steps)
-    return other
+    @property
+    def network(self) -> nn.Module | None:
+        """Network inside, at whose parameters other libraries look for the device; None: it has none."""
 
+    @property
+    def built_in(self) -> "Classifier | None":
+        """Network of this package inside, whose flow can be looked into; None for any other."""
 
-def solver_of(model: RandomClassifier) -> tuple[str, int]:
-    """Return the name of the solver and the number of its steps; empty and 0 without one."""
-    return getattr(model, "solver", ""), getattr(model, "steps", 0)
+    def chains(
+        self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
+    ) -> list[tuple[Tensor, list[Equation]]]:
+        """Starts and equations of a pass, as `Classifier.chains`; none unless `built_in`."""
 
+    def without_noise(self) -> "RandomClassifier | None":
+        """Make a classifier with its noise switched off; None if that is impossible."""
 
-def batch_dependence_of(model: RandomClassifier) -> float:
-    """Return the change that other images of a batch would make to logits; NaN if there is none."""
-    return float(getattr(model, "batch_dependence", math.nan))
+    def with_solver(
+        self, *, solver: str | None = None, steps: int | None = None
+    ) -> "RandomClassifier | None":
+        """Make a classifier with another solver or number of steps; None if its solver cannot be changed.
 
-
-def network_of(model: object) -> object:
-    """Return the network inside a classifier, at whose parameters libraries look; else the object itself."""
-    return getattr(model, "module", model)
+        Raises:
+            BenchError: the solver does not take the noise of the classifier.
+        """

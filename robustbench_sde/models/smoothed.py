@@ -1,23 +1,23 @@
 """Randomised smoothing: Gaussian noise on the image, before anything else, as part of a random classifier."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.base import ClassifierAround
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.models.modules.as_module import Pluggable
-from robustbench_sde.models.protocol import RandomClassifier, batch_dependence_of, network_of, solver_of
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import SMOOTHING_SITE, BrownianPaths, Draws
 from robustbench_sde.sde.integrate import Equation
 
 _SMOOTHED = re.compile(r"(.+)@([0-9.e+-]+)")
 
 
-class Smoothed(Pluggable):
+class Smoothed(ClassifierAround):
     """A classifier that adds N(0, sigma^2) to each value of the image in every draw.
 
     The noise is keyed like all noise and has a site of its own, so that the draws of the classifier inside
@@ -37,44 +37,24 @@ class Smoothed(Pluggable):
     stochastic = True
 
     def __init__(self, model: RandomClassifier, smoothing: float) -> None:
-        self.model, self.smoothing = model, check_smoothing(smoothing)
-        #: name in tables
-        self.name = model.name
+        super().__init__(model)
+        self.smoothing = check_smoothing(smoothing)
         #: noise of the classifier inside; `keyed` if that is deterministic
         self.noise = model.noise if model.stochastic else model.noise.replace("none", "keyed", 1)
-        #: change that other images would make to logits inside (`Interface`); NaN: none
-        self.batch_dependence = batch_dependence_of(model)
-        #: noise scale of the classifier inside
-        self.sigma = model.sigma
-        self.image_shape, self.classes = model.image_shape, model.classes
-        self.precision = model.precision
-        #: solver of the classifier inside, and its number of steps; empty and 0 without one
-        self.solver, self.steps = solver_of(model)
 
     @property
-    def device(self) -> torch.device:
-        """Device on which images must be."""
-        return self.model.device
-
-    @property
-    def module(self) -> object:
+    def network(self) -> nn.Module | None:
         """Network inside, at whose parameters other libraries look for the device."""
-        return network_of(self.model)
+        return self.model.network
 
     @property
-    def with_noise(self) -> Callable[..., RandomClassifier]:
-        """Function of `enabled`: with False it returns the classifier inside, without any noise.
+    def built_in(self) -> Classifier | None:
+        """Network of this package behind the noise; None for any other."""
+        return self.model.built_in
 
-        There is none (AttributeError) if the noise inside cannot be switched off.
-        """
-        inside = self.model
-        off = inside.with_noise if inside.stochastic else None  # type: ignore[attr-defined]
-
-        def with_noise(*, enabled: bool = True) -> RandomClassifier:
-            silent: RandomClassifier = self if enabled else inside if off is None else off(enabled=False)
-            return silent
-
-        return with_noise
+    def without_noise(self) -> RandomClassifier | None:
+        """Return the classifier inside without any noise; None if its own cannot be switched off."""
+        return self.model.without_noise() if self.model.stochastic else self.model
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Compute logits (draws, images, classes) of float images (B, C, H, W) in [0, 1].
@@ -87,7 +67,7 @@ class Smoothed(Pluggable):
             one = replace(draws, indices=range(1))
             ids = torch.as_tensor(image_ids).repeat(len(draws))
             return self.model.logits(noisy.flatten(0, 1), ids, one).view(len(draws), len(images), -1)
-        if getattr(self.model, "images_by_draw", False):
+        if self.model.images_by_draw:
             return self.model.logits(noisy, image_ids, draws)
         return torch.cat(
             [
@@ -99,12 +79,8 @@ class Smoothed(Pluggable):
     def chains(
         self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws
     ) -> list[tuple[Tensor, list[Equation]]]:
-        """Return the starts and equations of a pass of a `Classifier` inside, as its own `chains` does.
-
-        There are none (AttributeError) if another classifier is inside.
-        """
-        inside: Classifier = self.model  # type: ignore[assignment]
-        return inside.chains(self.noisy(images, image_ids, draws), image_ids, draws)
+        """Return the starts and equations of a pass of the classifier inside, from images with noise."""
+        return self.model.chains(self.noisy(images, image_ids, draws), image_ids, draws)
 
     def noisy(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Return the images that the classifier inside sees: (draws, B, C, H, W), not clipped."""

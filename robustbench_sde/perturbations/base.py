@@ -182,6 +182,11 @@ class Perturbation(ABC):
         """Name in tables."""
         return self.name
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether it is after one class of each image, which its records name (`Perturbed.targets`)."""
+        return False
+
     def scored_at_random(self, stochastic: bool) -> bool:
         """Whether scoring draws noise, for a model that does (`stochastic`) or does not."""
         return stochastic

@@ -6,13 +6,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from robustbench_sde.models.base import ClassifierAround
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import verify
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import Draws
 
 
-class RandomlyPerturbed:
+class RandomlyPerturbed(ClassifierAround):
     """A classifier whose draw k is answered at random point k of the image, from its own noise of draw k.
 
     A draw is then a sample of perturbation and noise together, so that draws of an image are independent of
@@ -30,18 +31,8 @@ class RandomlyPerturbed:
     def __init__(
         self, model: RandomClassifier, ball: Ball, point: Callable[[Tensor, Tensor, int, int], Tensor]
     ) -> None:
-        self.model, self._ball, self._point = model, ball, point
-        #: facts of the classifier inside
-        self.name, self.noise, self.sigma = model.name, model.noise, model.sigma
-        self.image_shape, self.classes, self.precision = model.image_shape, model.classes, model.precision
-        #: solver of the classifier inside, and its number of steps; empty and 0 without one
-        self.solver: str = getattr(model, "solver", "")
-        self.steps: int = getattr(model, "steps", 0)
-
-    @property
-    def device(self) -> torch.device:
-        """Device on which images must be."""
-        return self.model.device
+        super().__init__(model)
+        self._ball, self._point = ball, point
 
     def logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:
         """Compute logits (draws, images, classes) of float images (B, C, H, W) in [0, 1].
@@ -59,7 +50,7 @@ class RandomlyPerturbed:
             one = replace(draws, indices=range(1))
             folded = self.model.logits(apart.flatten(0, 1), ids.repeat(len(draws)), one)
             return folded.view(len(draws), len(images), -1)
-        if getattr(self.model, "images_by_draw", False):
+        if self.model.images_by_draw:
             return self.model.logits(apart, image_ids, draws)
         each = zip(points, draws.chunks(1), strict=True)
         return torch.cat([self.model.logits(own, image_ids, draw) for own, draw in each])

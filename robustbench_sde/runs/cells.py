@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,7 +70,7 @@ class Cell:
             parts["solver"] = solver
         if self.source.adaptive or self.perturbation.adaptive:
             parts["adaptive"] = "one image a pass"  # earlier versions solved batches
-        if getattr(self.perturbation, "target", ""):  # earlier versions did not record the targets
+        if self.perturbation.has_targets:  # earlier versions did not record the targets
             parts["targets"] = "recorded"
         if self.settings.try_draws > 1:
             parts["try_draws"] = self.settings.try_draws
@@ -134,6 +135,19 @@ def attack_cells(source: Source, attacks: list[Attack], settings: ScoreSettings)
     """Make the cells of a source: clean, the eps = 0 control, then the attacks."""
     perturbations = [Clean(), Control(attacks[0]), *attacks]
     return [Cell(source, perturbation, settings) for perturbation in perturbations]
+
+
+def controlled(cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[Cell]]]:
+    """Find clean cells with their controls, which have to equal them to the last bit."""
+    together: dict[object, list[Cell]] = {}
+    for cell in cells:
+        if not cell.perturbation.changes_images:
+            together.setdefault((cell.source, cell.settings), []).append(cell)
+    for group in together.values():
+        clean = [cell for cell in group if isinstance(cell.perturbation, Clean)]
+        controls = [cell for cell in group if isinstance(cell.perturbation, Control)]
+        if clean and controls:
+            yield clean[0], controls
 
 
 def _hash(parts: dict[str, Any]) -> str:

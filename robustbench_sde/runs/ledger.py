@@ -1,6 +1,6 @@
 """Collect the rows of a run while it proceeds, and make the checks that need several rows."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import InvalidEvaluationError
 from robustbench_sde.evaluation.cell import CellResult, check_control
 from robustbench_sde.models.modules.passes import REMEMBERS
-from robustbench_sde.perturbations.attacks.base import Control
-from robustbench_sde.perturbations.base import Clean
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, controlled
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
@@ -45,11 +43,11 @@ class Ledger:
         self.rows = {cell: row for cell, row in self.rows.items() if cell in kept}
 
     def forget_apart(self) -> None:
-        """Forget clean rows and controls that were stored apart, so that they are made again, together.
+        """Forget clean rows and controls that differ or lack their partner: they are made again, together.
 
-        Another batch size or machine rounds differently.
+        Those that were stored apart may differ, because another batch size or machine rounds differently.
         """
-        for clean, controls in _controlled(self.work.cells):
+        for clean, controls in controlled(self.work.cells):
             together = clean, *controls
             if not all(cell in self.rows for cell in together) or self._difference(clean, controls):
                 for cell in together:
@@ -58,7 +56,7 @@ class Ledger:
     def check_controls(self, made: Collection[Cell]) -> None:
         """Mark all rows of a classifier as invalid if one of its controls in `made` differs from clean."""
         ok = [cell for cell, row in self.rows.items() if row["status"] == "ok"]
-        for clean, controls in _controlled(ok):
+        for clean, controls in controlled(ok):
             if clean in made and (error := self._difference(clean, controls)):
                 for cell, row in self.rows.items():
                     if cell.source == clean.source and row["status"] == "ok":
@@ -105,16 +103,3 @@ class Ledger:
         except InvalidEvaluationError as error:
             return str(error)
         return ""
-
-
-def _controlled(cells: Iterable[Cell]) -> Iterator[tuple[Cell, list[Cell]]]:
-    """Find clean cells with their controls, which have to equal them to the last bit."""
-    together: dict[object, list[Cell]] = {}
-    for cell in cells:
-        if not cell.perturbation.changes_images:
-            together.setdefault((cell.source, cell.settings), []).append(cell)
-    for group in together.values():
-        clean = [cell for cell in group if isinstance(cell.perturbation, Clean)]
-        controls = [cell for cell in group if isinstance(cell.perturbation, Control)]
-        if clean and controls:
-            yield clean[0], controls

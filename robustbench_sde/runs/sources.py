@@ -14,7 +14,7 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.modules.adapter import Interface, ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
-from robustbench_sde.models.modules.factory import Factory
+from robustbench_sde.models.modules.factory import Factory, Origin
 from robustbench_sde.models.modules.freezing import freeze
 from robustbench_sde.models.modules.hub import HubModel
 from robustbench_sde.models.modules.outputs import ClassMap
@@ -193,10 +193,10 @@ class LiveSource(Source):
             return replace(cls.around(model.model), smoothing=model.smoothing, name=model.name)
         return cls(
             name=model.name.replace("/", "-"),
-            sha256=_digest(model) if isinstance(model, Classifier) else f"live:{uuid.uuid4().hex}",
-            precision=model.precision if isinstance(model, Classifier) else "fp32",
+            sha256=f"live:{uuid.uuid4().hex}" if model.built_in is None else _digest(model.built_in),
+            precision=model.precision,
             kinds=(model.noise,) if model.stochastic else (),
-            adaptive=isinstance(model, Classifier) and SOLVERS[model.solver].order is None,
+            adaptive=model.built_in is not None and SOLVERS[model.solver].order is None,
             model=model,
         )
 
@@ -266,6 +266,22 @@ class ModuleSource(Source):
         )
         return made.with_options(noise=noise, precision=precision)
 
+    @classmethod
+    def behind(cls, model: RandomClassifier) -> "ModuleSource | None":
+        """Make the source of a classifier that a factory has made; None of any other."""
+        if not isinstance(model, ModuleClassifier) or model.origin is None:
+            return None
+        origin, interface = model.origin, model.interface
+        return cls(
+            name=model.name,
+            sha256=_sha256(origin.digest, interface),
+            noise=origin.noise,
+            kinds=() if interface.noise == "none" else (interface.noise,),
+            factory=origin.factory,
+            interface=interface,
+            notes=origin.notes,
+        )
+
     def with_options(self, *, noise: bool, precision: str) -> "ModuleSource":
         """Make a source of the same module with another noise or precision.
 
@@ -304,7 +320,9 @@ class ModuleSource(Source):
         interface = replace(self.interface, name=self.name, precision=precision)
         module = module.to(compute.device)
         freeze(module, interface)
-        return interface.around(module, noise=self.noise)
+        made = interface.around(module, noise=self.noise)
+        made.origin = Origin(self.factory, digest, self.notes, self.noise)
+        return made
 
 
 def about_modules(sources: Sequence[Source]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pandas as pd
 from robustbench_sde.choices import ImageFormat
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.cell import CellResult
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, controlled
 from robustbench_sde.runs.checked import check_stored, completed
 from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
@@ -59,6 +59,7 @@ class StoredCells:
                 earlier = cell.earlier_keys(work.data)
                 for why in (why for key, why in earlier.items() if key in present or key in beside):
                     found.outdated[cell] = why
+        found._forget_apart(work)
         return found
 
     def outdated_in_words(self) -> list[str]:
@@ -78,6 +79,20 @@ class StoredCells:
             stored = next((copy for copy in copies if copy is not None), None)
             if stored is not None:
                 self._keep(cell, stored, work)
+
+    def _forget_apart(self, work: Work) -> None:
+        """Forget clean rows without their control, and the reverse: they are made again, together."""
+        for clean, controls in controlled(work.cells):
+            together = [clean, *controls]
+            if all(cell in self.rows or cell in self.elsewhere for cell in together):
+                continue
+            is_outdated = any(cell in self.outdated for cell in together)
+            for cell in together:
+                was_stored = self.rows.pop(cell, None) or self.elsewhere.pop(cell, None)
+                self.records.pop(cell, None)
+                if was_stored and is_outdated:
+                    partner = "control" if cell is clean else "clean row"
+                    self.outdated[cell] = f"made again together with its {partner}"
 
     def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
         """Keep a row under the names of today, which are no part of a key and may have changed."""

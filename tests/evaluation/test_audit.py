@@ -32,6 +32,7 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.fixed_path import FixedPath
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.reporting.audit import verdict_line
+from robustbench_sde.sde.draws import Stream
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 SETTINGS = AuditSettings(steps=10, eot_draws=2, score=ScoreSettings(draws=8))
@@ -127,11 +128,13 @@ class NoisyGradients(Classifier):
 
 
 class Counting(Classifier):
-    """Noise that depends on how often it was asked for."""
+    """Noise of the score that depends on how often it was asked for; other draws do not show it."""
 
     calls = 0
 
     def logits(self, images, image_ids, draws):
+        if draws.stream != Stream.SCORE:
+            return super().logits(images, image_ids, draws)
         Counting.calls += 1
         return super().logits(images, image_ids, replace(draws, seed=draws.seed + Counting.calls))
 

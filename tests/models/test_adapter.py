@@ -117,7 +117,7 @@ def test_outputs_of_hugging_face_and_half_precision_are_taken():
 def test_noise_of_a_keyed_module_can_be_switched_off():
     """Zeros for noise give the logits of the module without it."""
     data = labelled(Net(), 4)
-    silent = classifier(KeyedNet().eval(), data).with_noise(enabled=False)
+    silent = classifier(KeyedNet().eval(), data).without_noise()
     images = to_float(data.images)
     logits = silent.logits(images, data.ids, Draws(0, Stream.SCORE, range(2)))
     torch.testing.assert_close(logits, Net()(images).expand(2, -1, -1))

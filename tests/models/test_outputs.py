@@ -146,7 +146,7 @@ def test_other_outputs_are_other_work(tmp_path):
     data = make_data()
 
     def source(**given) -> ModuleSource:
-        return rb.as_classifier(f"{tmp_path / 'wide.py'}:make", data, **given).source
+        return ModuleSource.behind(rb.as_classifier(f"{tmp_path / 'wide.py'}:make", data, **given))
 
     made = [source(classes=7), source(class_map=[0, 1, 2, 3]), source(class_map=[0, 1, 3, 2])]
     assert len({one.sha256 for one in made}) == 3

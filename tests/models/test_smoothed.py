@@ -83,9 +83,7 @@ class OneDraw:
         self.passes = 0
 
     def __getattr__(self, name):
-        if name == "images_by_draw":
-            raise AttributeError(name)
-        return getattr(self._model, name)
+        return name != "images_by_draw" and getattr(self._model, name)
 
     def logits(self, images, image_ids, draws):
         """Count and pass on."""
@@ -171,6 +169,6 @@ def test_impossible_smoothing_is_refused(wrong):
 
 def test_transfer_takes_its_gradients_inside():
     """Switching the noise off leads to the classifier inside; that works unless its noise is opaque."""
-    assert not Smoothed(make_model("multiplicative"), 0.1).with_noise(enabled=False).stochastic
+    assert not Smoothed(make_model("multiplicative"), 0.1).without_noise().stochastic
     ode = make_model("none")
-    assert Smoothed(ode, 0.1).with_noise(enabled=False) is ode
+    assert Smoothed(ode, 0.1).without_noise() is ode

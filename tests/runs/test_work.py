@@ -147,9 +147,11 @@ def test_the_plan_says_why_cells_of_an_earlier_version_are_computed_again(place)
     stored_without(RunFolder(Path("reports/small")), "gradients_zero")
     for out in ("reports/small", "reports/other"):
         plan = rb.run("small.yaml", out=out, dry_run=True).plan
-        # without gradients nothing was left uncounted, so that the clean row is still good
-        assert [row["reason"] for row in plan.rows()] == [None, why, why]
-        assert str(plan).endswith(f"; computed again: 2 cells {why}")
+        # without gradients nothing was left uncounted: the clean row is good, and goes with its control
+        together = "made again together with its control"
+        assert [row["reason"] for row in plan.rows()] == [together, why, why]
+        assert {row["state"] for row in plan.rows()} == {"to run"}
+        assert str(plan).endswith(f"; computed again: 2 cells {why}; computed again: 1 cell {together}")
         assert plan.lines()[2].endswith(f"tiny pgd linf eps=0.1 ({why})")
     with pytest.raises(BenchError, match="did not write gradients_zero; run it again"):
         Result.read("reports/small")

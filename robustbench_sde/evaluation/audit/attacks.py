@@ -19,7 +19,6 @@ from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import check_control
 from robustbench_sde.evaluation.paired import POWER
 from robustbench_sde.models.fixed_path import FixedPath
-from robustbench_sde.models.protocol import without_noise
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 
@@ -115,7 +114,7 @@ def transfer(lab: Lab) -> Finding:
     """Check that images attacked on the network without noise fool it no better."""
     if not lab.model.stochastic:
         raise NotApplicableError("there is no noise to switch off")
-    without = without_noise(lab.model)
+    without = lab.model.without_noise()
     if without is None:
         raise NotApplicableError("the noise of this model cannot be switched off")
     silent = lab.records(lab.pgd(), made_on=without)

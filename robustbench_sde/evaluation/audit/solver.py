@@ -14,7 +14,7 @@ from robustbench_sde.evaluation.audit.compare import (
 )
 from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditVerdict
-from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.base import Clean
 
 #: Other solvers, the best first; the first that is not the model's own and takes its noise is tried.
@@ -29,20 +29,21 @@ def solver(lab: Lab) -> Finding:
     attacked images differently.
     """
     own = lab.model
-    if not isinstance(own, Classifier):
+    variants = _variants(own)
+    if not variants:
         raise NotApplicableError("the solver of this model cannot be changed")
     direct = lab.records(lab.pgd())
     verdicts, course = [AuditVerdict.PASS], [f"{_name(own)} {percent(accuracy(direct))}"]
     numbers: dict[str, float | list[float] | str] = {f"direct on {_name(own)}": list(accuracy(direct))}
     seen = 0.0
-    for variant in _variants(own):
+    for variant in variants:
         clean = accuracy(lab.records(Clean(), scored_by=variant))
         scored = lab.records(lab.pgd(), scored_by=variant)
         either_way = AttackComparison.of(direct, scored).verdict, AttackComparison.of(scored, direct).verdict
         if either_way != (AuditVerdict.PASS, AuditVerdict.PASS):
             verdicts.append(AuditVerdict.WARN)
         found = {"clean": clean, "scored there": accuracy(scored)}
-        if variant.spec.steps <= 2 * own.spec.steps:  # making images in 4 N steps costs four attacks
+        if variant.steps <= 2 * own.steps:  # making images in 4 N steps costs four attacks
             made = lab.records(lab.pgd(), made_on=variant)
             comparison = AttackComparison.of(direct, made)
             verdicts.append(comparison.verdict)
@@ -57,18 +58,19 @@ def solver(lab: Lab) -> Finding:
     )
 
 
-def _variants(model: Classifier) -> list[Classifier]:
+def _variants(model: RandomClassifier) -> list[RandomClassifier]:
     """Return the network in N/2, 2N, 4N steps, and by another solver if one takes its noise."""
-    steps = model.spec.steps
-    variants = [model.with_solver(steps=count) for count in (steps // 2, 2 * steps, 4 * steps) if count]
+    counts = [count for count in (model.steps // 2, 2 * model.steps, 4 * model.steps) if count]
+    variants = [model.with_solver(steps=count) for count in counts]
     for name in _OTHERS:
         if name != model.solver:
             try:
-                return [*variants, model.with_solver(solver=name)]
+                variants.append(model.with_solver(solver=name))
+                break
             except BenchError:  # it does not take this noise
                 continue
-    return variants
+    return [variant for variant in variants if variant is not None]
 
 
-def _name(model: Classifier) -> str:
-    return f"{model.solver} N={model.spec.steps}"
+def _name(model: RandomClassifier) -> str:
+    return f"{model.solver} N={model.steps}"

@@ -19,9 +19,7 @@ from robustbench_sde.evaluation.stability.exponent import largest_exponent, tang
 from robustbench_sde.evaluation.stability.lipschitz import drift_constants
 from robustbench_sde.evaluation.stability.report import Course, Estimate, StabilityReport
 from robustbench_sde.evaluation.statistics import mean_interval, mean_over_draws
-from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.perturbations.corruptions import make_corruptions
@@ -129,10 +127,9 @@ def stability(
         BenchError: the data do not fit the model, or it is not one of ours, whose flow can be looked into.
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
-    inside = model.model if isinstance(model, Smoothed) else model
-    if not isinstance(inside, Classifier):
+    inside = model.built_in
+    if inside is None:
         raise BenchError(f"{model.name} has no flow to measure; stability takes checkpoints of `train`")
-    chains = model.chains if isinstance(model, Smoothed) else inside.chains
     perturbations = default_perturbations() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
@@ -148,7 +145,7 @@ def stability(
     bars.images.start("trajectories", len(data))
     (norm, *moved), flows = _trajectories(
         model.name,
-        chains,
+        model.chains,
         [same.to(model.device) for same in images],
         data.ids,
         draws,
@@ -156,7 +153,7 @@ def stability(
         bars.images,
     )
     bars.cells.advance(1)
-    first = chains(images[0][:1].to(model.device), data.ids[:1], draws)
+    first = model.chains(images[0][:1].to(model.device), data.ids[:1], draws)
     times, state = _times(first[0][1]), tuple(first[0][0].shape[2:])
     top = max(flows, key=lambda flow: float(flow.log[-1].mean()))
     lipschitz = torch.stack([flow.lipschitz for flow in flows]).amax(0)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from robustbench_sde.choices import Precision
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
-from robustbench_sde.models.modules.as_module import Pluggable
+from robustbench_sde.models.base import ClassifierBase
+from robustbench_sde.models.modules.factory import Origin
 from robustbench_sde.models.modules.forked import forked, seeds
 from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.models.modules.passes import Passes, check_rows, logits_of
@@ -121,7 +122,7 @@ class Interface:
         self.check_noise(noise)
         kinds: dict[str, type[Any]] = {"none": Deterministic, "keyed": Keyed, "opaque": Opaque}
         made: ModuleClassifier = kinds[self.noise](module, self)
-        return made if noise or not isinstance(made, Keyed) else made.with_noise(enabled=False)
+        return made if noise or not isinstance(made, Keyed) else made.without_noise()
 
     def check_noise(self, noise: bool) -> None:
         """Raises BenchError if the noise is to be switched off and cannot be."""
@@ -131,7 +132,7 @@ class Interface:
             )
 
 
-class ModuleClassifier(Pluggable, ABC):
+class ModuleClassifier(ClassifierBase, ABC):
     """An `nn.Module` as a `RandomClassifier`. It is evaluated in eval mode and left in the mode it was in."""
 
     stochastic: ClassVar[bool]
@@ -143,13 +144,22 @@ class ModuleClassifier(Pluggable, ABC):
         self.name = interface.name
         #: source of the noise; tables show as well that the images of a batch act on each other
         self.noise = interface.noise + (", batch-dependent" if interface.alone else "")
-        self.batch_dependence = interface.batch_dependence
         self.image_shape, self.classes = interface.image_shape, interface.classes
         self.precision = interface.precision
         exact = interface.precision == "fp32" and interface.dtype in (None, torch.float64)
         self._pass = Passes(self.name, alone=interface.alone, exact=exact)
         #: what makes it again (`runs.sources`); None: it is here only
-        self.source: object = None
+        self.origin: Origin | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The module, at whose parameters other libraries look for the device."""
+        return self.module
+
+    @property
+    def batch_dependence(self) -> float:
+        """Change that other images of a batch would make to logits (`Interface`); NaN: none."""
+        return self.interface.batch_dependence
 
     @property
     def device(self) -> torch.device:
@@ -191,10 +201,10 @@ class Keyed(ModuleClassifier):
     images_by_draw = True
     _noise_off = False
 
-    def with_noise(self, *, enabled: bool = True) -> Self:
-        """Return a classifier of this module; False gives it zeros for noise."""
+    def without_noise(self) -> Self:
+        """Return a classifier of this module that gives it zeros for noise."""
         twin = copy.copy(self)
-        twin._noise_off, twin.source = not enabled, None
+        twin._noise_off, twin.origin = True, None
         return twin
 
     def _logits(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.models.probabilities import log_mean
-from robustbench_sde.models.protocol import RandomClassifier, network_of
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import Draws, Stream
 
 
@@ -38,9 +38,8 @@ class PlainModule(nn.Module):
         self.draws, self.fixed, self.seed = draws, fixed, seed
         self._calls = 0
         self._model = model
-        inside = network_of(model)  # of somebody else's network, the network
-        if isinstance(inside, nn.Module):  # libraries look for the device at the parameters
-            self.inside = inside
+        if model.network is not None:  # libraries look for the device at the parameters
+            self.inside = model.network
         self.training = False
 
     def train(self, mode: bool = True) -> Self:
@@ -61,26 +60,3 @@ class PlainModule(nn.Module):
         logits = self._model.logits(images.to(torch.float32), ids, draws)
         log_probs = log_mean(logits.log_softmax(-1))
         return log_probs.double() if images.dtype == torch.float64 else log_probs
-
-
-class Pluggable:
-    """What a classifier can be for other libraries."""
-
-    def as_module(
-        self: RandomClassifier, draws: int = 16, *, fixed: bool = False, seed: int = 0
-    ) -> PlainModule:
-        """A plain `nn.Module`, for torchattacks, foolbox, ART or AutoAttack.
-
-        It returns the log of the mean probability over `draws` fresh draws, or always the same where `fixed`.
-        Score the images that an attack has made of it; believe nothing else that a library says about them
-        (`PlainModule`).
-
-        Args:
-            draws: averaged in every call, at least 1; a deterministic model needs one.
-            fixed: the same draws for every image in every call, instead of the next ones.
-            seed: of the draws, which are of the `attack` stream: none of them scores.
-
-        Returns:
-            A module of images (B, C, H, W) float in [0, 1] to log-probabilities (B, classes).
-        """
-        return PlainModule(self, draws, fixed=fixed, seed=seed)

@@ -116,6 +116,19 @@ class Factory:
         return source, made
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Facts from which a classifier around the module of a factory can be made again."""
+
+    factory: Factory
+    #: hash of the code and the weights (`Factory.make`)
+    digest: str
+    #: remarks for the user whose module it is
+    notes: tuple[str, ...]
+    #: False if the noise of the module was switched off
+    noise: bool
+
+
 def _imported(name: str) -> ModuleType:
     here = str(Path.cwd())
     sys.path.insert(0, here)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.protocol import RandomClassifier, with_solver
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne
 from robustbench_sde.sde.solvers import SOLVERS, check_solver
@@ -38,7 +38,7 @@ class OtherSolver(APGDCrossEntropy):
         return f"{self.name}:{self.on_solver}{steps}"
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
-        other = with_solver(model, self.on_solver, self.on_steps)
+        other = model.with_solver(solver=self.on_solver, steps=self.on_steps)
         if other is None:
             raise BenchError(f"{model.name} has no solver of ours: {self.name} cannot change it")
         return other

@@ -40,6 +40,10 @@ class Targetable(BudgetAttack):
     def label(self) -> str:
         return f"{self.name} to {self.target}" if self.target else self.name
 
+    @property
+    def has_targets(self) -> bool:
+        return bool(self.target)
+
     def aim(self, model: RandomClassifier, batch: Batch, *, seed: int) -> tuple[Aim, int]:
         if not self.target:
             return super().aim(model, batch, seed=seed)

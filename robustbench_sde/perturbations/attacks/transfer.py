@@ -8,7 +8,7 @@ from typing import Self
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import load_checkpoint, read_header
-from robustbench_sde.models.protocol import RandomClassifier, without_noise
+from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.sde.solvers import SOLVERS
 from robustbench_sde.storage.provenance import file_sha256
@@ -48,7 +48,7 @@ class Transfer(APGDCrossEntropy):
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         if self.source is None:
-            silent = without_noise(model)
+            silent = model.without_noise()
             if silent is None:
                 raise BenchError(
                     f"the noise of {model.name} cannot be switched off: give transfer a `source`"

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import GradientHealth
@@ -294,7 +293,7 @@ class Victim:
             again: function of positions (n,) and points (n, C, H, W) that takes the gradient of some images
                 at other points.
         """
-        if isinstance(self._model, Classifier):
+        if self._model.built_in is not None:
             return gradient.nan_to_num(0.0, 0.0, 0.0)
         broken = (~peak.isfinite()).nonzero()[:, 0]
         if len(broken):

@@ -153,8 +153,8 @@ class Spy:
         self.rows += len(images) * len(draws)
         return self._model.logits(images, ids, draws)
 
-    def with_noise(self, **options):
-        self._model = self._model.with_noise(**options)
+    def without_noise(self):
+        self._model = self._model.without_noise()
         return self
 
     def with_solver(self, **options):
