@@ -7,7 +7,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
@@ -169,11 +169,11 @@ def attack_command(
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.reporting.tries import accuracy_against_tries
 
-    options = o.shared(context)
+    options = inputs.shared(context)
     attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
     budgets = [None] if texts.parts(eps or []) == ["none"] else texts.parse_eps(eps or ["0.03"], norm)
-    data = o.load_images(context)
-    models = o.find_models(context, checkpoints, data, options["device"])
+    data = inputs.load_images(context)
+    models = inputs.find_models(context, checkpoints, data, options["device"])
     with progress_bars(quiet=quiet) as bars:
         result = rb.attack(
             models,
@@ -195,7 +195,7 @@ def attack_command(
             save_images=save_images,
             bars=bars,
         )
-    folder = o.folder_of(result)
+    folder = inputs.folder_of(result)
     accuracy_against_eps(result.summary, folder)
     accuracy_against_distance(folder)
     accuracy_against_tries(result.summary, folder, folder)

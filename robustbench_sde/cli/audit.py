@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode
 
@@ -77,11 +77,11 @@ def audit_command(
 
     if (checkpoint is None) == (model is None):
         raise BenchError("an audit takes exactly one classifier: name a checkpoint or give --model")
-    options = o.shared(context)
+    options = inputs.shared(context)
     budget = texts.parse_one_eps(eps, norm)
-    data = o.load_images(context)
+    data = inputs.load_images(context)
     named = None if checkpoint is None else [checkpoint]
-    models = o.find_models(context, named, data, options["device"])
+    models = inputs.find_models(context, named, data, options["device"])
     assert models is not None  # one of the two was given
     with progress_bars(quiet=quiet) as bars:
         report = rb.audit(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import ExitCode
 
@@ -122,12 +122,12 @@ def certify_command(
     from robustbench_sde.reporting.certificates import print_certificates
     from robustbench_sde.reporting.progress import progress_bars
 
-    options = o.shared(context) | {
+    options = inputs.shared(context) | {
         "smoothing": texts.parse_numbers(smoothing or ["0.25"], "--smoothing"),
         "radius": texts.parse_numbers(radius or ["0,0.25,0.5,1"], "--radius"),
     }
-    data = o.load_images(context)
-    models = o.find_models(context, checkpoints, data, options["device"])
+    data = inputs.load_images(context)
+    models = inputs.find_models(context, checkpoints, data, options["device"])
     given = {"steps": steps, "eot_draws": eot_draws}
     with progress_bars(quiet=quiet) as bars:
         found = rb.certify(
@@ -143,7 +143,7 @@ def certify_command(
             out=out or "auto",
             bars=bars,
         )
-    folder = o.folder_of(found)
+    folder = inputs.folder_of(found)
     bracket_figure(found.reports, folder)
     if json:
         print(to_json(list(found.reports)))

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import inputs, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli import texts
 from robustbench_sde.errors import BenchError, ExitCode
 
 
@@ -79,12 +79,12 @@ def corrupt_command(
     from robustbench_sde.reporting.terminal import print_json
 
     severities = texts.parse_severities(severity or "1-5")
-    options = o.shared(context)
+    options = inputs.shared(context)
     clean = dataset or ("digits" if official is None else OFFICIAL[open_official(official).name])
     if not clean:
         raise BenchError(f"--official {official} needs --dataset: the clean images, as tiny-imagenet:PATH")
-    data = o.load_images(context, clean)
-    models = o.find_models(context, checkpoints, data, options["device"])
+    data = inputs.load_images(context, clean)
+    models = inputs.find_models(context, checkpoints, data, options["device"])
     with progress_bars(quiet=quiet) as bars:
         result = rb.score(
             models,
@@ -99,7 +99,7 @@ def corrupt_command(
             out=out or "auto",
             bars=bars,
         )
-    folder, table = o.folder_of(result), result.corruptions
+    folder, table = inputs.folder_of(result), result.corruptions
     assert table is not None
     corruption_figure(table, folder)
     if json:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
+from robustbench_sde.cli import inputs
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
@@ -44,7 +45,7 @@ def import_command(
     """
     if not file.exists():  # before the data set is fetched or asked for
         raise BenchError(f"{file} does not exist")
-    data = o.load_images(context, whole=True)
+    data = inputs.load_images(context, whole=True)
     made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
     model = made.header.model
     term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in model.noise) or "no noise"

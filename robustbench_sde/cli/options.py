@@ -1,24 +1,13 @@
 """Define the options that several commands share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-import robustbench_sde as rb
 from robustbench_sde import choices
 from robustbench_sde.cli import complete
-from robustbench_sde.cli.texts import parse_images, parse_score_draws, parse_smoothing
-from robustbench_sde.errors import BenchError
-
-if TYPE_CHECKING:
-    from robustbench_sde.api.certify import Certificates
-    from robustbench_sde.api.models import Model as AnyModel
-    from robustbench_sde.api.result import Result
-    from robustbench_sde.api.stability import Stability
-    from robustbench_sde.data import ImageDataset
-    from robustbench_sde.models.compute import Compute
-    from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.cli.texts import parse_images, parse_score_draws
 
 DATA = "Data"
 MODEL = "Model"
@@ -28,9 +17,6 @@ CORRUPTION = "Corruption"
 ATTACK = "Attack"
 #: panel of options that change speed and memory only; commands name it last
 RARE = "Speed and memory"
-
-#: options that functions of the API take under the same name
-_SHARED = ("sigma", "noise", "precision", "score_draws", "rule", "seed", "batch_size")
 
 Checkpoints = Annotated[
     list[Path] | None,
@@ -286,114 +272,3 @@ FrostDir = Annotated[
     Path | None,
     typer.Option(help="Folder with the original frost photographs.", rich_help_panel=CORRUPTION),
 ]
-
-
-def shared(context: typer.Context, *, device: str | None = None) -> dict[str, Any]:
-    """Return the options of this command that functions of the API take under the same name.
-
-    `device` is a `Compute`, with the options on noise backend, memory and compilation.
-
-    Args:
-        context: context of the command.
-        device: device in place of `--device`.
-
-    Raises:
-        BenchError: there is no such device, or the memory limit is not a size.
-    """
-    from robustbench_sde.models.compute import Compute
-
-    options = context.params
-    more = {"smoothing": parse_smoothing(options["smoothing"])} if "smoothing" in options else {}
-    return (
-        {name: options[name] for name in _SHARED if name in options}
-        | more
-        | {
-            "device": Compute.of(
-                device or options["device"],
-                noise_backend=options.get("noise_backend", "auto"),
-                memory_limit=options.get("memory_limit"),
-                compile=options.get("compile_", False),
-            )
-        }
-    )
-
-
-def load_images(context: typer.Context, name: str | None = None, *, whole: bool = False) -> "ImageDataset":
-    """Load the test images of a command.
-
-    Args:
-        context: context of the command, with the options on data.
-        name: data set, if it is not that of `--dataset`.
-        whole: whether to load the whole split.
-
-    Raises:
-        BenchError: there are no such data.
-    """
-    options = context.params
-    images = None if whole else options.get("images")
-    return rb.load_dataset(
-        complete.dataset_name(name or options["dataset"]),
-        split="test",
-        images=None if images == "all" else images,
-        data_dir=options["data_dir"],
-        download=options["download"],
-        image_size=options["image_size"],
-        resize=options.get("resize"),
-        crop=options.get("crop"),
-        interpolation=options.get("interpolation", "bilinear"),
-        class_order=options.get("class_order"),
-    )
-
-
-def find_models(
-    context: typer.Context, named: list[Path] | None, data: "ImageDataset", compute: "Compute"
-) -> "list[AnyModel] | None":
-    """Return the named checkpoints and the module of --model; None (neither is given) means all.
-
-    Warnings about the module are printed on stderr.
-
-    Raises:
-        BenchError: the module cannot be evaluated on `data`, or options do not go together.
-    """
-    options = context.params
-    model, weights, normalize = options["model"], options["weights"], options["normalize"]
-    classes, class_map = options["classes"], options["class_map"]
-    if model is None:
-        if any(given is not None for given in (weights, normalize, classes, class_map)):
-            raise BenchError("--weights, --normalize, --classes and --class-map belong to --model")
-        return [*_ours(named)] if named else None
-    from robustbench_sde.models.modules.adapter import Normalisation
-
-    if options["sigma"] is not None:
-        raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")
-    expected = Normalisation() if normalize is None else Normalisation.parse(normalize)
-    made = rb.as_classifier(
-        model,
-        data,
-        weights=weights,
-        mean=expected.mean,
-        std=expected.std,
-        classes=classes,
-        class_map=class_map,
-        noise=options["noise"],
-        device=compute,
-    )
-    return [*_ours(named or []), made]
-
-
-def _ours(named: list[Path]) -> list[Path]:
-    for path in named:
-        if path.suffix in (".pt", ".pth", ".bin", ".ckpt") and path.exists():
-            raise BenchError(
-                f"{path} is not a checkpoint of sde-bench: give --model FILE.py:FUNCTION --weights {path}, "
-                f"or convert it with `sde-bench import {path}`"
-            )
-    return named
-
-
-def folder_of(result: "Result | Stability | Certificates") -> "RunFolder":
-    """Return the folder that a command has written."""
-    from robustbench_sde.storage.run_folder import RunFolder
-
-    assert result.folder is not None  # commands always give `out`
-    return RunFolder(result.folder)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import robustbench_sde as rb
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
@@ -95,7 +95,7 @@ def preview_command(
     if corruptions and attack:
         raise BenchError("--corruptions and --attack exclude each other; give one")
     budgets, severities = texts.parse_eps(eps or "0.03", norm), texts.parse_severities(severity or "1-5")
-    data = o.load_images(context)
+    data = inputs.load_images(context)
     if attack is None:
         sheet = corrupted(
             data,
@@ -115,7 +115,7 @@ def preview_command(
                 {texts.spelled(attack, complete.known("attacks")): {}},
                 norm=norm,
                 eps=budgets,
-                **o.shared(context),
+                **inputs.shared(context),
                 bars=bars,
             )
         rows = result.summary.to_dict("records")

@@ -7,7 +7,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import ExitCode
 from robustbench_sde.shipped import SUITES, shipped_files
@@ -121,7 +121,7 @@ def run_command(
     from robustbench_sde.reporting.tries import accuracy_against_tries
 
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
-    options = o.shared(context, device="auto" if engine == "ray" else None)
+    options = inputs.shared(context, device="auto" if engine == "ray" else None)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
             texts.spelled(suite, shipped_files(SUITES)),
@@ -150,7 +150,7 @@ def run_command(
             workers = [plan.with_workers(shard_images)] if plan.seconds else []
             print("\n".join([*plan.lines(), str(plan), *workers]))
         return
-    folder = o.folder_of(result)
+    folder = inputs.folder_of(result)
     accuracy_against_eps(result.summary, folder)
     accuracy_against_tries(result.summary, folder, folder)
     four_curves(result.summary, folder, folder)

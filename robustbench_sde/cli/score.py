@@ -7,8 +7,8 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
+from robustbench_sde.cli import inputs, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli import texts
 from robustbench_sde.errors import BenchError, ExitCode
 
 
@@ -83,10 +83,10 @@ def score_command(
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.terminal import print_json, print_summary
 
-    options = o.shared(context)
+    options = inputs.shared(context)
     claimed = texts.parse_one_eps(eps, norm or "")
-    whole = o.load_images(context, dataset or _dataset(images), whole=True)
-    models = o.find_models(context, checkpoint, whole, options["device"])
+    whole = inputs.load_images(context, dataset or _dataset(images), whole=True)
+    models = inputs.find_models(context, checkpoint, whole, options["device"])
     with progress_bars(quiet=quiet) as bars:
         result = rb.score(
             models,

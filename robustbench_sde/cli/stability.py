@@ -6,8 +6,8 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
+from robustbench_sde.cli import inputs, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.cli import texts
 
 _PERTURBATION = "Perturbations"
 
@@ -79,8 +79,8 @@ def stability_command(
     from robustbench_sde.reporting.stability import print_stability, stability_figure
 
     severities, budget = texts.parse_severities(severity or "3"), texts.parse_one_eps(eps, norm)
-    options = o.shared(context)
-    data = o.load_images(context)
+    options = inputs.shared(context)
+    data = inputs.load_images(context)
     with progress_bars(quiet=quiet) as bars:
         found = rb.stability(
             checkpoints or None,
@@ -97,7 +97,7 @@ def stability_command(
             out=out or "auto",
             bars=bars,
         )
-    folder = o.folder_of(found)
+    folder = inputs.folder_of(found)
     stability_figure(found.reports, folder)
     if json:
         print(to_json(found.reports))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import robustbench_sde as rb
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError, ExitCode, unknown_name
 from robustbench_sde.shipped import STUDIES, shipped_files
@@ -76,7 +76,7 @@ def study_command(
         raise BenchError("stability is a command of its own: `sde-bench stability`")
     if name not in studies:
         raise unknown_name("study", name, studies)
-    options = o.shared(context)
+    options = inputs.shared(context)
     with progress_bars(quiet=quiet) as bars:
         result = rb.run(
             f"study/{name}",
@@ -99,7 +99,7 @@ def study_command(
     if dry_run and result.plan is not None:
         print("\n".join([*result.plan.lines(), str(result.plan)]))
         return
-    folder, summary, corruptions = o.folder_of(result), result.summary, result.corruptions
+    folder, summary, corruptions = inputs.folder_of(result), result.summary, result.corruptions
     place = str(folder.path)
     if corruptions is not None:
         corruption_figure(corruptions, folder)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import robustbench_sde as rb
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import BenchError
 
@@ -134,7 +134,7 @@ def versus_command(
             found = rb.versus(
                 named[0],
                 [*named[1:]] or None,
-                o.load_images(context),
+                inputs.load_images(context),
                 texts.names(attack or ["pgd"], complete.known("attacks")),
                 kinds=kind,
                 allow_unequal=allow_unequal,
@@ -142,7 +142,7 @@ def versus_command(
                 eps=texts.parse_eps(eps or ["0.03"], norm),
                 steps=steps,
                 eot_draws=eot_draws,
-                **o.shared(context),
+                **inputs.shared(context),
                 out=out or "auto",
                 bars=bars,
             )

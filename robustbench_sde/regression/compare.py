@@ -1,39 +1,24 @@
-"""Gate: pair the cells of two runs image by image, test and judge them."""
+"""Gate: compare the cells of two runs image by image, and judge what the tests say."""
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation import paired
-from robustbench_sde.evaluation.bounds import survives
 from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
-from robustbench_sde.evaluation.statistics import Interval
-from robustbench_sde.regression.measured import ComparedCell, Facts, Side
-from robustbench_sde.regression.policy import Limits, Policy, tries_of
+from robustbench_sde.regression.measured import ComparedCell, Side
+from robustbench_sde.regression.measures import (
+    MeasureTest,
+    compare_decisions,
+    compare_single_draws,
+    compare_survival,
+)
+from robustbench_sde.regression.pairing import differences, names_of, pair_cells
+from robustbench_sde.regression.policy import Limits, Policy
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Test:
-    """Test of one measure of one cell, before it is judged."""
-
-    measure: str
-    baseline: float
-    run: float
-    drop: Interval
-    p: float
-    #: function from the level of the test to the smallest true drop that it finds
-    detectable: Callable[[float], float]
-    #: function from a true drop and the level of the test to the number of images that find it
-    needed: Callable[[float, float], int | None]
 
 
 def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
@@ -44,8 +29,8 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
     """
     if not baseline.cells:
         raise BenchError(f"{baseline.name} has no cells to compare with")
-    pairs, new = _pair_cells(baseline.cells, run.cells)
-    names = _names([old.facts for old, _ in pairs])
+    pairs, new = pair_cells(baseline.cells, run.cells)
+    names = names_of([old.facts for old, _ in pairs])
     drafts = [
         _draft(name, old, now, policy.limits(name), policy.alpha)
         for name, (old, now) in zip(names, pairs, strict=True)
@@ -65,7 +50,7 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
     )
 
 
-def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list[_Test]]]:
+def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list[MeasureTest]]]:
     """Compare cells of the run with those of a reference in the same run, by the rules of the policy.
 
     Raises:
@@ -95,7 +80,7 @@ def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list
 
 def _draft_pair(
     name: str, reference: ComparedCell | None, cell: ComparedCell, limits: Limits, alpha: float
-) -> tuple[CellVerdict, list[_Test]]:
+) -> tuple[CellVerdict, list[MeasureTest]]:
     """Return the comparison of two cells of one run with its test of the decisions."""
     draft = CellVerdict(
         name,
@@ -113,64 +98,13 @@ def _draft_pair(
     common, left, right = np.intersect1d(reference.ids, cell.ids, assume_unique=True, return_indices=True)
     if not len(common):
         return replace(draft, reason="the networks have no image in common"), []
-    test = _test_decisions(reference.correct[left], cell.correct[right], alpha)
+    test = compare_decisions(reference.correct[left], cell.correct[right], alpha)
     return replace(draft, images=len(common)), [test]
-
-
-def _pair_cells(
-    baseline: Sequence[ComparedCell], run: Sequence[ComparedCell]
-) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
-    """Pair every cell of the baseline with its cell of the run, or None; also return the run's other cells.
-
-    Cells that agree in everything are paired first, then cells that differ in the seed, then cells that have
-    only the label in common, so that the report can name the differences.
-    """
-    keys: tuple[Callable[[Facts], Hashable], ...] = (
-        lambda facts: facts,
-        lambda facts: facts.model_copy(update={"seed": 0}),
-        lambda facts: facts.label,
-    )
-    partner: dict[int, ComparedCell] = {}
-    left = list(run)
-    for key in keys:
-        waiting = defaultdict(list)
-        for cell in left:
-            waiting[key(cell.facts)].append(cell)
-        for place, cell in enumerate(baseline):
-            if place not in partner and waiting[key(cell.facts)]:
-                partner[place] = waiting[key(cell.facts)].pop(0)
-        left = [cell for cells in waiting.values() for cell in cells]
-    return [(cell, partner.get(place)) for place, cell in enumerate(baseline)], left
-
-
-def _names(cells: Sequence[Facts]) -> list[str]:
-    """Return labels, extended by the settings that tell cells with one label apart."""
-    groups = defaultdict(list)
-    for facts in cells:
-        groups[facts.label].append(facts)
-
-    def name(facts: Facts) -> str:
-        alike = groups[facts.label]
-        fields = (
-            "noise",
-            "sigma",
-            "solver",
-            "solver_steps",
-            "score_draws",
-            "rule",
-            "try_draws",
-            "seed",
-            "settings",
-        )
-        told = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
-        return " ".join([facts.label, *(f"{field}={getattr(facts, field)}" for field in told)])
-
-    return [name(facts) for facts in cells]
 
 
 def _draft(
     name: str, old: ComparedCell, now: ComparedCell | None, limits: Limits, alpha: float
-) -> tuple[CellVerdict, list[_Test]]:
+) -> tuple[CellVerdict, list[MeasureTest]]:
     """Return the cell with its tests, or an incomparable cell without tests."""
     cell = CellVerdict(name, Verdict.INCOMPARABLE, "", limits, seeds=(old.facts.seed, None))
     if now is None:
@@ -179,106 +113,26 @@ def _draft(
     for side, status in (("run", now.status), ("baseline", old.status)):
         if status != "ok":
             return replace(cell, reason=f"the {side}'s cell is {status}"), []
-    differences = _differences(old, now)
-    if differences:
-        return replace(cell, reason=f"not the same measurement: {'; '.join(differences)}"), []
+    found = differences(old, now)
+    if found:
+        return replace(cell, reason=f"not the same measurement: {'; '.join(found)}"), []
     common, left, right = np.intersect1d(old.ids, now.ids, assume_unique=True, return_indices=True)
     if not len(common):
         return replace(cell, reason="the runs have no image in common"), []
-    test = _test_decisions(old.correct[left], now.correct[right], alpha)
+    test = compare_decisions(old.correct[left], now.correct[right], alpha)
     if old.facts.perturbation == CERTIFIED_NAME:
         test = replace(test, measure="certified_accuracy")
     tests = [test]
     if old.facts.score_draws > 1:  # one draw: its accuracy is the other one
         draws = (old.right_draws[left].astype(np.int64), now.right_draws[right].astype(np.int64))
-        tests.append(_test_single_draws(*draws, old.facts.score_draws, alpha))
+        tests.append(compare_single_draws(*draws, old.facts.score_draws, alpha))
     if limits.metric is not None and old.facts.noise != "none":  # without noise it is the accuracy
         answers = (old.answered_rightly[left], now.answered_rightly[right])
-        tests.append(_test_survival(*answers, old.facts, limits.metric, name, alpha))
+        tests.append(compare_survival(*answers, old.facts, limits.metric, name, alpha))
     return replace(cell, images=len(common)), tests
 
 
-def _differences(old: ComparedCell, now: ComparedCell) -> list[str]:
-    """List in words the settings in which two cells with one label differ; the seed does not count."""
-    found = []
-    for field in Facts.model_fields:
-        was, is_now = getattr(old.facts, field), getattr(now.facts, field)
-        if was == is_now or field == "seed":
-            continue
-        if field == "settings":
-            was, is_now = old.differing(now)
-        found.append(f"{field} {str(was)[:80] or 'nothing'} -> {str(is_now)[:80] or 'nothing'}")
-    return found
-
-
-def _test_decisions(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], alpha: float) -> _Test:
-    images = len(was)
-    lost, won = int((was & ~now).sum()), int((now & ~was).sum())
-    changed = (lost + won) / images
-    return _Test(
-        "accuracy",
-        float(was.mean()),
-        float(now.mean()),
-        paired.drop_of_decisions(lost, won, images, alpha),
-        paired.sign_flip_test(was.astype(np.int64) - now.astype(np.int64)),
-        partial(paired.detectable_by_decisions, images, changed),
-        partial(paired.images_for_decisions, changed),
-    )
-
-
-def _test_single_draws(was: Ints, now: Ints, draws: int, alpha: float) -> _Test:
-    drops = (was - now) / draws
-    deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
-    return _Test(
-        "single_draw_accuracy",
-        float(was.mean()) / draws,
-        float(now.mean()) / draws,
-        paired.drop_of_shares(drops, alpha),
-        paired.sign_flip_test(was - now),
-        partial(paired.detectable_by_shares, len(drops), deviation),
-        partial(paired.images_for_shares, deviation),
-    )
-
-
-def _test_survival(
-    was: npt.NDArray[np.uint16],
-    now: npt.NDArray[np.uint16],
-    facts: Facts,
-    metric: str,
-    cell: str,
-    alpha: float,
-) -> _Test:
-    """Test accuracy against somebody who may submit an image again, estimated image by image.
-
-    The permutation test takes whole numbers: the estimates are rounded to 1/4096, which keeps it exact.
-
-    Raises:
-        BenchError: the score draws are too few for so many submissions.
-    """
-    tries, answers = tries_of(metric), facts.answers
-    if answers < tries:
-        raise BenchError(
-            f"the policy asks for {metric}, and {cell} has {facts.score_draws} score draws: measure both "
-            f"runs with {tries * facts.try_draws} or more"
-        )
-    count = np.full(len(was), answers, dtype=np.int64)
-    first, second = (survives(right.astype(np.int64), count, tries) for right in (was, now))
-    drops = first - second
-    deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
-    return _Test(
-        metric,
-        float(first.mean()),
-        float(second.mean()),
-        paired.drop_of_shares(drops, alpha),
-        paired.sign_flip_test(
-            np.rint(4096 * first).astype(np.int64) - np.rint(4096 * second).astype(np.int64)
-        ),
-        partial(paired.detectable_by_shares, len(drops), deviation),
-        partial(paired.images_for_shares, deviation),
-    )
-
-
-def _judge(test: _Test, p_holm: float, max_drop: float, alpha: float, strictest: float) -> Change:
+def _judge(test: MeasureTest, p_holm: float, max_drop: float, alpha: float, strictest: float) -> Change:
     """The verdict of one measure; `strictest` is the level that Holm asks of the smallest p-value."""
     verdict = Verdict.INCONCLUSIVE
     if p_holm <= alpha and test.drop.estimate > max_drop:

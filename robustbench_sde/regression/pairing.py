@@ -1,0 +1,70 @@
+"""Pair the cells of two runs, name them, and say in words what differs between partners."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+
+from robustbench_sde.regression.measured import ComparedCell, Facts
+
+
+def pair_cells(
+    baseline: Sequence[ComparedCell], run: Sequence[ComparedCell]
+) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
+    """Pair every cell of the baseline with its cell of the run, or None; also return the run's other cells.
+
+    Cells that agree in everything are paired first, then cells that differ in the seed, then cells that have
+    only the label in common, so that the report can name the differences.
+    """
+    keys: tuple[Callable[[Facts], Hashable], ...] = (
+        lambda facts: facts,
+        lambda facts: facts.model_copy(update={"seed": 0}),
+        lambda facts: facts.label,
+    )
+    partner: dict[int, ComparedCell] = {}
+    left = list(run)
+    for key in keys:
+        waiting = defaultdict(list)
+        for cell in left:
+            waiting[key(cell.facts)].append(cell)
+        for place, cell in enumerate(baseline):
+            if place not in partner and waiting[key(cell.facts)]:
+                partner[place] = waiting[key(cell.facts)].pop(0)
+        left = [cell for cells in waiting.values() for cell in cells]
+    return [(cell, partner.get(place)) for place, cell in enumerate(baseline)], left
+
+
+def names_of(cells: Sequence[Facts]) -> list[str]:
+    """Return labels, extended by the settings that tell cells with one label apart."""
+    groups = defaultdict(list)
+    for facts in cells:
+        groups[facts.label].append(facts)
+
+    def name(facts: Facts) -> str:
+        alike = groups[facts.label]
+        fields = (
+            "noise",
+            "sigma",
+            "solver",
+            "solver_steps",
+            "score_draws",
+            "rule",
+            "try_draws",
+            "seed",
+            "settings",
+        )
+        told = [f for f in fields if len({getattr(other, f) for other in alike}) > 1]
+        return " ".join([facts.label, *(f"{field}={getattr(facts, field)}" for field in told)])
+
+    return [name(facts) for facts in cells]
+
+
+def differences(old: ComparedCell, now: ComparedCell) -> list[str]:
+    """List in words the settings in which two cells with one label differ; the seed does not count."""
+    found = []
+    for field in Facts.model_fields:
+        was, is_now = getattr(old.facts, field), getattr(now.facts, field)
+        if was == is_now or field == "seed":
+            continue
+        if field == "settings":
+            was, is_now = old.differing(now)
+        found.append(f"{field} {str(was)[:80] or 'nothing'} -> {str(is_now)[:80] or 'nothing'}")
+    return found
