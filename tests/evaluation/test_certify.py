@@ -18,6 +18,7 @@ from robustbench_sde.evaluation.bracket import Evaluated, contradictions, make_b
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.certify import CertifySettings, certificates, certified_at
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.smoothed import Smoothed
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
@@ -25,7 +26,7 @@ from robustbench_sde.perturbations.base import Clean
 SIGMA = 0.25
 
 
-class Linear:
+class Linear(ClassifierBase):
     """Two classes, divided by a plane through the middle of the cube: its true radii are known."""
 
     name, noise, sigma, stochastic, precision = "linear", "none", 0.0, False, "fp32"

@@ -13,6 +13,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import check_control, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
+from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -39,11 +40,11 @@ def test_records_of_equal_batches_agree_bit_for_bit():
     pd.testing.assert_frame_equal(records_of(model, data), records_of(model, data), check_exact=True)
 
 
-class Table:
+class Table(ClassifierBase):
     """A model whose draws are written down: (draws, images, classes) logits."""
 
     name, noise, sigma, stochastic = "table", "opaque", float("nan"), True
-    image_shape, device = (1, 12, 12), torch.device("cpu")
+    image_shape, device, precision = (1, 12, 12), torch.device("cpu"), "fp32"
 
     def __init__(self, logits):
         self.table = torch.as_tensor(logits, dtype=torch.float32)

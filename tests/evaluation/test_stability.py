@@ -247,7 +247,7 @@ def test_unchanged_images_have_no_place_in_the_means():
 
 def test_what_cannot_be_measured_is_one_sentence():
     """A model that is not ours, no path, a file that is no report."""
-    with pytest.raises(BenchError, match="shows no flow"):
+    with pytest.raises(BenchError, match="has no flow to measure"):
         stability(FixedPath(make_model()), DATA, [])
     with pytest.raises(BenchError, match="paths is 0"):
         replace(StabilitySettings(), paths=0)

@@ -12,7 +12,10 @@ from builders import make_data, make_model
 import robustbench_sde as rb
 from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.reporting.html.page import write_report
+from robustbench_sde.runs.checked import check_stored, completed
+from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.records import digest_of
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
@@ -80,3 +83,16 @@ def test_a_changed_number_is_still_noticed(pair):
     pd.read_parquet(path).assign(survives_2=0.99).to_parquet(path, index=False)
     with pytest.raises(BenchError, match=r"survives_2 is 0\.99"):
         Result.read(today.folder)
+
+
+def test_any_later_column_that_follows_from_records_is_filled_in():
+    """A new number needs no list of its own: a cell without it is whole, and gets it from its records."""
+    result = attack(None)
+    row = result.summary.iloc[2].to_dict()
+    records = result.records_of(2)
+    counted = [column.name for column in SUMMARY if column.later and not np.isnan(float(row[column.name]))]
+    assert {"gradients_zero", "survives_2"} < set(counted)
+    stored = StoredCell(row | dict.fromkeys(counted, float("nan")), records)
+    check_stored(stored)
+    follows = set(counted) & numbers_of(records, row["norm"], row["eps"]).keys()
+    assert {name: completed(stored).row[name] for name in follows} == {name: row[name] for name in follows}

@@ -156,8 +156,10 @@ def test_the_plan_says_why_cells_of_an_earlier_version_are_computed_again(place)
     with pytest.raises(BenchError, match="did not write gradients_zero; run it again"):
         Result.read("reports/small")
     data = rb.load_dataset("digits", images=6)
-    with pytest.warns(BenchWarning, match="computed again: 2 cells stored by an earlier version"):
+    with pytest.warns(BenchWarning) as warned:
         run = rb.attack("tiny", data, eps=0.1, steps=1, eot_draws=1, score_draws=2, out="reports/small")
+    reasons = [f"computed again: 2 cells {why}", f"computed again: 1 cell {together}"]
+    assert [str(warning.message) for warning in warned] == reasons
     assert run.reused == 0  # the clean row and its control are made together
     assert rb.run("small.yaml").reused == 3
 

@@ -17,7 +17,7 @@ def test_the_benchmark_has_15_corruptions_and_4_extra() -> None:
     assert len(CORRUPTIONS) == 19
     assert sum(corruption.benchmark for corruption in CORRUPTIONS.values()) == 15
     for family in FAMILIES.values():
-        assert set(family.table) == set(CORRUPTIONS)
+        assert set(family.table) == {name for name, one in CORRUPTIONS.items() if one.severities is None}
         assert all(len(severities) == 5 for severities in family.table.values())
 
 
