@@ -15,7 +15,7 @@ from robustbench_sde.storage.schema import SUMMARY, table
 #: columns that a cell's file does not decide: names of today, and whether the run may be used
 _OF_THE_RUN = ("checkpoint", "dataset", "status", "seconds")
 #: columns that earlier versions did not write: NaN there; those that follow from records are filled in
-_LATER = {column.name for column in SUMMARY if column.later}
+_LATER = {column.name for column in SUMMARY if column.later and math.isnan(column.old)}
 #: numbers differ by no more when they are computed again
 _ROUNDING = 1e-9
 
