@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, load_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.models.spec import ModelSpec
@@ -40,6 +40,17 @@ def make_data(count: int = 12, shape: tuple[int, int, int] = (1, 12, 12), classe
     labels = torch.randint(0, classes, (count,), generator=generator)
     names = tuple(f"class{index}" for index in range(classes))
     return ImageDataset.whole("random", "test", images, labels, names)
+
+
+def save_dead_model(path: Path, kind: str = "multiplicative") -> Path:
+    """A checkpoint for the embedded digits whose weights are 0: logits are equal, and all gradients 0."""
+    model = load_checkpoint(save_digits_model(path, kind))
+    with torch.no_grad():
+        for weight in model.state_dict().values():
+            weight.zero_()
+    dataset = DatasetRef(name="digits", fingerprint="", class_names=tuple("0123456789"))
+    save_checkpoint(path, model, CheckpointHeader(model=model.spec, dataset=dataset))
+    return path
 
 
 def save_digits_model(path: Path, kind: str = "multiplicative", **changes: object) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import save_digits_model
+from builders import save_dead_model, save_digits_model
 from PIL import Image
 
 from robustbench_sde.data.official import open_official
@@ -115,6 +115,22 @@ def run_in_shards(cells, data, wanted, tmp_path):
         for index in reversed(range(len(parcels))):  # the order in which they come back is anything
             results |= dict(Shard(job, index).finish(reports[index].results))
     return results
+
+
+def test_counts_of_gradients_come_back_from_other_machines(data, tmp_path):
+    """Shards that are put together have the counts and the suspect rows of one machine."""
+    (tmp_path / "here").mkdir()
+    dead = Source.of(save_dead_model(tmp_path / "here" / "dead.safetensors", "none"), data)
+    auto = make_attack("auto", eps=0.1, steps=2, queries_per_step=1)
+    cells = [Cell(dead, attack, SETTINGS) for attack in (pgd(), auto)]
+    here = {cell: Worker(data, Compute()).attempt(cell) for cell in cells}
+    away = run_in_shards(cells, data, 4, tmp_path / "here")
+    for cell in cells:
+        assert away[cell].row["status"].startswith("suspect: gradients of 100% of the images are zero")
+        assert away[cell].row["status"] == here[cell].row["status"]
+        for sign in ("gradients_zero", "gradients_not_finite", "gradients_saturated"):
+            assert away[cell].row[sign] == here[cell].row[sign]
+            pd.testing.assert_series_equal(away[cell].records[sign], here[cell].records[sign])
 
 
 def cells_with_files(source, data, tmp_path):

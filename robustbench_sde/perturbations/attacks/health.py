@@ -1,9 +1,17 @@
 """The health of gradients: how many of an image's are zero, not finite, or saturated; counted in passing."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from robustbench_sde.perturbations.base import GRADIENT_SIGNS
+
+#: Margin of log-probabilities from which on a cross-entropy has saturated: 1 - p of the label is below 2^-20,
+#: so that p in float32 has lost an eighth of it and more.
+SATURATED = 20 * math.log(2)
+#: Gradients that are kept before they are counted together: one by one, counting would take time.
+_TOGETHER = 64
 
 
 class GradientHealth:
@@ -12,25 +20,49 @@ class GradientHealth:
     def __init__(self, images: int, device: torch.device) -> None:
         self._taken = torch.zeros(images, dtype=torch.int64, device=device)
         self._counts = torch.zeros(images, len(GRADIENT_SIGNS), dtype=torch.int64, device=device)
+        self._kept: list[tuple[Tensor, Tensor, Tensor, bool]] = []
 
-    def count(self, rows: Tensor, peak: Tensor, standing: Tensor, saturated: Tensor) -> None:
+    def count(self, rows: Tensor, gradient: Tensor, margin: Tensor, *, can_saturate: bool) -> Tensor:
         """Count one gradient of some images.
 
         Args:
             rows: (n,) int64 positions of the images, on the device.
-            peak: (n,) largest absolute entry of each gradient; NaN or inf where an entry is.
-            standing: (n,) bool, whether the image is not fooled yet; others need no gradient.
-            saturated: (n,) bool, whether the loss had saturated.
+            gradient: (n, C, H, W) as it came.
+            margin: (n,) of log-probabilities, negative where an image is fooled and needs no gradient.
+            can_saturate: whether the loss saturates, a cross-entropy say.
+
+        Returns:
+            Largest absolute entry of each gradient, (n,); NaN or inf where an entry is.
         """
-        self._taken[rows] += 1
-        self._counts[rows] += torch.stack(((peak == 0) & standing, ~peak.isfinite(), saturated), 1)
+        peak = gradient.flatten(1).abs().amax(1)
+        self._kept.append((rows, peak, margin, can_saturate))
+        if len(self._kept) == _TOGETHER:
+            self._settle()
+        return peak
+
+    def _settle(self) -> None:
+        """Add what is kept to the counts."""
+        if not self._kept:
+            return
+        rows = torch.cat([kept[0] for kept in self._kept])
+        peak = torch.cat([kept[1] for kept in self._kept])
+        margin = torch.cat([kept[2] for kept in self._kept])
+        lengths = torch.tensor([len(kept[0]) for kept in self._kept])
+        can = torch.tensor([kept[3] for kept in self._kept]).repeat_interleave(lengths).to(peak.device)
+        signs = ((peak == 0) & (margin >= 0), ~peak.isfinite(), (margin > SATURATED) & can)
+        self._taken.index_add_(0, rows, torch.ones_like(rows))
+        self._counts.index_add_(0, rows, torch.stack(signs, 1).long())
+        self._kept = []
 
     def add(self, other: "GradientHealth") -> None:
         """Add the counts of another run on the same images."""
+        self._settle()
+        other._settle()
         self._taken += other._taken
         self._counts += other._counts
 
     @property
     def shares(self) -> Tensor:
         """(B, signs) float64 on the CPU: share of an image's gradients with each sign; NaN without any."""
+        self._settle()
         return (self._counts.double() / self._taken[:, None]).cpu()

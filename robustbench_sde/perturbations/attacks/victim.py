@@ -12,7 +12,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.health import GradientHealth
+from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -23,9 +23,6 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 _DRAWS_PER_RESTART = 2**32
 #: Fresh draws that have to confirm what a look at fewer draws seemed to show.
 CONFIRM_DRAWS = 32
-#: Margin of log-probabilities from which on a cross-entropy has saturated: 1 - p of the label is below 2^-20,
-#: so that p in float32 has lost an eighth of it and more.
-SATURATED = 20 * math.log(2)
 #: Distance by which a point is moved, entry by entry, to find a gradient beside one that is not finite.
 _ASIDE = 1e-3
 #: Margin to which the log-probabilities of a saturated image are scaled for other libraries.
@@ -271,9 +268,8 @@ class Victim:
         own networks, whose operations have finite derivatives, do without. `health` counts what was found.
         """
         look, gradient = self._gradient(images, step, objective)
-        peak = gradient.flatten(1).abs().amax(1)
-        saturated = (look.margin > SATURATED) & (objective is cross_entropy)
-        self.health.count(self._places, peak, look.margin >= 0, saturated)
+        saturates = objective is cross_entropy
+        peak = self.health.count(self._places, gradient, look.margin, can_saturate=saturates)
 
         def again(broken: Tensor, x: Tensor) -> Tensor:
             part = _part_of(objective, look.log_probs, self._aim.classes, broken)
@@ -358,8 +354,7 @@ class Victim:
 
     def _healthy(self, margin: Tensor, gradient: Tensor) -> Tensor:
         """Count a gradient that another library has asked for, and make its entries finite."""
-        peak = gradient.flatten(1).abs().amax(1)
-        self.health.count(self._places, peak, margin >= 0, margin > SATURATED)
+        self.health.count(self._places, gradient, margin, can_saturate=True)
         return gradient.nan_to_num(0.0, 0.0, 0.0)
 
     def _at_images(self, output: Tensor, images: Tensor, wanted: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.perturbations.attacks.best import Nearest
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.registry import ATTACKS, attack_kind
 from robustbench_sde.perturbations.attacks.victim import SATURATED, Look, cross_entropy
 from robustbench_sde.perturbations.norms import NORMS
 
@@ -59,7 +60,7 @@ def accuracy(net, data, attack, **options):
     return rb.attack(net, data, attack, score_draws=1, **options).summary.iloc[-1]["accuracy"]
 
 
-ATTACKS = [
+EQUAL = [
     ("pgd", {"norm": "linf", "eps": 0.06}),
     ("apgd-ce", {"norm": "linf", "eps": 0.06, "steps": 20}),
     ("foolbox:LinfPGD", {"norm": "linf", "eps": 0.06, "steps": 10}),
@@ -70,7 +71,7 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("attack", "options"), ATTACKS, ids=[f"{a} {o['norm']}" for a, o in ATTACKS])
+@pytest.mark.parametrize(("attack", "options"), EQUAL, ids=[f"{a} {o['norm']}" for a, o in EQUAL])
 def test_equal_decisions_leave_equal_accuracies(net, data, attack, options):
     """Scaled logits and NaN in gradients change accuracies by two images at most."""
     base = accuracy(net, data, attack, **options)
@@ -245,3 +246,29 @@ def test_an_image_that_nothing_fools_stands_at_any_distance_and_its_row_is_suspe
     assert row["accuracy"] == 1
     assert math.isinf(row["distance_median"])
     assert row["status"].startswith("suspect: ")
+
+
+WITH_GRADIENTS = [*sorted(name for name, kind in ATTACKS.items() if kind.gradients), "foolbox:LinfPGD"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_every_attack_with_gradients_counts_them_and_its_row_is_suspect_where_they_are_zero(name):
+    """Whatever attack it is: all zero is all suspect, and the gradients of an honest network are no sign."""
+    known = attack_kind(name).parameters()
+    few = {"steps": 2, "eot_draws": 2, "queries_per_step": 1, "confirm": 2, "binary_search_steps": 1}
+    few = {key: value for key, value in few.items() if key in known}
+    honest, data = make_model(), make_data(2)
+    dead = make_model()
+    with torch.no_grad():
+        for weight in dead.state_dict().values():
+            weight.zero_()
+    rows = [
+        rb.attack(model, data, {name: few}, eps=0.1, score_draws=4).summary.iloc[-1]
+        for model in (honest, dead)
+    ]
+    signs = ["gradients_zero", "gradients_not_finite", "gradients_saturated"]
+    assert rows[0][signs].tolist() == [0, 0, 0]
+    assert rows[0]["status"] == "ok"
+    assert rows[1][signs].tolist() == [1, 0, 0]
+    assert rows[1]["status"].startswith("suspect: gradients of 100% of the images are zero everywhere")
