@@ -186,3 +186,23 @@ def test_other_software_is_refused(source, data):
     parcel = Parcel((), slice(0, 2), (), Compute(), 1, {}, ("robustbench-sde 0.0.1",))
     with pytest.raises(ImportError, match=r"it has robustbench-sde .* and not robustbench-sde 0\.0\.1"):
         parcel.run(PackedImages.of(data))
+
+
+@pytest.mark.parametrize("kind", ["additive", "none"])
+def test_random_points_in_pieces_are_those_of_the_whole(tmp_path, data, kind):
+    """Noise with samples gives records in pieces that equal those of the whole to the last bit."""
+    source = Source.of(save_digits_model(tmp_path / "tiny.safetensors", kind), data)
+    cell = Cell(source, make_attack("noise", eps=0.3, samples=4), replace(SETTINGS, rows=8))
+    whole = Worker(data, Compute()).attempt(cell)
+    parts = pieces([cell], len(data), 3)
+    assert len(parts) > 1
+    job = Job((cell,), data, parts)
+    found = []
+    for index, piece in enumerate(parts):
+        part = Worker(data.select(data.ids[piece]), Compute()).attempt(cell)
+        found += Shard(job, index).finish([part])
+    ((_, joined),) = found
+    pd.testing.assert_frame_equal(joined.records, whole.records)
+    numbers = ("random_accuracy", "reaches_90_low", "reaches_99_high", "samples", "score_draws")
+    assert [joined.row[name] for name in numbers] == [whole.row[name] for name in numbers]
+    assert whole.row["samples"] == whole.row["score_draws"] == 4
