@@ -1,18 +1,26 @@
 """Certify with as few draws as decide the same: looks at growing numbers of draws, one total error."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+
+from scipy.stats import betabinom
 
 from robustbench_sde.evaluation import bounds
 from robustbench_sde.evaluation.bounds import needed_probability
 
+#: raised whenever images stop at other looks, so that stored certificates are not taken for new ones
+LOOKS_VERSION = 2
 #: number of draws at the first look; each further look has twice as many
 FIRST = 100
 #: share of `alpha` that the last look gets; the earlier ones share the rest evenly
 LAST_SHARE = 0.5
-#: probability with which an image is given up although all draws would certify it, at each look
+#: error of the upper bound by which an image is given up at a look
 FUTILITY = 1e-4
+#: predicted chance that all draws would certify an image, below which it is given up at a look
+HOPE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,8 @@ class Looks:
 
         A radius is answered if the bound at this look certifies it, or if the bound after all draws would not
         certify it even if every further draw were in favour, or if the probability itself is below what the
-        radius needs but for a chance of `FUTILITY`.
+        radius needs but for a chance of `FUTILITY`. Votes are also given up if the chance that all draws
+        would certify is below `HOPE`, predicted from the draws so far (beta-binomial, Jeffreys' prior).
         """
         if look == len(self.ends) - 1:
             return True
@@ -105,7 +114,24 @@ class Looks:
         reachable = tally.best(self.draws).low(self.rule, self.error(len(self.ends) - 1))
         ceiling = min(reachable, tally.high(self.rule, FUTILITY))
         needed = [needed_probability(radius, self.sigma) for radius in self.radii]
-        return all(low > limit or ceiling <= limit for limit in needed)
+        return all(low > limit or ceiling <= limit or self._hopeless(tally, limit) for limit in needed)
+
+    def _hopeless(self, tally: Tally, limit: float) -> bool:
+        """Whether votes will hardly certify a radius that needs this probability, even after all draws."""
+        if self.rule != "vote":
+            return False
+        last = self.error(len(self.ends) - 1)
+        votes, more = round(tally.total), self.draws - tally.count
+        missing = votes_needed(self.draws, last, limit) - votes
+        predicted = betabinom(more, votes + 0.5, tally.count - votes + 0.5)
+        return missing > more or float(predicted.sf(missing - 1)) < HOPE
+
+
+@cache
+def votes_needed(draws: int, alpha: float, limit: float) -> int:
+    """Return the fewest votes of `draws` whose exact lower bound exceeds `limit`; `draws` + 1 if none do."""
+    counts = range(draws + 1)
+    return bisect_right(counts, limit, key=lambda votes: bounds.clopper_pearson_low(votes, draws, alpha))
 
 
 def draws_for_radius(radius: float, sigma: float, alpha: float) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.looks import LOOKS_VERSION
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
@@ -122,7 +123,7 @@ class CertifyCell(Cell):
         """Hash all that decides the certificates of these images or, of a part, of its own."""
         if self.part is not None:
             data = data.select(data.ids[slice(*self.part)])
-        settings = repr(replace(self.certificate, rows=1))
+        settings = f"{replace(self.certificate, rows=1)} looks {LOOKS_VERSION}"
         return hashlib.sha256(f"{super().key(data)} {settings}".encode()).hexdigest()[:16]
 
     @property

@@ -95,7 +95,7 @@ REFUSED = [
     (("--smoothing", "0"), "--smoothing is 0"),
     (("--smoothing", "a"), "--smoothing 'a' is not a number"),
     (("--radius", "-1"), "--radius must name at least one radius"),
-    (("--attack", "pgd", "--radius", "0"), "--radius has nothing above 0"),
+    (("--attack", "pgd", "--radius", "0"), "--radius has no value above 0"),
     (("--attack", "fixed"), "did you mean 'fixed-path'"),
     (("--attack", "pgd", "--score-draws", 1), "--score-draws is 1"),
     (("--alpha", "1"), "--alpha is 1"),

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtr
 
 from robustbench_sde.evaluation import bounds
-from robustbench_sde.evaluation.looks import Looks, Tally, draws_for_radius
+from robustbench_sde.evaluation.looks import Looks, Tally, draws_for_radius, votes_needed
 
 
 @pytest.mark.parametrize(("right", "trials"), [(0, 10), (1, 10), (9, 10), (10, 10), (9_950, 10_000)])
@@ -114,3 +114,30 @@ def test_survives_is_unbiased() -> None:
     for k in (1, 2, 5, 12):
         assert weights @ bounds.survives(counts, np.full(n + 1, n), k) == pytest.approx(p**k)
     np.testing.assert_allclose(bounds.survives(counts, np.full(n + 1, n), 1), counts / n)
+
+
+def test_the_fewest_votes_that_certify():
+    """So many votes exceed the limit, one fewer does not; a limit beyond all votes is never reached."""
+    votes = votes_needed(1_000, 0.001, 0.9)
+    assert bounds.clopper_pearson_low(votes - 1, 1_000, 0.001) <= 0.9
+    assert bounds.clopper_pearson_low(votes, 1_000, 0.001) > 0.9
+    assert votes_needed(1_000, 0.001, 0.9999) == 1_001
+
+
+def test_what_is_given_up_would_hardly_have_been_certified():
+    """Stopping loses 1 % of the certificates of all draws at most, for images close to a limit."""
+    dice, needed = np.random.default_rng(4), bounds.needed_probability(0.25, 0.25)
+    early = Looks(10_000, 0.001, 0.25, (0.25,))
+    end, fewest = early.error(len(early.ends) - 1), len(early.ends) - 1
+    lost = certified = stopped = 0
+    for _ in range(2_000):
+        values = (dice.random(10_000) < needed + dice.uniform(0.005, 0.02)).astype(float)
+        whole = Tally(10_000, float(values.sum()), float(values.sum()))
+        would = whole.low("vote", end) > needed
+        low, draws = _looked(values, early)
+        certified += would
+        lost += would and low <= needed
+        stopped += draws < early.ends[fewest]
+    assert certified > 500
+    assert lost <= 0.01 * certified
+    assert stopped > 500

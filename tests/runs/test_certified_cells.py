@@ -1,7 +1,9 @@
 """Certified cells of a run: in suites, part by part, beside the attacks of the run."""
 
+import contextlib
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 from builders import make_data, make_model, save_digits_model
@@ -11,13 +13,18 @@ import robustbench_sde as rb
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.certificate_report import read_reports
 from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import PART, CertifyCell
+from robustbench_sde.runs.cells import PART, Cell, CertifyCell
 from robustbench_sde.runs.certificates import Certificates
+from robustbench_sde.runs.cluster.parcel import PackedImages, Parcel, files_of, software
 from robustbench_sde.runs.engine import LocalEngine
-from robustbench_sde.runs.sources import LiveSource
+from robustbench_sde.runs.run import run_cells
+from robustbench_sde.runs.sources import LiveSource, Source
 from robustbench_sde.runs.suite.suite import Suite
+from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
 
 SUITE = """
@@ -191,3 +198,48 @@ def test_what_cannot_be_certified_is_said_with_its_line(place, digits, text, mes
     (place / "wrong.yaml").write_text(text)
     with pytest.raises(BenchError, match=message.replace("(", r"\(")):
         Suite.read("wrong.yaml").work([place / "none.safetensors"], digits)
+
+
+def test_the_ray_engine_certifies_part_by_part(place, digits, monkeypatch):
+    """Each missing part is a task of its own, whose certificates are those of this process.
+
+    Tasks are run here in place of a cluster; `test_ray.py` has one.
+    """
+    ray_engine = pytest.importorskip("robustbench_sde.runs.cluster.ray")
+    pytest.importorskip("ray")
+    tasks, reports = [], []
+
+    class Here:
+        def __init__(self, ray, data, compute, engine):
+            self.compute, self._data = compute, PackedImages.of(data)
+
+        def workers(self):
+            return 1
+
+        def submit(self, shard, halved):
+            paths = files_of(shard.cells)
+            files = [np.frombuffer(path.read_bytes(), np.uint8) for path in paths]
+            parcel = Parcel(
+                shard.cells, shard.piece, paths, self.compute, 1, dict(halved), software(shard.cells)
+            )
+            tasks.append((shard.piece.start, shard.piece.stop))
+            reports.append(parcel.run(self._data, *files))
+            return len(reports) - 1
+
+        def finished(self, running):
+            return list(running)
+
+        def result(self, task):
+            return reports[task]
+
+    monkeypatch.setattr(ray_engine, "_Cluster", Here)
+    monkeypatch.setattr(ray_engine, "_connected", lambda address: contextlib.nullcontext(ray_engine._ray()))
+    few = digits.subset(2 * PART + 1)
+    smooth = Source.of(place / "additive.safetensors", few).smoothed(0.2)
+    settings = CertifySettings(draws=40, select_draws=4, radii=(0.0, 0.1))
+    work = Work.of([Cell(smooth, Clean(), ScoreSettings(2, "vote"))], few, [CertifyCell.of(smooth, settings)])
+    local = run_cells(work, RunFolder(place / "local"))
+    found = run_cells(work, RunFolder(place / "ray"), engine=ray_engine.RayEngine())
+    assert tasks == [(0, len(few)), (0, PART), (PART, 2 * PART), (2 * PART, 2 * PART + 1)]
+    assert found.certificates[0].certificates == local.certificates[0].certificates
+    assert found.certificates[0].brackets == local.certificates[0].brackets
