@@ -78,6 +78,9 @@ bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m benchmarks.start
 	$(BIN)/python -m benchmarks.profile_gradient
 	$(BIN)/python -m benchmarks.decisions
+	$(BIN)/python -m benchmarks.smoothing
+	$(BIN)/python -m benchmarks.certificates bounds
+	$(BIN)/python -m benchmarks.certificates savings
 
 gpu: $(VENV)/installed  ## on a machine with a CUDA GPU: the tests marked `gpu`, then the tables of docs/performance.md
 	$(BIN)/python -m benchmarks.gpu --json gpu.json
