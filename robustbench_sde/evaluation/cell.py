@@ -170,7 +170,11 @@ def suspicion(row: Mapping[str, Any]) -> str:
 
     A saturated loss is no reason: it is replaced (docs/protocol.md).
     """
-    for name, what in (("gradients_zero", "zero everywhere"), ("gradients_not_finite", "not finite")):
+    for name, what in (
+        ("gradients_zero", "zero everywhere"),
+        ("gradients_not_finite", "not finite"),
+        ("gradients_misleading", "misleading (along them the loss falls)"),
+    ):
         if row[name] > SUSPECT_SHARE:
             return (
                 f"suspect: gradients of {row[name]:.0%} of the images are {what} at least once, so that the "

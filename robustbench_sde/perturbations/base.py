@@ -22,7 +22,12 @@ from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
 
 #: Signs that a gradient cannot be followed; the columns of `Perturbed.gradients` and of tables.
-GRADIENT_SIGNS = ("gradients_zero", "gradients_not_finite", "gradients_saturated")
+GRADIENT_SIGNS = (
+    "gradients_zero",
+    "gradients_not_finite",
+    "gradients_saturated",
+    "gradients_misleading",
+)
 
 #: Float rounding by which images may be outside of their ball; it is left as it is.
 SLACK = 1e-6
@@ -66,7 +71,7 @@ class Perturbed:
     chosen: tuple[str, ...] = ()
     #: wall time that all images took together
     seconds: float = 0.0
-    #: (B, 3) float64 on the CPU: share of an image's gradients with each of `GRADIENT_SIGNS`, NaN where it
+    #: (B, 4) float64 on the CPU: share of an image's gradients with each of `GRADIENT_SIGNS`, NaN where it
     #: had no gradient; None: nobody counted
     gradients: Tensor | None = None
     #: (B,) int64 on the CPU: class that a targeted attack wanted of each image, its label where the image is
@@ -75,7 +80,7 @@ class Perturbed:
 
     @property
     def counted(self) -> Tensor:
-        """`gradients`, or NaN (B, 3) if gradients were not counted."""
+        """`gradients`, or NaN (B, 4) if gradients were not counted."""
         if self.gradients is not None:
             return self.gradients
         return torch.full((len(self.images), len(GRADIENT_SIGNS)), math.nan, dtype=torch.float64)

@@ -205,6 +205,7 @@ _GRADIENT_SIGNS = {
     "gradients_zero": "zero",
     "gradients_not_finite": "not finite",
     "gradients_saturated": "saturated",
+    "gradients_misleading": "misleading",
 }
 
 

@@ -131,6 +131,12 @@ RECORDS = (
         "share of the gradients at which the cross-entropy has saturated",
         True,
     ),
+    Column(
+        "gradients_misleading",
+        "float64",
+        "share of the gradients compared with the module along which the loss falls; NaN: none was compared",
+        True,
+    ),
     Column("target", "float64", "target class of a targeted attack; NaN: no target", True),
     Column(
         "chosen",
@@ -220,6 +226,12 @@ SUMMARY = (
     ),
     Column("gradients_not_finite", "float64", "share of images with a gradient that is not finite", True),
     Column("gradients_saturated", "float64", "share of images with a saturated cross-entropy", True),
+    Column(
+        "gradients_misleading",
+        "float64",
+        "share of images with a gradient along which the loss falls; NaN: not compared",
+        True,
+    ),
     Column(
         "target_images",
         "float64",

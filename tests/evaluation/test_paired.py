@@ -30,6 +30,13 @@ def test_of_decisions_it_is_the_exact_mcnemar_test(lost, won):
     assert paired.sign_flip_test(32 * differences) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1, 32])
+def test_the_smallest_p_values_are_those_of_the_binomial(unit):
+    """All of 200 changed images lost: 2^-199, where a Fourier transform has rounding errors of 1e-16."""
+    differences = np.repeat([unit, 0], [200, 50])
+    assert paired.sign_flip_test(differences) == pytest.approx(2.0**-199, rel=1e-9, abs=0)
+
+
 def test_mcnemar_by_hand():
     """Armitage & Berry (1994), p. 127, 12 against 2: 2 (C(14,12) + C(14,13) + C(14,14)) / 2^14 = .0129."""
     assert paired.sign_flip_test(np.repeat([1, -1], [12, 2])) == pytest.approx(212 / 2**14)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from builders import make_data
 from models.modules import Apply, KeyedNet, Net, bayesian, noisy
 from torch import nn
@@ -16,6 +17,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import check_control, evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
+from robustbench_sde.models.modules import examine as examine_module
 from robustbench_sde.models.modules.adapter import Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.perturbations.attacks.base import Control
@@ -244,3 +246,9 @@ def test_a_normalisation_must_fit_the_channels():
     """Two means for one channel are refused."""
     with pytest.raises(BenchError, match="images have 1 channels"):
         examine(Net().eval(), make_data(4), name="net", normalisation=Normalisation.parse("0,0,1,1"))
+
+
+def test_the_scale_of_imagenet_is_that_of_torchvision():
+    """The normalisation that a note proposes has the means and deviations of torchvision's weights."""
+    published = torchvision.models.ResNet18_Weights.DEFAULT.transforms()
+    assert Normalisation(tuple(published.mean), tuple(published.std)) == examine_module._IMAGENET

@@ -7,6 +7,7 @@ import pytest
 import torch
 from builders import make_data, make_model
 from models.modules import Apply, KeyedNet, Net, noisy
+from scipy.stats import f_oneway
 from torch import nn
 from torch.nn import functional as F
 from torchdiffeq import odeint, odeint_adjoint
@@ -15,7 +16,10 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.modules import independence
+from robustbench_sde.models.modules.adapter import DRAWS_PER_PASS, Normalisation
 from robustbench_sde.models.modules.examine import examine
+from robustbench_sde.models.modules.probe import Probe
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.words import summary_columns
@@ -426,3 +430,21 @@ def test_modules_under_no_grad_are_examined():
         assert examine(Net().eval(), make_data(12), name="net") == examine(
             Net().eval(), make_data(12), name="net"
         )
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_shared_noise_is_found_by_an_analysis_of_variance(monkeypatch, share):
+    """The level at which it is called shared is the p-value of scipy's one-way test of the passes."""
+
+    def partly(x):
+        own, common = torch.randn_like(x), torch.randn_like(x[:1])
+        return x + 0.3 * ((1 - share) * own + 0.2 * share * common) + 0.1 * own
+
+    probe = Probe(Net(before=Apply(partly)).eval(), make_data(), "net", Normalisation())
+    copies = probe.images(1).repeat(DRAWS_PER_PASS, 1, 1, 1)
+    passes = torch.stack([probe.run(copies, seed=seed) for seed in range(independence._PASSES)]).double()
+    p = min(f_oneway(*passes[:, :, k].numpy()).pvalue for k in range(4)) * 4
+    assert 1e-200 < p < 0.5
+    for level, shared in ((1.01 * p, True), (0.99 * p, False)):
+        monkeypatch.setattr(independence, "_ALPHA", level)
+        assert independence._rows_share_noise(probe) is shared

@@ -135,6 +135,10 @@ SPOILED = {
     "a wrong accuracy": (edit_cell(-2, 0.5), "was edited: sde pgd linf eps=0.03 says accuracy 0.5"),
     "NaN": (edit_cell(-2, float("nan")), "cells.4.accuracy"),
     "a setting that is not there": (edit_cell(-3, 99), "no settings 99"),
+    "a setting just behind the last": (
+        lambda parsed: edit_cell(-3, len(parsed["settings"]))(parsed),
+        r"no settings \d+$",
+    ),
     "no draws": (edit_cell(7, 0), "cells.4.score_draws"),
     "fewer draws than are right": (edit_cell(7, 3), "of 3 draws are right"),
     "an escape sequence": (edit_cell(0, "\x1b[31mred"), "cells.4.checkpoint"),

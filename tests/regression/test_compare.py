@@ -77,6 +77,26 @@ def test_holm_corrects_over_all_tests():
     assert among.cells[0].changes[0].p_holm == pytest.approx(10 * alone.cells[0].changes[0].p)
 
 
+@pytest.mark.parametrize("draws", [2, 3])
+def test_few_draws_have_an_accuracy_of_single_draws(draws):
+    """From two draws on the accuracy of one draw is another number than that of the rule, and tested."""
+    before, _ = changed(360, 200)
+    right = np.where(before, draws, 0)
+    cell = make_cell(before, right, score_draws=draws)
+    result = compare(make_side(cell), make_side(cell), Policy())
+    assert [change.measure for change in result.cells[0].changes] == ["accuracy", "single_draw_accuracy"]
+    alone = make_cell(before, right.clip(0, 1), score_draws=1)
+    assert len(compare(make_side(alone), make_side(alone), Policy()).cells[0].changes) == 1
+
+
+def test_a_long_difference_is_cut_at_eighty_letters():
+    """Of two long texts the message keeps eighty letters each."""
+    before, _ = changed(360, 200)
+    old, new = (make_cell(before, rule=letter * 200) for letter in "ab")
+    (cell,) = compare(make_side(old), make_side(new), Policy()).cells
+    assert cell.reason == f"not the same measurement: rule {'a' * 80} -> {'b' * 80}"
+
+
 DIFFERENT = [
     ({"fingerprint": "sha256:bb"}, "fingerprint sha256:aa -> sha256:bb"),
     ({"settings": "PGD(norm='linf', eps=0.03, steps=40, eot_draws=8)"}, "settings steps=20 -> steps=40"),

@@ -46,7 +46,18 @@ WRONG = [
     ("max_drop: 2", "max_drop: Input should be less than 1"),
     ("max_drop: 0", "max_drop: Input should be greater than 0"),
     ("alpha: .nan", "alpha"),
+    ("alpha: 0", "alpha: Input should be greater than 0"),
+    ("alpha: 0.51", "alpha: Input should be less than or equal to 0.5"),
+    ("max_drop: 1", "max_drop: Input should be less than 1"),
     ("min_images: 0", "min_images"),
+    ("cells: [{match: '*', max_drop: 0}]", "cells.0.max_drop"),
+    ("cells: [{match: '*', max_drop: 1}]", "cells.0.max_drop"),
+    ("cells: [{match: '*', min_images: 0}]", "cells.0.min_images"),
+    ("cells: [{match: ''}]", "cells.0.match"),
+    ("versus: [{reference: '', match: '*', max_below: 0.1}]", "versus.0.reference"),
+    ("versus: [{reference: a, match: '', max_below: 0.1}]", "versus.0.match"),
+    ("versus: [{reference: a, match: '*', max_below: 0}]", "versus.0.max_below"),
+    ("versus: [{reference: a, match: '*', max_below: 1}]", "versus.0.max_below"),
     ("cells: [{max_drop: 0.1}]", "cells.0.match"),
     ("cells: [{match: '*', maxdrop: 0.1}]", "cells.0.maxdrop"),
     ("cells: 3", "cells"),
@@ -63,3 +74,24 @@ def test_a_wrong_policy_is_one_line_that_names_the_key(tmp_path, text, message):
         load_policy(tmp_path / "policy.yaml")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_outermost_values_of_a_policy_are_accepted(tmp_path):
+    """Limits that are just inside their ranges: one image, half a point, names of one letter."""
+    text = (
+        "{alpha: 0.5, max_drop: 0.999, min_images: 1, cells: [{match: n, max_drop: 1.0e-9, min_images: 1}], "
+        "versus: [{reference: a, match: b, max_below: 0.999}, {reference: a, match: b, max_below: 1.0e-9}]}"
+    )
+    (tmp_path / "policy.yaml").write_text(text)
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert (policy.alpha, policy.max_drop, policy.min_images) == (0.5, 0.999, 1)
+    assert policy.limits("n") == Limits(max_drop=1e-9, min_images=1)
+    assert policy.limits("m") == Limits(max_drop=0.999, min_images=1)
+    assert [rule.max_below for rule in policy.versus] == [0.999, 1e-9]
+
+
+def test_without_a_file_two_points_are_tolerated_at_five_per_cent():
+    """The defaults that docs/ci.md states: a rule for every cell, all required."""
+    policy = load_policy()
+    assert (policy.max_drop, policy.alpha, policy.min_images, policy.required) == (0.02, 0.05, 1, True)
+    assert (policy.cells, policy.versus) == ((), ())

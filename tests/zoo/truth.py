@@ -1,4 +1,4 @@
-"""Right robust accuracies: exact ones of a linear classifier, and a strong attack that shares no code with ours."""
+"""Right robust accuracies: exact ones of a linear classifier, and a strong attack that shares no code."""
 
 import torch
 from torch import Tensor, nn

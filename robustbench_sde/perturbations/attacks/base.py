@@ -17,10 +17,13 @@ from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged,
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, check_limits
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
-from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
+from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm
 from robustbench_sde.plugins import provider
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+
+#: Signs of gradients that cannot be followed at all.
+_DEAD = ("zero", "misleading")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +173,8 @@ class Attack(Perturbation):
 
     def _attack(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         perturbed = self._run_members(model, batch, seed=seed, rows=rows)
-        dead = (perturbed.counted[:, 0] >= 0.5).nonzero()[:, 0]
+        zero, misleading = (perturbed.counted[:, GRADIENT_SIGNS.index(f"gradients_{what}")] for what in _DEAD)
+        dead = ((zero >= 0.5) | (misleading > 0)).nonzero()[:, 0]
         if not len(dead) or not all(member.gradients for member in self.members(model)):
             return perturbed
         from robustbench_sde.perturbations.attacks.rescue import go_on_without_gradients  # attacks itself

@@ -1,4 +1,4 @@
-"""The health of gradients: how many of an image's are zero, not finite, or saturated; counted in passing."""
+"""The health of gradients: how many of an image's are zero, not finite, saturated or misleading."""
 
 import math
 
@@ -19,7 +19,8 @@ class GradientHealth:
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._taken = torch.zeros(images, dtype=torch.int64, device=device)
-        self._counts = torch.zeros(images, len(GRADIENT_SIGNS), dtype=torch.int64, device=device)
+        self._counts = torch.zeros(images, len(GRADIENT_SIGNS) - 1, dtype=torch.int64, device=device)
+        self._checked, self._misleading = torch.zeros_like(self._taken), torch.zeros_like(self._taken)
         self._kept: list[tuple[Tensor, Tensor, Tensor, bool]] = []
 
     def count(self, rows: Tensor, gradient: Tensor, margin: Tensor, *, can_saturate: bool) -> Tensor:
@@ -54,15 +55,28 @@ class GradientHealth:
         self._counts.index_add_(0, rows, torch.stack(signs, 1).long())
         self._kept = []
 
+    def unchecked(self, rows: Tensor) -> Tensor:
+        """Whether no gradient of these images has been compared with the model yet: (n,) bool."""
+        return self._checked[rows] == 0
+
+    def check(self, rows: Tensor, misleading: Tensor) -> None:
+        """Count the gradients of images (n,) that were compared, and those that were wrong, (n,) bool."""
+        self._checked[rows] += 1
+        self._misleading[rows] += misleading
+
     def add(self, other: "GradientHealth") -> None:
         """Add the counts of another run on the same images."""
         self._settle()
         other._settle()
         self._taken += other._taken
         self._counts += other._counts
+        self._checked += other._checked
+        self._misleading += other._misleading
 
     @property
     def shares(self) -> Tensor:
         """(B, signs) float64 on the CPU: share of an image's gradients with each sign; NaN without any."""
         self._settle()
-        return (self._counts.double() / self._taken[:, None]).cpu()
+        shares = self._counts.double() / self._taken[:, None]
+        misleading = self._misleading.double() / self._checked
+        return torch.cat((shares, misleading[:, None]), 1).cpu()

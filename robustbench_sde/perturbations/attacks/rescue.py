@@ -1,4 +1,4 @@
-"""Images whose gradients are zero: their attack goes on without gradients."""
+"""Images whose gradients are zero or misleading: their attack goes on without gradients."""
 
 from collections.abc import Sequence
 from dataclasses import replace

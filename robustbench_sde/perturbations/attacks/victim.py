@@ -23,7 +23,8 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 _DRAWS_PER_RESTART = 2**32
 #: Fresh draws that have to confirm what a look at fewer draws seemed to show.
 CONFIRM_DRAWS = 32
-#: Distance by which a point is moved, entry by entry, to find a gradient beside one that is not finite.
+#: Distance by which a point is moved, entry by entry, to find a gradient beside one that is not finite, and
+#: to see whether the loss grows along a gradient.
 _ASIDE = 1e-3
 #: Margin to which the log-probabilities of a saturated image are scaled for other libraries.
 _SCALED = 10.0
@@ -41,8 +42,13 @@ def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
     loss of other images does not change in any bit.
     """
     at_label, largest, _ = split_label(log_probs, labels)
+    return torch.where(at_label - largest > SATURATED, log_odds_against(log_probs, labels), -at_label)
+
+
+def log_odds_against(log_probs: Tensor, labels: Tensor) -> Tensor:
+    """log(1 - p) - log p of the label's mean probability p: (B, classes) to (B,), exact near 0 and 1."""
     others = log_probs.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-    return torch.where(at_label - largest > SATURATED, others - at_label, -at_label)
+    return others - log_probs.gather(1, labels[:, None])[:, 0]
 
 
 def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
@@ -103,8 +109,7 @@ class Look:
 
         More is a hundred thousandth of the spread of the log-probabilities, which needs no scale.
         """
-        spread = 1 - self.log_probs.amin(1).nan_to_num(neginf=0.0)
-        return self.margin + z * self.error < -_ROUNDING * spread
+        return self.margin + z * self.error < -_ROUNDING * _spread(self.log_probs)
 
     def fooled_for_good(self, z: float = 0.0) -> Tensor:
         """Whether an image is certainly misclassified, so that more steps would change no result: (B,) bool.
@@ -112,6 +117,11 @@ class Look:
         Another class is ten times as probable by `z` standard errors, and no single draw gives the label.
         """
         return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
+
+
+def _spread(log_probs: Tensor) -> Tensor:
+    """Compute the spread of log-probabilities (B, classes), at least 1: (B,)."""
+    return 1 - log_probs.amin(1).nan_to_num(neginf=0.0)
 
 
 def _part_of(objective: Objective, log_probs: Tensor, classes: Tensor, rows: Tensor) -> Objective:
@@ -265,7 +275,8 @@ class Victim:
 
         The gradient is finite: what is not is 0. A module of somebody else has it taken again a little aside
         (`_ASIDE`) on the same draws first; finding out where makes the host wait for the device, which our
-        own networks, whose operations have finite derivatives, do without. `health` counts what was found.
+        own networks, whose operations have finite derivatives, do without. The first gradient of each of
+        its images is compared with the module itself (`_compare`). `health` counts what was found.
         """
         look, gradient = self._gradient(images, step, objective)
         saturates = objective is cross_entropy
@@ -275,7 +286,10 @@ class Victim:
             part = _part_of(objective, look.log_probs, self._aim.classes, broken)
             return self.only(broken)._gradient(x, step, part)[1]
 
-        return look, self._mended(images, gradient, peak, again)
+        gradient = self._mended(images, gradient, peak, again)
+        if not isinstance(self._model, Classifier) and bool(self.health.unchecked(self._places).any()):
+            self.health.check(self._places, self._compare(images, step, objective, look, gradient))
+        return look, gradient
 
     def _mended(
         self, images: Tensor, gradient: Tensor, peak: Tensor, again: Callable[[Tensor, Tensor], Tensor]
@@ -298,6 +312,22 @@ class Victim:
             gradient = gradient.clone()
             gradient[broken] = again(broken, x).nan_to_num(0.0, 0.0, 0.0)
         return gradient
+
+    def _compare(
+        self, images: Tensor, step: int, objective: Objective, look: Look, gradient: Tensor
+    ) -> Tensor:
+        """Whether a short step (`_ASIDE`) along the gradient lowers the loss on the same draws: (B,) bool.
+
+        A backward pass that does not belong to the forward pass does so for many images, the gradient of
+        what the module computes for none. The passes of the comparison are not counted as the attack's.
+        """
+        moved = (images.detach() + _ASIDE * gradient.sign()).clamp(0, 1)
+        with torch.no_grad():
+            pieces = self._pieces(self._draws(step, self.eot_draws))
+            log_probs = log_mean(torch.cat([self._passed(moved, piece) for piece in pieces]))
+        loss = log_odds_against if objective is cross_entropy else objective
+        before, after = (loss(each, self._aim.classes) for each in (look.log_probs, log_probs))
+        return self._aim.sign * (after - before) < -_ROUNDING * _spread(look.log_probs)
 
     def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
         """Return the margins and the gradient, which may have entries that are not finite.

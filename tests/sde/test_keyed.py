@@ -1,0 +1,27 @@
+"""Which devices have kernels: decided by the device's kind and by whether a kernel runs."""
+
+import pytest
+import torch
+
+from robustbench_sde.sde import keyed
+from robustbench_sde.sde.diffusion import NOISE_TERMS
+
+
+@pytest.mark.parametrize("runs", [True, False])
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda", 0), "cpu", torch.device("meta")])
+def test_kernels_are_for_cuda_where_one_runs(monkeypatch, runs, device):
+    """Any spelling of a CUDA device has kernels if one runs; no other device has, whatever runs."""
+    monkeypatch.setattr(keyed, "_kernels_run", lambda: runs)
+    assert keyed.has_kernels(device) is (runs and "cuda" in str(device))
+
+
+def test_only_the_rate_of_jumps_is_stored_with_every_noise():
+    """Checkpoints of the first format hold a rate with each term; parameters of later kinds are their own."""
+    stored = {
+        name
+        for term in NOISE_TERMS.values()
+        for name, parameter in term.parameters.items()
+        if parameter.stored_by_all
+    }
+    others = {name for term in NOISE_TERMS.values() for name in term.parameters} - stored
+    assert (stored, others) == ({"rate"}, {"alpha"})
