@@ -237,11 +237,12 @@ def test_a_random_network_without_gradients_is_attacked_by_the_decisions_of_its_
 @pytest.mark.filterwarnings("ignore")
 def test_an_image_that_nothing_fools_stands_at_any_distance_and_its_row_is_suspect(data):
     """A constant classifier has no gradient and no other decision: the substitute finds nothing either."""
+    one = data.subset(1)
 
     def constant(net, x):
-        return 5 * torch.eye(10)[data.labels[0]].expand(len(x), 10) + 0 * x.mean((1, 2, 3))[:, None]
+        return 5 * torch.eye(10)[one.labels[0]].expand(len(x), 10) + 0 * x.mean((1, 2, 3))[:, None]
 
-    result = rb.attack(Changed(None, constant).eval(), data.subset(1), "fmn", norm="l2", eps=None, steps=3)
+    result = rb.attack(Changed(None, constant).eval(), one, "fmn", norm="l2", eps=None, steps=3)
     row = result.summary.iloc[-1]
     assert row["accuracy"] == 1
     assert math.isinf(row["distance_median"])
