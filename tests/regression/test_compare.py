@@ -79,7 +79,7 @@ def test_holm_corrects_over_all_tests():
 
 @pytest.mark.parametrize("draws", [2, 3])
 def test_few_draws_have_an_accuracy_of_single_draws(draws):
-    """From two draws on the accuracy of one draw is another number than that of the rule, and tested."""
+    """Two draws have an accuracy of single draws beside that of the rule, and both are tested."""
     before, _ = changed(360, 200)
     right = np.where(before, draws, 0)
     cell = make_cell(before, right, score_draws=draws)
@@ -90,7 +90,7 @@ def test_few_draws_have_an_accuracy_of_single_draws(draws):
 
 
 def test_a_long_difference_is_cut_at_eighty_letters():
-    """Of two long texts the message keeps eighty letters each."""
+    """The message keeps eighty letters of each of two long texts."""
     before, _ = changed(360, 200)
     old, new = (make_cell(before, rule=letter * 200) for letter in "ab")
     (cell,) = compare(make_side(old), make_side(new), Policy()).cells

@@ -1,4 +1,4 @@
-"""Which devices have kernels: decided by the device's kind and by whether a kernel runs."""
+"""Devices with kernels, and parameters that every noise stores."""
 
 import pytest
 import torch

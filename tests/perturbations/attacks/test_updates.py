@@ -77,7 +77,7 @@ def test_an_image_is_fooled_by_standard_errors_and_crossed_beyond_rounding(margi
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_look_shows_the_margin_of_the_mean_and_the_share_of_the_draws(sign):
-    """By hand, over two draws: log odds of the mean probabilities, the delta method, draws that say so."""
+    """Two draws by hand give the log odds of the mean, its error by the delta method, and the share."""
     probs = torch.tensor([[[0.6, 0.3, 0.1]], [[0.2, 0.5, 0.3]]])  # mean .4, .4, .2
     aim = Aim(torch.tensor([2]), torch.tensor([sign]))
     margin, error = aim.margin_and_error(probs.log())
