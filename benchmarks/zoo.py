@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
 
 from zoo.animals import ZOO, Animal  # noqa: E402
 from zoo.judgement import ATTACKS, BUDGETS, IMAGES, Cell, Zoo  # noqa: E402

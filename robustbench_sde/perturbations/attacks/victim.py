@@ -287,7 +287,7 @@ class Victim:
             return self.only(broken)._gradient(x, step, part)[1]
 
         gradient = self._mended(images, gradient, peak, again)
-        if not isinstance(self._model, Classifier) and bool(self.health.unchecked(self._places).any()):
+        if self._model.built_in is None and bool(self.health.unchecked(self._places).any()):
             self.health.check(self._places, self._compare(images, step, objective, look, gradient))
         return look, gradient
 
