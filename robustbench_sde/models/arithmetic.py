@@ -38,7 +38,8 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 def _autocast(precision: Precision, kind: str) -> AbstractContextManager[object]:
     if precision == "bf16":
         return torch.autocast(kind, torch.bfloat16)
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if around else nullcontext()
 
 
 def carry_over(precision: Precision, logits: Tensor) -> None:

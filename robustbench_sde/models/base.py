@@ -119,3 +119,10 @@ class ClassifierAround(ClassifierBase):
     def batch_dependence(self) -> float:
         """Change that other images would make to logits inside (`Interface`); NaN: none."""
         return self.model.batch_dependence
+
+
+def innermost(model: RandomClassifier) -> RandomClassifier:
+    """Return the classifier inside all that only pass images on to another one."""
+    while isinstance(model, ClassifierAround):
+        model = model.model
+    return model

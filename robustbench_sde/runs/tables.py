@@ -57,12 +57,12 @@ def write_tables(
     told = tell_apart(summary, cells)
     texts = {"summary.md": summary_markdown(told)}
     curves = distance_table(told, records_of)
-    if curves is None:
-        (out.path / "distances.csv").unlink(missing_ok=True)  # of a run with other attacks
-    else:
+    if curves is not None:
         texts["distances.csv"] = curves.to_csv(index=False)
     for name, text in texts.items():
         out.write_text(name, text)
+    if curves is None:
+        (out.path / "distances.csv").unlink(missing_ok=True)  # of a run with other attacks
     return list(texts)
 
 

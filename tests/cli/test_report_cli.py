@@ -59,11 +59,16 @@ def test_report_of_an_attack_and_of_corruptions(sde_bench, place, tmp_path):
     written = json.loads(stdout)
     assert code == 0
     there = tmp_path / "there"
-    assert sorted(path.relative_to(there).as_posix() for path in there.rglob("*.*")) == [
-        "figures/accuracy-eps-linf-pgd.png", "figures/accuracy-eps-linf-pgd.svg",
-        "index.html", "summary.md", "summary.tex",
-    ]  # fmt: skip
-    assert len(written) == 5
+    figures = (
+        "accuracy-eps-linf-pgd",
+        "accuracy-tries-clean",
+        "accuracy-tries-pgd-linf-0.03-7.65-255",
+        "accuracy-tries-pgd-linf-0.06-15.3-255",
+    )
+    expected = {f"figures/{name}.{ending}" for name in figures for ending in ("png", "svg")}
+    expected |= {"index.html", "summary.md", "summary.tex"}
+    assert {path.relative_to(there).as_posix() for path in there.rglob("*.*")} == expected
+    assert len(written) == len(expected)
     assert written[-1] == str(tmp_path / "there" / "index.html")
     assert not (place / "reports" / "first" / "index.html").exists()
     page = (tmp_path / "there" / "index.html").read_text()

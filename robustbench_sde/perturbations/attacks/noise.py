@@ -7,7 +7,6 @@ prediction right (probabilistic robustness).
 import math
 from dataclasses import dataclass, fields
 
-import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, unknown_name
@@ -15,7 +14,6 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, Count
 from robustbench_sde.perturbations.attacks.victim import Victim
-from robustbench_sde.perturbations.base import Batch, Perturbed
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.perturbations.random_points import RandomlyPerturbed
 from robustbench_sde.sde.draws import KeyedRandom, Stream
@@ -51,6 +49,8 @@ class Noise(BudgetAttack):
             raise unknown_name("law of noise", self.law, _LAWS)
         if self.law != "uniform" and not self.samples:
             raise BenchError(f"noise with the law {self.law} needs a number of `samples`")
+        if self.samples:
+            object.__setattr__(self, "restarts", 1)  # no point is chosen
 
     def __repr__(self) -> str:
         """Leave out what earlier versions did not know, so that the keys of their cells stay."""
@@ -76,6 +76,8 @@ class Noise(BudgetAttack):
         return 0
 
     def run_in(self, ball: Ball, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
+        if self.samples:  # the first of the points at which the image is scored
+            return self.point(images, victim.ids, start.seed, 0)
         return ball.random(start, victim.ids, images, draw=restart)
 
     def point(self, images: Tensor, image_ids: Tensor, seed: int, draw: int) -> Tensor:
@@ -99,9 +101,3 @@ class Noise(BudgetAttack):
             low, high = (images - ball.eps).clamp_min(0), (images + ball.eps).clamp_max(1)
             return low + (high - low) * keyed.uniforms(image_ids, shape, draw=draw).to(images)
         return ball.random(keyed, image_ids, images, draw=draw)
-
-    def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
-        if not self.samples:
-            return super()._perturb(model, batch, seed=seed, rows=rows)
-        with torch.no_grad():
-            return Perturbed.free(self.point(batch.images, batch.ids, seed, 0))

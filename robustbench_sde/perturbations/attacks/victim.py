@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
+from robustbench_sde.models.base import innermost
 from robustbench_sde.models.probabilities import log_mean, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
@@ -170,6 +171,7 @@ class Victim:
         aim: Aim | None = None,
     ) -> None:
         self._model, self._batch, self._most = model, batch, rows
+        self._is_ours = innermost(model).built_in is not None
         self._seed, self._first = seed, restart * _DRAWS_PER_RESTART
         self.eot_draws = eot_draws if model.stochastic else 1
         self.forward_passes = torch.zeros(len(batch), dtype=torch.int64)
@@ -287,7 +289,7 @@ class Victim:
             return self.only(broken)._gradient(x, step, part)[1]
 
         gradient = self._mended(images, gradient, peak, again)
-        if self._model.built_in is None and bool(self.health.unchecked(self._places).any()):
+        if not self._is_ours and bool(self.health.unchecked(self._places).any()):
             self.health.check(self._places, self._compare(images, step, objective, look, gradient))
         return look, gradient
 
@@ -303,7 +305,7 @@ class Victim:
             again: function of positions (n,) and points (n, C, H, W) that takes the gradient of some images
                 at other points.
         """
-        if self._model.built_in is not None:
+        if self._is_ours:
             return gradient.nan_to_num(0.0, 0.0, 0.0)
         broken = (~peak.isfinite()).nonzero()[:, 0]
         if len(broken):
@@ -318,8 +320,8 @@ class Victim:
     ) -> Tensor:
         """Whether a short step (`_ASIDE`) along the gradient lowers the loss on the same draws: (B,) bool.
 
-        A backward pass that does not belong to the forward pass does so for many images, the gradient of
-        what the module computes for none. The passes of the comparison are not counted as the attack's.
+        If the backward pass does not belong to the forward pass, the loss falls for many images; otherwise
+        it falls for none. The passes of the comparison are not counted as the attack's.
         """
         moved = (images.detach() + _ASIDE * gradient.sign()).clamp(0, 1)
         with torch.no_grad():
