@@ -61,6 +61,7 @@ def preview_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
+    smoothing: o.Smoothing = None,
     data_dir: o.DataDir = None,
     download: o.Download = False,
     image_size: o.ImageSize = None,
@@ -94,6 +95,8 @@ def preview_command(
         raise BenchError(f"--out {out} must end in .png")
     if corruptions and attack:
         raise BenchError("--corruptions and --attack exclude each other; give one")
+    if len(texts.parse_smoothing(smoothing) or ()) > 1:
+        raise BenchError("--smoothing of a preview is one number")
     budgets, severities = texts.parse_eps(eps or "0.03", norm), texts.parse_severities(severity or "1-5")
     data = inputs.load_images(context)
     if attack is None:

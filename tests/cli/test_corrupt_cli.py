@@ -142,6 +142,7 @@ WRONG = [
     (("preview", "--attack", "pgd"), "--checkpoint"),
     (("preview", "--attack", "pdg", "--checkpoint", "tiny-none"), "did you mean 'pgd'"),
     (("preview", "--out", "x.jpg"), ".png"),
+    (("preview", "--attack", "pgd", "--checkpoint", "tiny-none", "--smoothing", "0.1,0.2"), "one number"),
     (("preview", "--images", "0"), "at least 1"),
     (("preview", "--frost-dir", "nowhere", "--corruption", "frost"), "nowhere"),
 ]  # fmt: skip
@@ -182,6 +183,17 @@ def test_preview_writes_a_contact_sheet(sde_bench, tmp_path, options, grid):
         assert sheet.width > columns * 96
         assert rows * 96 < sheet.height < (rows + 1) * 110
         assert len(np.unique(np.asarray(sheet))) > 50
+
+
+def test_a_preview_attacks_through_the_noise_on_the_image(sde_bench, tmp_path):
+    """With --smoothing the attack is another one, because its gradients see the noise."""
+    attack = ("preview", "--attack", "pgd", "--checkpoint", "tiny-none", "--images", 2, "--score-draws", 2)
+    sheets = []
+    for name, smoothing in (("plain.png", ()), ("smoothed.png", ("--smoothing", "0.5"))):
+        code, _, stderr = sde_bench(*attack, *smoothing, "--out", tmp_path / name)
+        assert code == 0, stderr
+        sheets.append((tmp_path / name).read_bytes())
+    assert sheets[0] != sheets[1]
 
 
 def test_corruptions_are_listed(sde_bench):
