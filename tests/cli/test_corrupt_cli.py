@@ -186,7 +186,7 @@ def test_preview_writes_a_contact_sheet(sde_bench, tmp_path, options, grid):
 
 
 def test_a_preview_attacks_through_the_noise_on_the_image(sde_bench, tmp_path):
-    """With --smoothing the attack is another one, because its gradients see the noise."""
+    """Noise on the image changes what the attack does, because its gradients go through it."""
     attack = ("preview", "--attack", "pgd", "--checkpoint", "tiny-none", "--images", 2, "--score-draws", 2)
     sheets = []
     for name, smoothing in (("plain.png", ()), ("smoothed.png", ("--smoothing", "0.5"))):
