@@ -183,6 +183,11 @@ def suspicion(row: Mapping[str, Any]) -> str:
     return ""
 
 
+def has_numbers(status: str) -> bool:
+    """Whether a row with this status has numbers: it is ok, or suspect, which `suspicion` says."""
+    return status == "ok" or status.startswith("suspect:")
+
+
 def blank_row(
     model: RandomClassifier | None, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
 ) -> dict[str, Any]:

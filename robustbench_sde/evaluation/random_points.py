@@ -2,12 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
 
-from robustbench_sde.evaluation.statistics import Interval, clustered_of_few
+from robustbench_sde.evaluation.bounds import clopper_pearson_high, clopper_pearson_low
+from robustbench_sde.evaluation.statistics import Interval, clustered_of_few, share_interval
 from robustbench_sde.storage.schema import REACHED
 
-#: error probability of each image's own bound in `reaching`, and of each end over images
+#: error probability of each end: over images in `reaching`, and of each image in `share_interval`
 _TAIL = 0.025
 
 
@@ -44,14 +44,9 @@ def reaching(right: "np.ndarray[tuple[int], np.dtype[np.int64]]", samples: int, 
         level: probability that is asked for, in (0, 1).
     """
     images = len(right)
-    counts = np.arange(samples + 1)
-    with np.errstate(invalid="ignore"):
-        low = np.where(counts == 0, 0.0, betaincinv(np.maximum(counts, 1), samples - counts + 1, _TAIL))
-        high = 1 - low[::-1]
-    surely = int((low[right] >= level).sum())
-    perhaps = int((high[right] >= level).sum())
-    below = 0.0 if surely == 0 else float(betaincinv(surely, images - surely + 1, _TAIL))
-    above = 1.0 if perhaps == images else float(betaincinv(perhaps + 1, images - perhaps, 1 - _TAIL))
+    low, high = share_interval(right / samples, samples)
+    below = clopper_pearson_low(int((low >= level).sum()), images, _TAIL)
+    above = clopper_pearson_high(int((high >= level).sum()), images, _TAIL)
     # 1e-9: a share of .9 is 90 of 100 whatever floats say
     estimate = float((right >= level * samples - 1e-9).mean())
     return Interval(estimate, max(0.0, (below - _TAIL) / (1 - _TAIL)), min(1.0, above / (1 - _TAIL)))

@@ -31,7 +31,7 @@ def survival(records: pd.DataFrame, tries: int, *, try_draws: int = 1) -> Interv
     problem = _problem(records, tries, try_draws)
     if problem:
         raise BenchError(problem)
-    if _is_deterministic(records):
+    if is_deterministic(records):
         return clustered(records["share_correct"].to_numpy(np.float64))
     right, answers = _answers(records)
     survived = survives(right, answers, tries)
@@ -78,7 +78,7 @@ def _problem(records: pd.DataFrame, tries: int, try_draws: int) -> str:
     """Say why records cannot tell of so many tries; empty if they can."""
     if tries < 1:
         return f"`tries` is {tries}; it must be at least 1"
-    if tries == 1 or _is_deterministic(records):
+    if tries == 1 or is_deterministic(records):
         return ""
     _, answers = _answers(records)
     if answers.min() != answers.max():
@@ -99,7 +99,8 @@ def _too_few(tries: int, draws: int, enough: int) -> str:
     return f"{tries} tries cannot be estimated from {draws} score draws: take {enough} or more"
 
 
-def _is_deterministic(records: pd.DataFrame) -> bool:
+def is_deterministic(records: pd.DataFrame) -> bool:
+    """Whether records are those of a classifier without noise: one score draw, no error of a margin."""
     return bool((records["score_draws"] == 1).all() and (records["margin_error"] == 0).all())
 
 

@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MeasureTest:
-    """MeasureTest of one measure of one cell, before it is judged."""
+    """Test of one measure of one cell, before it is judged."""
 
     measure: str
     baseline: float
@@ -33,6 +33,7 @@ class MeasureTest:
 
 
 def compare_decisions(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], alpha: float) -> MeasureTest:
+    """Test the accuracy of the decision rule."""
     images = len(was)
     lost, won = int((was & ~now).sum()), int((now & ~was).sum())
     changed = (lost + won) / images
@@ -48,17 +49,10 @@ def compare_decisions(was: npt.NDArray[np.bool_], now: npt.NDArray[np.bool_], al
 
 
 def compare_single_draws(was: Ints, now: Ints, draws: int, alpha: float) -> MeasureTest:
-    drops = (was - now) / draws
-    deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
-    return MeasureTest(
-        "single_draw_accuracy",
-        float(was.mean()) / draws,
-        float(now.mean()) / draws,
-        paired.drop_of_shares(drops, alpha),
-        paired.sign_flip_test(was - now),
-        partial(paired.detectable_by_shares, len(drops), deviation),
-        partial(paired.images_for_shares, deviation),
-    )
+    """Test the accuracy of single draws, from the number of right draws of each image."""
+    means = float(was.mean()) / draws, float(now.mean()) / draws
+    p = paired.sign_flip_test(was - now)
+    return _compare_shares("single_draw_accuracy", means, (was - now) / draws, p, alpha)
 
 
 def compare_survival(
@@ -69,7 +63,7 @@ def compare_survival(
     cell: str,
     alpha: float,
 ) -> MeasureTest:
-    """MeasureTest accuracy against somebody who may submit an image again, estimated image by image.
+    """Test the accuracy against somebody who may submit an image again, estimated image by image.
 
     The permutation test takes whole numbers: the estimates are rounded to 1/4096, which keeps it exact.
 
@@ -84,16 +78,22 @@ def compare_survival(
         )
     count = np.full(len(was), answers, dtype=np.int64)
     first, second = (survives(right.astype(np.int64), count, tries) for right in (was, now))
-    drops = first - second
+    whole = [np.rint(4096 * share).astype(np.int64) for share in (first, second)]
+    means = float(first.mean()), float(second.mean())
+    p = paired.sign_flip_test(whole[0] - whole[1])
+    return _compare_shares(metric, means, first - second, p, alpha)
+
+
+def _compare_shares(
+    measure: str, means: tuple[float, float], drops: npt.NDArray[np.float64], p: float, alpha: float
+) -> MeasureTest:
+    """Make the test of a measure that is a share for each image, from its drops and its p-value."""
     deviation = float(drops.std(ddof=1)) if len(drops) > 1 else 1.0
     return MeasureTest(
-        metric,
-        float(first.mean()),
-        float(second.mean()),
+        measure,
+        *means,
         paired.drop_of_shares(drops, alpha),
-        paired.sign_flip_test(
-            np.rint(4096 * first).astype(np.int64) - np.rint(4096 * second).astype(np.int64)
-        ),
+        p,
         partial(paired.detectable_by_shares, len(drops), deviation),
         partial(paired.images_for_shares, deviation),
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.evaluation.tries import most_tries, survival
+from robustbench_sde.evaluation.tries import is_deterministic, most_tries, survival
 from robustbench_sde.reporting.figures import (
     ACCURACY,
     MOST_FIGURES,
@@ -71,8 +71,7 @@ def curve(records: pd.DataFrame, marks: list[int]) -> pd.DataFrame:
         records: one row per image (`RECORDS`).
         marks: numbers of tries, rising.
     """
-    stochastic = not ((records["score_draws"] == 1).all() and (records["margin_error"] == 0).all())
-    known = [k for k in marks if not stochastic or k <= most_tries(records)]
+    known = [k for k in marks if is_deterministic(records) or k <= most_tries(records)]
     found = [survival(records, k) for k in known]
     columns = {"accuracy": "estimate", "accuracy_low": "low", "accuracy_high": "high"}
     values = {column: [getattr(one, part) for one in found] for column, part in columns.items()}

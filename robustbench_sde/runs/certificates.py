@@ -10,6 +10,7 @@ import pandas as pd
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.bracket import Evaluated, make_brackets
+from robustbench_sde.evaluation.cell import has_numbers
 from robustbench_sde.evaluation.certificate_report import (
     Bracket,
     CertificateReport,
@@ -193,8 +194,7 @@ def _evaluated(
             certified.certificate.rule,
             certified.certificate.seed,
         )
-        usable = row["status"] == "ok" or str(row["status"]).startswith("suspect")
-        if same and settings.draws != "auto" and usable:
+        if same and settings.draws != "auto" and has_numbers(row["status"]):
             yield Evaluated(row, records_of(cell))
 
 

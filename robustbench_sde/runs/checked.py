@@ -1,13 +1,14 @@
 """Read the summary of a run only after checking that it follows from the records of its cells."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from robustbench_sde.errors import BenchError, counted
-from robustbench_sde.evaluation.cell import numbers_of, suspicion
+from robustbench_sde.evaluation.cell import has_numbers, numbers_of, suspicion
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
@@ -34,7 +35,7 @@ def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
         check_listed(folder, summary, folder.read_manifest()["cells"])
     rows = summary.to_dict("records")
     for row in rows:
-        if row["status"] == "ok" or row["status"].startswith("suspect:"):
+        if has_numbers(row["status"]):
             records = read_checked_records(folder, row)
             row.update(_lacking(row, records))
     return table(pd.DataFrame(rows, columns=summary.columns), SUMMARY)
@@ -61,9 +62,9 @@ def check_listed(folder: RunFolder, summary: pd.DataFrame, cells: Sequence[Mappi
     place = folder.path / "summary.parquet"
     again = "the command of the run writes it again from the stored cells"
     named = {entry["cell"]: entry.get("checkpoint") for entry in cells}
-    rows = summary["cell"].tolist()
-    for cell, checkpoint in zip(rows, summary["checkpoint"], strict=True):
-        if cell not in named or rows.count(cell) > 1:
+    rows = Counter(summary["cell"])
+    for cell, checkpoint in zip(summary["cell"], summary["checkpoint"], strict=True):
+        if cell not in named or rows[cell] > 1:
             fault = "is no cell of the manifest" if cell not in named else "is there twice"
             raise BenchError(f"{place}: row {cell!r} {fault}; {again}")
         if named[cell] not in (None, checkpoint):
@@ -71,7 +72,7 @@ def check_listed(folder: RunFolder, summary: pd.DataFrame, cells: Sequence[Mappi
                 f"{place}: the checkpoint of row {cell!r} is {checkpoint}, and {named[cell]} by the "
                 f"manifest; {again}"
             )
-    if missing := named.keys() - set(rows):
+    if missing := named.keys() - rows.keys():
         raise BenchError(f"{place}: {counted(len(missing), 'cell')} of the manifest are missing; {again}")
 
 

@@ -86,20 +86,22 @@ def _with_later(row: dict[str, Any]) -> dict[str, Any]:
 
 def read_row(path: Path, cell: str) -> dict[str, Any] | None:
     """Read the row in the file of a cell, without its records; None if it is not the file of this cell."""
-    try:
-        row = dict(json.loads(pq.read_metadata(path).metadata[_KEY]))
-    except Exception:  # the reader raises nearly anything on damaged files
-        return None
-    return row if row.get("cell") == cell else None
+    row = _row_in(path)
+    return row if row is not None and row.get("cell") == cell else None
 
 
 def version_problem_of(path: Path) -> str:
     """Return the `version_problem` of a file without reading its records; empty if it cannot be read."""
+    row = _row_in(path)
+    return "" if row is None else _version_problem(_with_later(row))
+
+
+def _row_in(path: Path) -> dict[str, Any] | None:
+    """Return the row in the metadata of a file; None if it cannot be read."""
     try:
-        row = dict(json.loads(pq.read_metadata(path).metadata[_KEY]))
+        return dict(json.loads(pq.read_metadata(path).metadata[_KEY]))
     except Exception:  # the reader raises nearly anything on damaged files
-        return ""
-    return _version_problem(_with_later(row))
+        return None
 
 
 def _version_problem(row: dict[str, Any]) -> str:

@@ -12,8 +12,6 @@ from robustbench_sde.models.modules.outputs import no_tensor
 #: Difference of a logit alone and in a batch, relative to the largest, above which a pass is invalid: in
 #: single precision, and where products have eight bits.
 _EXACT, _COARSE = 1e-3, 5e-2
-
-
 #: First words of what is said of a module that remembers.
 REMEMBERS = "the model remembers earlier calls"
 
@@ -26,10 +24,10 @@ class Passes:
     """
 
     def __init__(self, name: str, *, alone: bool, exact: bool) -> None:
-        """See above.
+        """Make the passes of one module.
 
         Args:
-            name: of the module, in messages.
+            name: name of the module, in messages.
             alone: whether every row gets a pass of its own.
             exact: whether its arithmetic is single precision.
         """
@@ -50,13 +48,13 @@ class Passes:
         if self._alone and rows > 1:
             parts = [[part[row : row + 1].clone() for part in inputs] for row in range(rows)]
             return torch.cat([self._pass(function, *part) for part in parts])
-        alone = {}
         size = torch.is_grad_enabled(), (rows - 1).bit_length() if torch.is_grad_enabled() else rows
-        for row in (
-            () if rows < 2 or size in self._seen else _checked(rows)
-        ):  # before the pass: a module may write into its input
-            with torch.no_grad():
-                alone[row] = self._pass(function, *(part[row : row + 1].clone() for part in inputs))[0]
+        checked = _checked(rows) if rows > 1 and size not in self._seen else ()
+        with torch.no_grad():  # before the pass: a module may write into its input
+            alone = {
+                row: self._pass(function, *(part[row : row + 1].clone() for part in inputs))[0]
+                for row in checked
+            }
         logits = self._pass(function, *inputs)
         for row, own in alone.items():
             by = _difference(own, logits.detach(), row)
