@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench mutants gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
+.PHONY: notebook bench mutants gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -66,6 +66,11 @@ checkpoints: $(VENV)/installed  ## train the five shipped digits checkpoints ane
 	$(BIN)/sde-bench train --force --noise dropout --sigma 0.5 --out checkpoints/digits-dropout.safetensors
 	$(BIN)/sde-bench train --force --noise none --augment-noise 0.25 --out checkpoints/digits-smoothed.safetensors
 	cp checkpoints/digits-*.safetensors robustbench_sde/models/shipped/  # these go into the wheel
+
+notebook: $(VENV)/installed  ## run examples/notebook.ipynb anew and store its outputs in it
+	$(BIN)/python -m pip install --quiet --editable '.[notebook]'
+	$(BIN)/python -c "import nbformat, nbclient; path = 'examples/notebook.ipynb'; book = nbformat.read(path, 4); \
+		nbclient.NotebookClient(book, record_timing=False).execute(); nbformat.write(book, path)"
 
 bench: $(VENV)/installed  ## the tables of docs/performance.md, on digits; hours
 	$(BIN)/python -m pip install --quiet --editable '.[dev,benchmarks]'

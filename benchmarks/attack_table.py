@@ -19,13 +19,13 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import paired
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.registry import plan_attacks
-from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.runs.cells import attack_cells
 from robustbench_sde.runs.run import Run, run_cells
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.texts import parse_budget
 
 ATTACKS = {
     "linf": "auto,pgd,apgd-ce,apgd-dlr,apgd-targeted,fmn,square,noise,transfer,foolbox:LinfPGD",

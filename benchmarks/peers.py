@@ -38,8 +38,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.texts import parse_budget
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 #: Draws in a gradient of the budget, in one of a peer (as in `rand` of AutoAttack), and in scoring everybody.

@@ -25,9 +25,9 @@ from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.evaluation.sequential import MOST
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.sde.heap import keep_freed_memory
+from robustbench_sde.texts import parse_budget
 
 #: Images of the first table, draws of each, and rows in a pass of scoring.
 IMAGES, DRAWS, BATCH = 64, 32, 256

@@ -35,7 +35,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.norms import parse_budget
+from robustbench_sde.texts import parse_budget
 
 SCORE_DRAWS = 128
 

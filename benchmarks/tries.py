@@ -24,7 +24,7 @@ import robustbench_sde as rb
 from benchmarks.peers import OneDraw
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.norms import parse_budget
+from robustbench_sde.texts import parse_budget
 
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "digits-multiplicative.safetensors"
 #: Draws that score everybody.

@@ -1,13 +1,23 @@
 """`attack`: classifiers under attacks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
+from robustbench_sde.api.arguments import (
+    Attacks,
+    Budgets,
+    Data,
+    Numbers,
+    attacks_of,
+    budgets_of,
+    dataset_of,
+    norm_of,
+)
 from robustbench_sde.api.evaluation import Out, evaluate_work
 from robustbench_sde.api.models import Models, compute_of, sources_of
+from robustbench_sde.api.progress import shown
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
-from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.tries import check_tries
 from robustbench_sde.models.compute import Compute
@@ -19,15 +29,15 @@ from robustbench_sde.runs.work import Work
 
 def attack(
     models: Models,
-    data: ImageDataset,
-    attack: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = "pgd",
+    data: Data,
+    attack: Attacks = "pgd",
     *,
     norm: str | None = None,
-    eps: float | Sequence[float | None] | None = None,
+    eps: Budgets = None,
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
-    smoothing: float | Sequence[float] | None = None,
+    smoothing: Numbers | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     tries: int | None = None,
@@ -38,6 +48,7 @@ def attack(
     out: Out = None,
     save_images: str | None = None,
     cache: bool = False,
+    progress: bool = False,
     bars: Bars | None = None,
     **parameters: Any,
 ) -> Result:
@@ -47,12 +58,14 @@ def attack(
         models: a classifier from `load_checkpoint` or `as_classifier`, any `nn.Module`, the file of a
             checkpoint, or its name in checkpoints/; or a list of these. None: all checkpoints in
             checkpoints/ that were trained on the data set.
-        data: images to attack, from `load_dataset`, with the shape and the classes of the models.
-        attack: name of an attack (`sde-bench list attacks`), or several names; or a mapping from names to
-            parameters of this attack, like ``{"pgd": {}, "cw": {"steps": 200}}``.
+        data: images to attack, from `load_dataset`, with the shape and the classes of the models; or the
+            name of a data set, whose test split is taken as a whole.
+        attack: name of an attack (`sde-bench list attacks`), or several names, in a list or with commas; or
+            a mapping from names to parameters of this attack, like ``{"pgd": {}, "cw": {"steps": 200}}``.
         norm: `linf` or `l2`; None is the first norm of each attack. A minimal-norm attack that does not
             support the norm finds the smallest perturbation in its own norm.
-        eps: budget for images in [0, 1], or several budgets; None asks for the smallest perturbation.
+        eps: budget for images in [0, 1], like 0.03 or ``"8/255"``, or several budgets; None asks for the
+            smallest perturbation.
         sigma: noise scale of checkpoints at test time; None is the trained one.
         noise: False switches the noise off at test time.
         precision: number format for checkpoints: `fp32`, `tf32` or `bf16`. The last two change numbers.
@@ -79,7 +92,8 @@ def attack(
         save_images: format, `npz` or `safetensors`, in which all attacked images are written into `out`;
             None: they are not written.
         cache: whether equal cells of other runs in the same folder as `out` are reused.
-        bars: receiver of progress, of cells and images.
+        progress: whether to draw progress, on a terminal or in a notebook.
+        bars: receiver of progress, of cells and images, in place of `progress`.
         **parameters: fields of the class of the attack: steps, eot_draws (draws averaged in every gradient,
             or `"auto"`), restarts, ... If there are several attacks, each takes the parameters that it has.
 
@@ -95,17 +109,19 @@ def attack(
     Source: PGD is that of Madry et al., ICLR 2018; expectation over transformation that of Athalye et al.,
     ICML 2018; docs/protocol.md explains the reported numbers.
     """
-    budgets = list(eps) if isinstance(eps, Sequence) else [eps]
-    if isinstance(attack, str):
-        attacks = plan_attacks([attack], norm, budgets, {}, {attack: parameters})
+    data, norm, names = dataset_of(data), norm_of(norm), attacks_of(attack)
+    budgets = budgets_of(eps, norm)
+    if isinstance(attack, str) and len(names) == 1:
+        (name,) = names
+        attacks = plan_attacks([name], norm, budgets, {}, {name: parameters})
     else:
-        own = attack if isinstance(attack, Mapping) else {}
-        attacks = plan_attacks(list(attack), norm, budgets, parameters, own)
+        own = names if isinstance(names, Mapping) else {}
+        attacks = plan_attacks(list(names), norm, budgets, parameters, own)
     if tries is not None:
         check_tries(tries, score_draws, try_draws=try_draws)
     settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
-    return evaluate_work(
-        "attack", Work.of(cells, data), compute_of(device), out, bars, save_images, cache=cache
-    )
+    work = Work.of(cells, data)
+    with shown(progress, bars) as bars:
+        return evaluate_work("attack", work, compute_of(device), out, bars, save_images, cache=cache)

@@ -4,19 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robustbench_sde.api.arguments import Data, dataset_of
+from robustbench_sde.api.progress import shown_bar
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models import importing
 from robustbench_sde.models.checkpoint import CheckpointHeader
 from robustbench_sde.models.compute import resolve_device
-from robustbench_sde.progress import SILENT, Progress
+from robustbench_sde.progress import Progress
 from robustbench_sde.training import loop
 from robustbench_sde.training.config import parse_config
 from robustbench_sde.training.distributed import joined
 from robustbench_sde.training.named import read_config
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """A checkpoint on disk."""
 
@@ -24,12 +26,17 @@ class Checkpoint:
     #: specification, data, and configuration and outcome of the training
     header: CheckpointHeader
 
+    def __repr__(self) -> str:
+        """Return one line: the file, the data set, and the noise."""
+        noise = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in self.header.model.noise)
+        return f"<Checkpoint {self.path}: {self.header.dataset.name}, {noise or 'no noise'}>"
+
 
 def train(
     data: ImageDataset | str | None = None,
     out: str | Path | None = None,
     *,
-    test: ImageDataset | None = None,
+    test: ImageDataset | str | None = None,
     config: str | Path | None = None,
     resume: bool = False,
     force: bool = False,
@@ -41,7 +48,7 @@ def train(
     interpolation: str = "bilinear",
     class_order: str | None = None,
     device: str = "auto",
-    progress: Progress = SILENT,
+    progress: bool | Progress = False,
     **options: Any,
 ) -> Checkpoint:
     """Train a Neural ODE or SDE classifier, and write a checkpoint after every epoch.
@@ -55,7 +62,8 @@ def train(
             takes the data set of the configuration, or the embedded digits.
         out: checkpoint to write, ending in .safetensors; None: in checkpoints/ with a name derived from the
             options.
-        test: images on which the finished model is scored, for its header.
+        test: images on which the finished model is scored, for its header, or a data set by name, whose test
+            split is taken.
         config: YAML file of options, or the name of a shipped file (`sde-bench list configs`); options
             given here override it.
         resume: whether to continue an interrupted training.
@@ -68,7 +76,8 @@ def train(
         interpolation: as in `load_dataset`.
         class_order: as in `load_dataset`.
         device: device that computes: `auto`, `cpu`, `cuda` or `mps`.
-        progress: receiver of progress, of every batch.
+        progress: whether to draw progress, on a terminal or in a notebook; or a receiver of progress, of
+            every batch.
         **options: fields of `TrainConfig`, like preset, noise, sigma, solver, epochs, lr, adversarial and
             seed; `sde-bench train --help` explains them.
 
@@ -90,16 +99,17 @@ def train(
             name = str(known) if data is None else data
             with team.first():
                 data = load_dataset(name, split="train", **load)
-                test = load_dataset(name, split="test", **load)
+                test = test or load_dataset(name, split="test", **load)
+        scored = None if test is None else dataset_of(test)
         path = _new(out, parsed.default_name(data), force or resume)
-        progress = progress if team.leads else SILENT
-        header = loop.train(parsed, data, path, test=test, resume=resume, team=team, progress=progress)
+        with shown_bar(progress if team.leads else False) as bar:
+            header = loop.train(parsed, data, path, test=scored, resume=resume, team=team, progress=bar)
     return Checkpoint(path, header)
 
 
 def import_checkpoint(
     weights: str | Path,
-    data: ImageDataset,
+    data: Data,
     out: str | Path | None = None,
     *,
     preset: str = "liu2020",
@@ -112,7 +122,7 @@ def import_checkpoint(
     Args:
         weights: file with a state dict (`.pth`, `.pt`) or `.safetensors`. No code in it is run: only
             tensors are read, and an `argparse.Namespace` is allowed and ignored.
-        data: split of the data set on which the network was trained; gives shape and classes.
+        data: split of the data set on which the network was trained, or its name; gives shape and classes.
         out: checkpoint to write, ending in .safetensors; None: in checkpoints/ with the name of `weights`.
         preset: family of the network: `liu2020`, or `odenet` (torchdiffeq's MNIST example).
         noise: kind of noise with which the network was trained, `none` for an ODE; refused if the file
@@ -128,7 +138,8 @@ def import_checkpoint(
             checkpoint exists.
     """
     path = _new(out, Path(weights).stem, force)
-    header = importing.import_checkpoint(Path(weights), path, data, preset=preset, noise=noise, sigma=sigma)
+    images = dataset_of(data)
+    header = importing.import_checkpoint(Path(weights), path, images, preset=preset, noise=noise, sigma=sigma)
     return Checkpoint(path, header)
 
 

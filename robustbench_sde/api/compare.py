@@ -8,6 +8,7 @@ from robustbench_sde.regression import compare as gate
 from robustbench_sde.regression.baseline import read_side
 from robustbench_sde.regression.policy import load_policy
 from robustbench_sde.regression.verdict import Comparison
+from robustbench_sde.storage.runs_here import resolve
 
 
 def compare(
@@ -21,7 +22,8 @@ def compare(
     """Find out whether robustness has regressed: compare a run with a baseline image by image (docs/ci.md).
 
     Args:
-        baseline: a result in a folder, the folder of a run, or a baseline file (`Result.save_baseline`).
+        baseline: a result in a folder, the folder of a run or its name in reports/, or a baseline file
+            (`Result.save_baseline`).
         run: run to compare with the baseline, given in the same ways.
         policy: YAML file with limits for each cell; None: one limit for all cells.
         max_drop: largest drop of an accuracy that is tolerated, as a share; None: that of the policy, or
@@ -40,7 +42,7 @@ def compare(
 
 def _place(side: Result | str | Path) -> Path:
     if not isinstance(side, Result):
-        return Path(side)
+        return resolve(side)
     if side.folder is None:
         raise BenchError("only runs in folders can be compared: give `out`")
     return side.folder

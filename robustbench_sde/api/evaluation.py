@@ -64,6 +64,7 @@ def evaluate_work(
             corruptions=corruption_table(work.cells, status, records, reference),
             certificates=tuple(reports),
             _cells=found,
+            _class_names=work.data.class_names,
         )
     folder = work_folder(out, kind, work.data, work.keys.values())
     run = run_cells(
@@ -83,4 +84,5 @@ def evaluate_work(
         run.corruptions,
         certificates=run.certificates,
         reused_certificates=run.reused_certificates,
+        _class_names=work.data.class_names,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from robustbench_sde.api.arguments import Data, Numbers, dataset_of, numbers_of
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, tell, unknown_name
@@ -31,7 +32,7 @@ Models = Model | Sequence[Model] | None
 
 def as_classifier(
     module: nn.Module | str,
-    data: ImageDataset,
+    data: Data,
     *,
     weights: str | Path | None = None,
     name: str = "",
@@ -52,7 +53,7 @@ def as_classifier(
             changed. Or the name of a function that returns such a module: ``pkg.module:function``,
             ``FILE.py:function`` or a plug-in, which **imports and runs this code**. Stored cells are reused
             as long as the code, everything that it imports and the weights are the same.
-        data: images on which the module is evaluated.
+        data: images on which the module is evaluated, or a data set by name, as in `attack`.
         weights: file whose weights are loaded into the module: ``.safetensors``, a state dict (``.pt``,
             ``.pth``) or a Hugging Face folder. Only tensors are read; an `argparse.Namespace` in the file
             is allowed and ignored.
@@ -75,6 +76,7 @@ def as_classifier(
     Raises:
         BenchError: the module cannot be evaluated, with the reason.
     """
+    data = dataset_of(data)
     normalisation = Normalisation(*(_numbers(values) for values in (mean, std)))
     chosen = None if class_map is None else ClassMap.of(class_map)
     path = None if weights is None else Path(weights)
@@ -113,7 +115,7 @@ def sources_of(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
-    smoothing: float | Sequence[float] | None = None,
+    smoothing: Numbers | None = None,
     certified: bool = False,
 ) -> list[Source]:
     """Return what stands for the models in cells, checkpoints first, with this noise and precision.
@@ -145,7 +147,7 @@ def sources_of(
     named = with_distinct_names(sources)
     if smoothing is None:
         return named
-    values = list(dict.fromkeys(smoothing if isinstance(smoothing, Sequence) else [smoothing]))
+    values = list(dict.fromkeys(numbers_of(smoothing, "smoothing")))
     if not values:
         raise BenchError("`smoothing` names no value; give one, or None")
     for source in named:

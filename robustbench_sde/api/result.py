@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -22,14 +23,25 @@ from robustbench_sde.regression.baseline import save_baseline
 from robustbench_sde.regression.measured import Side, measured, read_run
 from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import versus as compare_networks
+from robustbench_sde.reporting.certificates import print_certificates
+from robustbench_sde.reporting.corruptions import print_corruptions
+from robustbench_sde.reporting.notebook import html_of_printed
+from robustbench_sde.reporting.terminal import print_summary
 from robustbench_sde.runs.checked import read_checked_summary
 from robustbench_sde.runs.checked_corruptions import read_checked_corruptions
 from robustbench_sde.runs.plan import Plan
+from robustbench_sde.runs.tables import distance_table
+from robustbench_sde.runs.words import perturbation_text, result_line
+from robustbench_sde.shown import Pixels
 from robustbench_sde.storage.images import PerturbedImages
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.runs_here import resolve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """Tables and images of an evaluation (docs/tables.md).
 
@@ -53,19 +65,46 @@ class Result:
     certificates: tuple[CertificateReport, ...] = ()
     #: how many of these were stored already
     reused_certificates: int = 0
-    _cells: Sequence[CellResult] = field(default=(), repr=False)
+    _cells: Sequence[CellResult] = ()
+    _class_names: Sequence[str] = ()
 
     @classmethod
     def read(cls, folder: Path | str) -> Self:
-        """Read the result in the folder of a run.
+        """Read the result in the folder of a run, or of a run by its name in reports/.
 
         Raises:
             BenchError: the folder holds no run, or a damaged one.
         """
-        run = RunFolder(Path(folder))
+        run = RunFolder(resolve(folder))
         summary = read_checked_summary(run)
         corruptions = read_checked_corruptions(run, summary)
-        return cls(summary, run.path, corruptions=corruptions, certificates=read_reports(run.path))
+        return cls(
+            summary,
+            run.path,
+            corruptions=corruptions,
+            certificates=read_reports(run.path),
+            _class_names=run.read_manifest()["dataset"].get("class_names", ()),
+        )
+
+    def __repr__(self) -> str:
+        """Return one line: models, rows, data, the lowest accuracy, the folder."""
+        where = "in memory" if self.folder is None else f"in {self.folder}"
+        return f"<Result: {result_line(self.summary)}, {where}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table that the command prints, for notebooks."""
+        return html_of_printed(self._print)
+
+    def _print(self) -> None:
+        folder = None if self.folder is None else str(self.folder)
+        if self.corruptions is not None:
+            print_corruptions(
+                self.corruptions, self.summary, folder=folder, reused=self.reused, reference=None
+            )
+        else:
+            print_summary(self.summary, folder=folder, reused=self.reused)
+        if self.certificates:
+            print_certificates(self.certificates, folder=None)
 
     @property
     def ok(self) -> bool:
@@ -142,6 +181,75 @@ class Result:
         if not found:
             raise BenchError(f"{self.folder} has no images of cell {cell}; attack with save_images")
         return torch.from_numpy(PerturbedImages.read(found[0]).images)
+
+    def plot(self) -> "Figure":
+        """Draw accuracy against eps, distance and severity, with 95 % bands over images.
+
+        Returns:
+            A figure of matplotlib with a panel for each attack and norm; notebooks show it.
+
+        Raises:
+            BenchError: no row has a budget, a distance or a severity, or records are damaged.
+        """
+        from robustbench_sde.reporting.pictures import plot_curves
+
+        numbered = self.summary.reset_index(drop=True)
+        places = numbered.assign(cell=numbered.index.astype(str))
+        distances = distance_table(places, lambda place: self.records_of(int(place)))
+        return plot_curves(numbered, distances, self.corruptions)
+
+    def gallery(self, row: int = -1, *, count: int = 6, gain: float = 10.0) -> "Figure":
+        """Draw clean images, what was made of them, and their difference around mid-grey.
+
+        Args:
+            row: index of a row of the summary.
+            count: number of images, at most; a run in a folder keeps eight.
+            gain: factor by which the difference is multiplied.
+
+        Returns:
+            A figure of matplotlib with the label above each clean image and the prediction above each
+            perturbed one; notebooks show it.
+
+        Raises:
+            BenchError: the row has no images, or `count` is below 1.
+        """
+        from robustbench_sde.reporting.pictures import Shown, plot_gallery
+
+        if count < 1:
+            raise BenchError(f"`count` is {count}; it must be at least 1")
+        about = self.summary.iloc[row]
+        ids, clean, perturbed = self._pairs(row)
+        if not len(ids):
+            raise BenchError(f"row {row} ({about['checkpoint']}, {about['perturbation']}) has no images")
+        records = {record["image_id"]: record for record in self.records_of(row).to_dict("records")}
+        shown = []
+        for image, before, after in zip(ids[:count], clean, perturbed, strict=False):
+            label, prediction = (self._class(int(records[image][name])) for name in ("label", "prediction"))
+            shown.append(Shown(before, after, label, prediction, bool(records[image]["correct"])))
+        title = f"{about['checkpoint']} under {perturbation_text(about.to_dict())}"
+        return plot_gallery(shown, title=title, gain=gain)
+
+    def _pairs(self, row: int) -> tuple[list[int], Pixels, Pixels]:
+        """Return ids, clean and perturbed images of a row; none if it has none."""
+        if self.folder is not None:
+            stored = RunFolder(self.folder).read_examples(str(self.summary["cell"].iloc[row]))
+            nothing = np.empty((0, 1, 1, 1), np.float32)
+            return (
+                ([], nothing, nothing)
+                if stored is None
+                else (stored.ids.tolist(), stored.clean, stored.perturbed)
+            )
+        own, names = self._cells[row], self.summary["checkpoint"]
+        clean = next(
+            cell
+            for cell, name, perturbation in zip(self._cells, names, self.summary["perturbation"], strict=True)
+            if perturbation == "clean" and name == names.iloc[row]
+        )
+        ids = own.records["image_id"].tolist() if own.ok else []
+        return ids, clean.images.cpu().numpy(), own.images.cpu().numpy()
+
+    def _class(self, label: int) -> str:
+        return self._class_names[label] if 0 <= label < len(self._class_names) else str(label)
 
     def save_baseline(self, file: Path | str) -> int:
         """Write a run in a folder into one text file that `compare` reads.

@@ -7,7 +7,9 @@ from typing import Literal
 
 import pandas as pd
 
+from robustbench_sde.api.arguments import Numbers, numbers_of
 from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints
+from robustbench_sde.api.progress import shown
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import Interpolation
 from robustbench_sde.data import ImageDataset, load_dataset
@@ -39,7 +41,7 @@ def run(
     interpolation: Interpolation = "bilinear",
     class_order: str | None = None,
     precision: str = "fp32",
-    smoothing: float | Sequence[float] | None = None,
+    smoothing: Numbers | None = None,
     batch_size: int = 256,
     device: str | Compute = "auto",
     engine: Engine | None = None,
@@ -47,6 +49,7 @@ def run(
     out: str | Path = "auto",
     dry_run: bool = False,
     planned: Callable[[Plan], object] | None = None,
+    progress: bool = False,
     bars: Bars | None = None,
 ) -> Result:
     """Run a suite: every checkpoint under every perturbation of a YAML file (docs/suites.md).
@@ -76,6 +79,7 @@ def run(
         out: folder of the run; `"auto"` is reports/<name of the suite>.
         dry_run: whether to stop after the plan is made.
         planned: function that is called with the plan before anything is run.
+        progress: as in `attack`.
         bars: as in `attack`.
 
     Returns:
@@ -87,7 +91,7 @@ def run(
     """
     chosen = Suite.read(str(suite))
     if smoothing is not None:
-        values = smoothing if isinstance(smoothing, Sequence) else [smoothing]
+        values = numbers_of(smoothing, "smoothing")
         if not values:
             raise BenchError("`smoothing` names no value; give one, or None")
         chosen = chosen.with_smoothing(values)
@@ -121,15 +125,16 @@ def run(
     if dry_run:
         empty = table(pd.DataFrame(columns=[column.name for column in SUMMARY]), SUMMARY)
         return Result(empty, checkpoints=files, plan=plan)
-    done = run_cells(
-        work,
-        folder,
-        engine=engine,
-        compute=compute,
-        bars=bars,
-        stored=plan.stored,
-        about=chosen.about() | about_trainings(work.sources),
-    )
+    with shown(progress, bars) as bars:
+        done = run_cells(
+            work,
+            folder,
+            engine=engine,
+            compute=compute,
+            bars=bars,
+            stored=plan.stored,
+            about=chosen.about() | about_trainings(work.sources),
+        )
     folder.write_text("suite.yaml", chosen.document.text)
     return Result(
         done.summary,
@@ -140,6 +145,7 @@ def run(
         plan=plan,
         certificates=done.certificates,
         reused_certificates=done.reused_certificates,
+        _class_names=data.class_names,
     )
 
 

@@ -6,8 +6,19 @@ from typing import Literal
 
 from torch import Tensor
 
+from robustbench_sde.api.arguments import (
+    Budget,
+    Data,
+    Numbers,
+    budget_of,
+    corruptions_of,
+    dataset_of,
+    norm_of,
+    severities_of,
+)
 from robustbench_sde.api.evaluation import Out, evaluate_work
 from robustbench_sde.api.models import Models, compute_of, sources_of
+from robustbench_sde.api.progress import shown
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset
@@ -27,13 +38,13 @@ from robustbench_sde.storage.images import PerturbedImages
 
 def score(
     models: Models,
-    data: ImageDataset,
+    data: Data,
     images: Tensor | str | Path | Sequence[str | Path] | None = None,
     *,
     norm: str | None = None,
-    eps: float | None = None,
-    corruptions: str | None = None,
-    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    eps: Budget | None = None,
+    corruptions: str | Sequence[str] | None = None,
+    severities: int | str | Sequence[int | str] = (1, 2, 3, 4, 5),
     family: str | None = None,
     frost_dir: str | Path | None = None,
     official: str | None = None,
@@ -41,7 +52,7 @@ def score(
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
-    smoothing: float | Sequence[float] | None = None,
+    smoothing: Numbers | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     try_draws: int = 1,
@@ -49,22 +60,24 @@ def score(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = None,
+    progress: bool = False,
     bars: Bars | None = None,
 ) -> Result:
     """Score clean images, and perturbed images of any origin or common corruptions of them.
 
     Args:
         models: as in `attack`.
-        data: original images with labels and ids, from which distances are measured. For images in files
-            the whole split: the files are paired by their `ids`, or else by their number of images
-            (docs/your-model.md).
+        data: original images with labels and ids, from which distances are measured, or a data set by name,
+            as in `attack`. For images in files the whole split: the files are paired by their `ids`, or else
+            by their number of images (docs/your-model.md).
         images: perturbed images, (n, C, H, W) floats in [0, 1] or uint8, in the order of `data`; or files
             with images: `.npz`, `.npy` or `.safetensors`.
         norm: norm of the ball in which the images must be, `linf` or `l2`; None takes that of the file.
-        eps: radius of this ball, for images in [0, 1], which is verified; None takes that of the file, or
-            no ball.
-        corruptions: names separated by commas (`sde-bench list corruptions`): all, benchmark, blur, fog, ...
-        severities: severities of the corruptions, each from 1 to 5.
+        eps: radius of this ball, for images in [0, 1], like ``"8/255"``, which is verified; None takes that
+            of the file, or no ball.
+        corruptions: names, in a list or with commas (`sde-bench list corruptions`): all, benchmark, blur,
+            fog, ...
+        severities: severities of the corruptions, each from 1 to 5, or a text like ``"1-5"``.
         family: family of parameters: `cifar`, `tiny-imagenet` or `imagenet`; None depends on the image size.
         frost_dir: folder of the original frost photographs; without it, frost is synthetic.
         official: published corrupted images to read instead, like ``cifar10-c:DIR``.
@@ -80,6 +93,7 @@ def score(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        progress: as in `attack`.
         bars: as in `attack`.
 
     Returns:
@@ -91,15 +105,18 @@ def score(
         InvalidEvaluationError: an image is not finite, not in [0, 1], or not in the ball. With `out` the
             row says so instead.
     """
+    data, norm = dataset_of(data), norm_of(norm)
     settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     if images is not None and (corruptions is not None or official is not None):
         raise BenchError("`images` and `corruptions` exclude each other; give one")
     if corruptions is not None or official is not None:
-        names = "benchmark" if corruptions is None else corruptions
+        names = "benchmark" if corruptions is None else corruptions_of(corruptions)
         photographs = None if frost_dir is None else Path(frost_dir)
-        made: Sequence[Perturbation] = _corruptions(data, names, severities, family, photographs, official)
+        made: Sequence[Perturbation] = _corruptions(
+            data, names, severities_of(severities), family, photographs, official
+        )
     else:
-        data, made = _given(images, data, norm, eps)
+        data, made = _given(images, data, norm, budget_of(eps, norm))
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
     base = None
     if reference is not None:
@@ -108,7 +125,8 @@ def score(
         base = sources[0].name
     work = Work.of((Cell(source, one, settings) for source in sources for one in (Clean(), *made)), data)
     kind = "score" if corruptions is None and official is None else "corrupt"
-    return evaluate_work(kind, work, compute_of(device), out, bars, reference=base)
+    with shown(progress, bars) as bars:
+        return evaluate_work(kind, work, compute_of(device), out, bars, reference=base)
 
 
 def _corruptions(

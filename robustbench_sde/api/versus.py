@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from robustbench_sde.api.arguments import Attacks, Budgets, Data, Numbers
 from robustbench_sde.api.attack import attack as attack_models
 from robustbench_sde.api.evaluation import Out
 from robustbench_sde.api.models import Model
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
-from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.located import known_checkpoints, locate
@@ -22,24 +22,25 @@ from robustbench_sde.storage.runs_here import find_run
 def versus(
     reference: str | Path,
     models: Model | Sequence[Model] | None = None,
-    data: ImageDataset | None = None,
-    attack: str | Sequence[str] | Mapping[str, Mapping[str, Any]] = "pgd",
+    data: Data | None = None,
+    attack: Attacks = "pgd",
     *,
     run: str | Path | Result | None = None,
     kinds: str | Mapping[str, str] | None = None,
     allow_unequal: bool = False,
     norm: str | None = None,
-    eps: float | Sequence[float | None] | None = None,
+    eps: Budgets = None,
     sigma: float | None = None,
     noise: bool = True,
     precision: str = "fp32",
-    smoothing: float | Sequence[float] | None = None,
+    smoothing: Numbers | None = None,
     score_draws: int | Literal["auto"] = 32,
     rule: DecisionRule = "mean-prob",
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = "auto",
+    progress: bool = False,
     bars: Bars | None = None,
     **parameters: Any,
 ) -> Versus:
@@ -52,7 +53,7 @@ def versus(
         reference: checkpoint file, its name in checkpoints/, or the name of a kind.
         models: networks to compare with the reference, as in `attack`; None: all checkpoints in
             checkpoints/ that were trained on the data set.
-        data: images to attack, from `load_dataset`; needed without `run`.
+        data: images to attack, from `load_dataset`, or a data set by name; needed without `run`.
         attack: attacks, as in `attack`.
         run: folder of a run, its name in reports/, or a result.
         kinds: patterns of names by kind, as a mapping or as ``sde=digits-mult*,ode=digits-ode*``; None:
@@ -70,6 +71,7 @@ def versus(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        progress: as in `attack`.
         bars: as in `attack`.
         **parameters: as in `attack`.
 
@@ -114,6 +116,7 @@ def versus(
         device=device,
         out=out,
         cache=True,
+        progress=progress,
         bars=bars,
         **parameters,
     )

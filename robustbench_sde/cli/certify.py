@@ -123,8 +123,8 @@ def certify_command(
     from robustbench_sde.reporting.progress import progress_bars
 
     options = inputs.shared(context) | {
-        "smoothing": texts.parse_numbers(smoothing or ["0.25"], "--smoothing"),
-        "radius": texts.parse_numbers(radius or ["0,0.25,0.5,1"], "--radius"),
+        "smoothing": texts.parse_numbers(smoothing or ["0.25"], "smoothing"),
+        "radius": texts.parse_numbers(radius or ["0,0.25,0.5,1"], "radius"),
     }
     data = inputs.load_images(context)
     models = inputs.find_models(context, checkpoints, data, options["device"])

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.data.framing import Framing
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.shown import html_facts, html_pictures
 
 #: largest number of classes; more are taken for a mistake in the labels
 MOST_CLASSES = 100_000
+#: numbers of class names and of images that notebooks show
+_MOST_NAMES, _PICTURES = 10, 8
 #: fixes which images `ImageDataset.subset` takes; changing it changes every published subset
 _SUBSET_KEY = 0x5DEBE9C4
 
@@ -40,7 +43,7 @@ def keyed_ranks(count: int, key: int) -> npt.NDArray[np.uint64]:
     return np.asarray(np.random.Philox(key=key).random_raw(count), dtype=np.uint64)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset:
     """Images and labels of a split of a data set, or of a part of a split.
 
@@ -89,6 +92,30 @@ class ImageDataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        """Return one line like ``<ImageDataset digits/test: 20 images of 1x32x32, 10 classes>``."""
+        shape = "x".join(map(str, self.image_shape))
+        images = counted(len(self), "image")
+        return f"<ImageDataset {self.name}/{self.split}: {images} of {shape}, {self.classes} classes>"
+
+    def _repr_html_(self) -> str:
+        """Return the facts and the first images, for notebooks."""
+        shape = "x".join(map(str, self.image_shape))
+        names = ", ".join(self.class_names[:_MOST_NAMES]) + ", ..." * (self.classes > _MOST_NAMES)
+        facts = {
+            "images": f"{len(self)} of {shape}, uint8",
+            "classes": f"{self.classes}: {names}",
+            "ids": f"{int(self.ids.min())} to {int(self.ids.max())}",
+            "framing": "" if self.framing is None else str(self.framing),
+            "fingerprint": self.fingerprint[:19],
+        }
+        title = f"ImageDataset {self.name}, {self.split} split"
+        table = html_facts(title, {name: value for name, value in facts.items() if value})
+        if self.image_shape[0] not in (1, 3):
+            return table
+        pairs = zip(to_float(self.images[:_PICTURES]).numpy(), self.labels[:_PICTURES].tolist(), strict=True)
+        return table + html_pictures([(image, self.class_names[label]) for image, label in pairs])
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

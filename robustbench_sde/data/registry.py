@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from robustbench_sde.data.dataset import ImageDataset
 from robustbench_sde.data.digits import load_digits
@@ -21,6 +22,7 @@ from robustbench_sde.data.tiny_imagenet import load_tiny_imagenet
 from robustbench_sde.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.plugins import Plugins
+from robustbench_sde.texts import spelled
 
 SPLITS = ("train", "test")
 #: environment variable that names the folder of downloaded data sets
@@ -149,7 +151,7 @@ def load_dataset(
     name: str,
     *,
     split: str = "test",
-    images: int | None = None,
+    images: int | Literal["all"] | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     image_size: int | tuple[int, int] | None = None,
@@ -161,11 +163,11 @@ def load_dataset(
     """Load a data set by the name that `--dataset` accepts.
 
     Args:
-        name: key of `DATASETS`, name of a plug-in, or your own data as ``image-folder:PATH``, ``npz:FILE`` or
-            ``huggingface:PATH``.
+        name: key of `DATASETS` in upper or lower case, name of a plug-in, or your own data as
+            ``image-folder:PATH``, ``npz:FILE`` or ``huggingface:PATH``.
         split: ``train`` or ``test``.
-        images: number of images, from the start of a fixed random order (`ImageDataset.subset`); None takes
-            all.
+        images: number of images, from the start of a fixed random order (`ImageDataset.subset`); None and
+            ``"all"`` take all.
         data_dir: folder of downloaded files; None takes $SDE_BENCH_DATA, or ~/.cache/sde-bench-data.
         download: whether to download missing files.
         image_size: size S or (H, W) to which images of a folder or of Hugging Face are resized, without
@@ -183,7 +185,8 @@ def load_dataset(
         BenchError: the name or split is unknown, files are missing or damaged, or a value is wrong:
             `images`, `image_size`, `resize`, `crop` or `class_order`.
     """
-    kind, colon, path = name.partition(":")
+    written, colon, path = name.partition(":")
+    kind = spelled(written, [*DATASETS, *DATASET_PLUGINS.names()])
     if kind in OFFICIAL:
         raise BenchError(f"dataset {kind!r} holds corrupted images; score it with `official`, {name}")
     plugin = None if kind in DATASETS else DATASET_PLUGINS.find(kind)
@@ -192,6 +195,8 @@ def load_dataset(
         raise unknown_name("dataset", name, [*DATASETS, *DATASET_PLUGINS.names()])
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
+    if images == "all":
+        images = None
     if images is not None and images < 1:
         raise BenchError(f"images must be at least 1, not {images}")
     if kind in _BY_PATH and not path:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from robustbench_sde.errors import counted
 from robustbench_sde.models.modules.as_module import PlainModule
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import Draws
 from robustbench_sde.sde.integrate import Equation
+from robustbench_sde.shown import html_facts
 
 if TYPE_CHECKING:
     from robustbench_sde.models.classifier import Classifier
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
 
 class ClassifierBase:
     """Optional abilities of a `RandomClassifier`: none. A subclass overrides those that it has."""
+
+    def __repr__(self: RandomClassifier) -> str:
+        """Return one line like ``<Classifier digits-ode: 1x32x32 to 10 classes, no noise>``."""
+        return f"<{type(self).__name__} {self.name}: {', '.join(_facts(self).values())}>"
+
+    def _repr_html_(self: RandomClassifier) -> str:
+        """Return a table of facts, for notebooks."""
+        return html_facts(f"{type(self).__name__} {self.name}", _facts(self))
 
     @property
     def solver(self) -> str:
@@ -85,6 +95,22 @@ class ClassifierBase:
             A module of images (B, C, H, W) float in [0, 1] to log-probabilities (B, classes).
         """
         return PlainModule(self, draws, fixed=fixed, seed=seed)
+
+
+def _facts(model: RandomClassifier) -> dict[str, str]:
+    """Return what is known of a classifier, in words, by name; nothing of it is computed."""
+    noise = "no noise" if model.noise == "none" else f"{model.noise} noise"
+    if not math.isnan(model.sigma) and model.noise != "none":
+        noise += f" of sigma {model.sigma:g}"
+    facts = {
+        "images": f"{'x'.join(map(str, model.image_shape))} to {model.classes} classes",
+        "noise": noise,
+    }
+    if model.solver:
+        facts["solver"] = counted(model.steps, "step") + f" of {model.solver}"
+    if isinstance(model, nn.Module):
+        facts["parameters"] = f"{sum(weights.numel() for weights in model.parameters()):,} parameters"
+    return facts | {"computed": f"{model.precision} on {model.device}"}
 
 
 class ClassifierAround(ClassifierBase):

@@ -1,12 +1,11 @@
 """Norm balls: sizes, projections, steepest steps and random points, all per image."""
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import unknown_name
 from robustbench_sde.sde.draws import KeyedRandom
 
 
@@ -96,22 +95,6 @@ class Ball:
 
     def __str__(self) -> str:
         return f"{self.norm.name} {self.eps:g}"
-
-
-def parse_budget(text: str) -> float:
-    """``0.03`` or ``8/255`` as a number.
-
-    Raises:
-        BenchError: it is not a number, or not finite.
-    """
-    over, _, under = text.strip().partition("/")
-    try:
-        value = float(over) / (float(under) if under else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise BenchError(f"eps {text.strip()!r} is not a number; write 0.03 or 8/255") from None
-    if not math.isfinite(value):
-        raise BenchError(f"eps {text.strip()!r} is not finite; write 0.03 or 8/255")
-    return value
 
 
 def get_norm(name: str) -> Norm:

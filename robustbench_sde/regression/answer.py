@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.statistics import Interval
+from robustbench_sde.shown import html_of
 from robustbench_sde.storage.files import parse_json
 
 #: Probability of one or more false differences in a whole table (Holm).
@@ -79,7 +80,7 @@ class VersusRow:
         return setting_text((self.perturbation, self.norm, self.eps, self.severity))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Versus:
     """All subjects less the reference."""
 
@@ -98,6 +99,16 @@ class Versus:
     notes: tuple[str, ...] = ()
     #: folder of the run; None: in memory
     folder: Path | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: the reference, the data, and the answer."""
+        first, *others = self.sentences() or ["no settings"]
+        more = f" (and {len(others)} more)" if others else ""
+        return f"<Versus {self.reference} on {self.dataset}: {first}{more}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the answer and the table that the command prints, for notebooks."""
+        return html_of(self)
 
     @property
     def settings(self) -> list[str]:

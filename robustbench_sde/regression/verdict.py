@@ -1,5 +1,6 @@
 """Verdicts about a measure, a cell and the whole comparison; `docs/ci.md` explains them."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from robustbench_sde.errors import ExitCode
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression.policy import Limits
+from robustbench_sde.shown import html_of
 
 
 class Verdict(StrEnum):
@@ -99,7 +101,7 @@ class CellVerdict:
         return self.limits.required or self.verdict is Verdict.REGRESSION
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Verdicts about all cells of a baseline."""
 
@@ -109,6 +111,16 @@ class Comparison:
     cells: tuple[CellVerdict, ...]
     #: remarks for the reader
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return one line: both sides, the verdict, and how many cells have each."""
+        found = Counter(cell.verdict for cell in self.cells)
+        counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
+        return f"<Comparison: {self.baseline} -> {self.run}, {self.verdict} ({counts or 'no cells'})>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the table that the command prints, for notebooks."""
+        return html_of(self)
 
     @property
     def verdict(self) -> Verdict:

@@ -21,8 +21,8 @@ _STYLES = {
 }
 
 
-def print_audit(report: AuditReport, *, path: str) -> None:
-    """Print the rules as a table, the path of the report, and the verdict in the last line."""
+def print_audit(report: AuditReport, *, path: str | None) -> None:
+    """Print the rules as a table, the path of a report that is written, and the verdict in the last line."""
     images = counted(report.images, "image")
     table = Table(
         title=f"{report.checkpoint} · {report.dataset} · {images} · {report.setting} · seed {report.seed}",
@@ -39,7 +39,8 @@ def print_audit(report: AuditReport, *, path: str) -> None:
         table.add_row(Text(rule.name), Text(rule.verdict, style=style), words)
     console = make_console()
     console.print(table)
-    console.print(f"report: {path}", style="dim", soft_wrap=True)
+    if path is not None:
+        console.print(f"report: {path}", style="dim", soft_wrap=True)
     console.print(verdict_line(report), style=_STYLES[report.verdict], soft_wrap=True)
 
 

@@ -84,7 +84,7 @@ def certificate_sentences(reports: Sequence[CertificateReport]) -> list[tuple[st
     return [*bad, *(("", sentence) for sentence in said[:_MOST_SENTENCES])]
 
 
-def print_certificates(reports: Sequence[CertificateReport], *, folder: str, reused: int = 0) -> None:
+def print_certificates(reports: Sequence[CertificateReport], *, folder: str | None, reused: int = 0) -> None:
     """Print one line for each radius of each checkpoint, what was spent, and every contradiction."""
     console = make_console()
     columns = certificate_columns(reports)
@@ -102,7 +102,8 @@ def print_certificates(reports: Sequence[CertificateReport], *, folder: str, reu
     for report in reports:
         if not report.ok:
             console.print(f"{report.checkpoint}: {report.status}", style="bold red", soft_wrap=True)
-    console.print(f"reports and figure: {folder}", style="dim", soft_wrap=True)
+    if folder is not None:
+        console.print(f"reports and figure: {folder}", style="dim", soft_wrap=True)
 
 
 #: headings of columns that are about all radii

@@ -1,6 +1,7 @@
 """Show a run of corruptions: two tables and figures, from `runs.tables.corruption_table`."""
 
 import math
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -16,12 +17,20 @@ from robustbench_sde.runs.words import TableColumn, interval
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import TableRow
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 #: order in which a narrow terminal leaves out severities, the highest number first
 _SPARE = {2: 4, 4: 3, 3: 2, 1: 1}
 
 
 def print_corruptions(
-    corruptions: pd.DataFrame, summary: pd.DataFrame, *, folder: str, reused: int, reference: str | None
+    corruptions: pd.DataFrame,
+    summary: pd.DataFrame,
+    *,
+    folder: str | None,
+    reused: int,
+    reference: str | None,
 ) -> None:
     """Print, for each checkpoint, the accuracy by corruption and severity, then the means of all."""
     console = make_console()
@@ -106,20 +115,35 @@ def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Draw
 
     Nothing is written if no corruption has a severity.
     """
-    means = corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].notna()]
-    if means.empty:
+    if not has_severities(corruptions):
         return []
+    with styled() as figure:
+        title = draw_corruptions(figure.add_subplot(), corruptions)
+        save(figure, folder, "corruptions")
+    return [Drawn("corruptions", f"Accuracy against severity, {title}. Bands: 95 % over images.")]
+
+
+def has_severities(corruptions: pd.DataFrame) -> bool:
+    """Whether there are means over corruptions by severity, which `draw_corruptions` draws."""
+    return not _means_by_severity(corruptions).empty
+
+
+def draw_corruptions(axes: "Axes", corruptions: pd.DataFrame) -> str:
+    """Draw the mean accuracy over corruptions against severity, with 95 % bands; return the title."""
+    means = _means_by_severity(corruptions)
     count, images = int(means["cells"].max()), int(corruptions["images"].max())
     clean = corruptions[corruptions["corruption"] == CLEAN].assign(severity=0.0)
     lines = pd.concat([clean, means]).groupby("checkpoint", sort=False)
     title = f"mean over {counted(count, 'corruption')}, {counted(images, 'image')}"
-    with styled() as figure:
-        axes = figure.add_subplot(xlabel="severity", ylabel="accuracy, %", title=title)
-        draw_lines(axes, [(str(name), own) for name, own in lines], "severity")
-        severities = sorted(means["severity"].unique())
-        axes.set_xticks([0.0, *severities], [CLEAN, *(f"{severity:g}" for severity in severities)])
-        save(figure, folder, "corruptions")
-    return [Drawn("corruptions", f"Accuracy against severity, {title}. Bands: 95 % over images.")]
+    axes.set(xlabel="severity", ylabel="accuracy, %", title=title)
+    draw_lines(axes, [(str(name), own) for name, own in lines], "severity")
+    severities = sorted(means["severity"].unique())
+    axes.set_xticks([0.0, *severities], [CLEAN, *(f"{severity:g}" for severity in severities)])
+    return title
+
+
+def _means_by_severity(corruptions: pd.DataFrame) -> pd.DataFrame:
+    return corruptions[(corruptions["corruption"] == MEAN) & corruptions["severity"].notna()]
 
 
 def _accuracy(row: TableRow) -> str:

@@ -1,5 +1,7 @@
 """Draw accuracy against distance: what minimal-norm attacks leave."""
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 
 from robustbench_sde.reporting.figures import (
@@ -12,6 +14,9 @@ from robustbench_sde.reporting.figures import (
     styled,
 )
 from robustbench_sde.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def accuracy_against_distance(out: RunFolder) -> list[Drawn]:
@@ -35,24 +40,20 @@ def accuracy_against_distance(out: RunFolder) -> list[Drawn]:
 
 
 def _draw(curves: pd.DataFrame, norm: str, out: RunFolder, name: str) -> None:
-    furthest = 1.05 * curves["distance"].max()
     with styled() as figure:
-        axes = figure.add_subplot(
-            xlabel=f"distance ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102)
-        )
-        for index, (label, rows) in enumerate(curves.groupby("checkpoint", sort=False)):
-            steps = pd.concat([rows, rows.tail(1).assign(distance=furthest)])  # it goes on where it ended
-            style = line_style(index) | {"marker": ""}
-            x, percent = steps["distance"], 100 * steps[["accuracy", "accuracy_low", "accuracy_high"]]
-            axes.step(x, percent["accuracy"], where="post", label=legend_text(str(label)), **style)
-            axes.fill_between(
-                x,
-                percent["accuracy_low"],
-                percent["accuracy_high"],
-                step="post",
-                color=style["color"],
-                alpha=0.13,
-                linewidth=0,
-            )
-        axes.legend()
+        draw_distances(figure.add_subplot(), curves, norm)
         save(figure, out, name)
+
+
+def draw_distances(axes: "Axes", curves: pd.DataFrame, norm: str) -> None:
+    """Draw a staircase for each checkpoint, with its 95 % band."""
+    furthest = 1.05 * curves["distance"].max()
+    axes.set(xlabel=f"distance ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102))
+    for index, (label, rows) in enumerate(curves.groupby("checkpoint", sort=False)):
+        steps = pd.concat([rows, rows.tail(1).assign(distance=furthest)])  # it goes on where it ended
+        style = line_style(index) | {"marker": ""}
+        x, percent = steps["distance"], 100 * steps[["accuracy", "accuracy_low", "accuracy_high"]]
+        axes.step(x, percent["accuracy"], where="post", label=legend_text(str(label)), **style)
+        low, high = percent["accuracy_low"], percent["accuracy_high"]
+        axes.fill_between(x, low, high, step="post", color=style["color"], alpha=0.13, linewidth=0)
+    axes.legend()

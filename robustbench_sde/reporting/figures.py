@@ -1,7 +1,7 @@
 """Draw figures in one style, write them to files, and draw the curves of a run."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,8 @@ _DASHES = ("-", "--", ":", "-.")
 #: error above which white letters have more contrast than black ones on the colour map of heat maps
 _DARK = 0.715
 
-_STYLE: dict[Any, Any] = {
+#: settings of matplotlib for every figure
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.linewidth": 0.6,
@@ -52,6 +53,9 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
 }
 
+#: Names of lines, each with its rows.
+Lines = Sequence[tuple[str, pd.DataFrame]]
+
 #: Largest number of figures along one setting: a suite may have hundreds of budgets.
 MOST_FIGURES = 6
 
@@ -72,7 +76,7 @@ def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         yield Figure(figsize=(width, height))
 
 
@@ -109,28 +113,41 @@ def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn
     Lines have 95 % bands. There is one figure per attack and norm, and a line where there are two budgets or
     more; budget 0 is the clean row.
     """
-    names = name_lines(summary)
-    sound = most_draws(summary[summary["status"] == "ok"])
-    clean = sound[sound["perturbation"] == "clean"].assign(eps=0.0)
     drawn = []
-    for (norm, attack), rows in sound[sound["eps"] > 0].groupby(["norm", "perturbation"], sort=False):
-        graded = rows[rows.groupby(names[rows.index])["eps"].transform("nunique") > 1]
-        if graded.empty:
-            continue
-        start = clean[names[clean.index].isin(names[graded.index])]
+    for norm, attack, lines in graded_attacks(summary):
         with styled() as figure:
-            axes = figure.add_subplot(
-                xlabel=f"eps ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102)
-            )
-            draw_lines(axes, _by_series(pd.concat([start, graded]), names), "eps")
-            if norm == "linf":
-                scales = partial(np.multiply, 255), partial(np.multiply, 1 / 255)
-                axes.secondary_xaxis("top", functions=scales).set_xlabel("eps × 255")
-            name = file_name("accuracy-eps", str(norm), str(attack))
+            draw_budgets(figure.add_subplot(), lines, norm)
+            name = file_name("accuracy-eps", norm, attack)
             save(figure, folder, name)
         caption = f"{attack}, {norm}: accuracy against the budget eps. Bands: 95 % over images."
         drawn.append(Drawn(name, caption))
     return drawn
+
+
+def graded_attacks(summary: pd.DataFrame, *, least: int = 2) -> Iterator[tuple[str, str, Lines]]:
+    """Yield norm, attack and lines of each attack with budgets; the clean row is budget 0.
+
+    Args:
+        summary: rows of a run.
+        least: smallest number of budgets above 0 that a line needs.
+    """
+    names = name_lines(summary)
+    sound = most_draws(summary[summary["status"] == "ok"])
+    clean = sound[sound["perturbation"] == "clean"].assign(eps=0.0)
+    for (norm, attack), rows in sound[sound["eps"] > 0].groupby(["norm", "perturbation"], sort=False):
+        graded = rows[rows.groupby(names[rows.index])["eps"].transform("nunique") >= least]
+        if not graded.empty:
+            start = clean[names[clean.index].isin(names[graded.index])]
+            yield str(norm), str(attack), _by_series(pd.concat([start, graded]), names)
+
+
+def draw_budgets(axes: "Axes", lines: Lines, norm: str) -> None:
+    """Draw lines of `graded_attacks` with their bands; Linf budgets have a second scale, of grey levels."""
+    axes.set(xlabel=f"eps ({norm}, images in [0, 1])", ylabel=ACCURACY, ylim=(-2, 102))
+    draw_lines(axes, lines, "eps")
+    if norm == "linf":
+        scales = partial(np.multiply, 255), partial(np.multiply, 1 / 255)
+        axes.secondary_xaxis("top", functions=scales).set_xlabel("eps × 255")
 
 
 def accuracy_against_draws(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn]:

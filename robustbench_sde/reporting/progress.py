@@ -1,4 +1,4 @@
-"""Draw progress: bars on a terminal, plain lines elsewhere."""
+"""Draw progress: bars on a terminal or in a notebook, plain lines elsewhere."""
 
 import contextlib
 import sys
@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from robustbench_sde.progress import SILENT, Bars, Progress
+from robustbench_sde.reporting.notebook_progress import NotebookBoard, in_notebook
 
 #: Seconds between two plain lines.
 _INTERVAL = 15.0
@@ -38,6 +39,12 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
     console = Console(stderr=True)
     if quiet:
         yield [SILENT] * count
+    elif in_notebook():
+        board = NotebookBoard()
+        try:
+            yield [board.add() for _ in range(count)]
+        finally:
+            board.clear()
     elif not console.is_terminal:
         yield [_PlainLines(sys.stderr) for _ in range(count)]
     else:

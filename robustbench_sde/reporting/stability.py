@@ -26,7 +26,7 @@ _COLUMNS = 4
 _SPARE = {"over paths": 6, "at 0": 5, "mu (max)": 4, "by drift": 3, "by noise": 2, "largest": 1}
 
 
-def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: int = 0) -> None:
+def print_stability(reports: Sequence[StabilityReport], *, folder: str | None, reused: int = 0) -> None:
     """Print the theory's quantities, the perturbations, a sentence for each checkpoint, and the folder."""
     console = make_console()
     console.print(_theory(console, reports))
@@ -36,7 +36,8 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str, reused: 
         console.print(sentence(report), style=style, markup=False, soft_wrap=True)
     if reused:
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
-    console.print(f"reports and figure: {folder}", style="dim", markup=False, soft_wrap=True)
+    if folder is not None:
+        console.print(f"reports and figure: {folder}", style="dim", markup=False, soft_wrap=True)
 
 
 def sentence(report: StabilityReport) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -21,16 +23,20 @@ from robustbench_sde.runs.words import (
 )
 from robustbench_sde.storage.runs_here import RunHere
 
+#: console in place of stdout (`printing_on`)
+_CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
 #: width of a pipe, enough for every column
 _PIPE_WIDTH = 160
 
 
-def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0, tries: int | None = None) -> None:
+def print_summary(
+    summary: pd.DataFrame, *, folder: str | None, reused: int = 0, tries: int | None = None
+) -> None:
     """Print the summary as a table, a line about its origin, and every status that is not ok.
 
     Args:
         summary: rows of a run; with columns `survives_K` if `tries` is K.
-        folder: where it is stored.
+        folder: where it is stored; None: nowhere.
         reused: number of rows that were stored already.
         tries: number of submissions of a column of the table; None: no such column.
     """
@@ -39,7 +45,7 @@ def print_summary(summary: pd.DataFrame, *, folder: str, reused: int = 0, tries:
     print_footer(summary, folder=folder, reused=reused)
 
 
-def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
+def print_footer(summary: pd.DataFrame, *, folder: str | None, reused: int) -> None:
     """Print how many cells were stored already, problems of cells and solvers, and the folder."""
     console = make_console()
     if reused:
@@ -53,7 +59,8 @@ def print_footer(summary: pd.DataFrame, *, folder: str, reused: int) -> None:
         count = int(summary["status"].str.startswith(f"{kind}:").sum())
         if count:
             console.print(f"{kind}: {count} of {len(summary)}", style="bold red")
-    console.print(f"tables: {folder}", style="dim", soft_wrap=True)
+    if folder is not None:
+        console.print(f"tables: {folder}", style="dim", soft_wrap=True)
 
 
 def _solver_warnings(solvers: Iterable[str]) -> Iterator[str]:
@@ -73,10 +80,23 @@ def make_console() -> Console:
 
     In a pipe it is as wide as the environment variable COLUMNS says, or wide enough for every column.
     """
+    other = _CONSOLE.get()
+    if other is not None:
+        return other
     literal = partial(Console, highlight=False, markup=False, emoji=False)
     console = literal()
     asked = os.environ.get("COLUMNS", "").isdecimal()
     return console if console.is_terminal or asked else literal(width=_PIPE_WIDTH)
+
+
+@contextmanager
+def printing_on(console: Console) -> Iterator[None]:
+    """Print on another console than stdout within a `with` block."""
+    token = _CONSOLE.set(console)
+    try:
+        yield
+    finally:
+        _CONSOLE.reset(token)
 
 
 def summary_table(summary: pd.DataFrame, console: Console, *, tries: int | None = None) -> Table:

@@ -127,6 +127,23 @@ def summary_title(summary: pd.DataFrame) -> str:
     return f"{all_of('dataset')} · {images} · {draws} ({all_of('rule')}) · seed {all_of('seed')}"
 
 
+def result_line(summary: pd.DataFrame) -> str:
+    """Say in one line what a table holds, and its lowest accuracy."""
+    if summary.empty:
+        return "no rows"
+    models, rows = counted(summary["checkpoint"].nunique(), "model"), counted(len(summary), "row")
+    said = f"{models}, {rows}, {', '.join(summary['dataset'].unique())}, "
+    said += counted(", ".join(map(str, summary["images"].unique())), "image")
+    sound = summary[summary["status"] == "ok"].reset_index(drop=True)
+    if len(sound) < len(summary):
+        said += f", {len(summary) - len(sound)} must not be used"
+    if sound.empty:
+        return said
+    row = sound.iloc[int(sound["accuracy"].to_numpy().argmin())].to_dict()
+    lowest = interval(row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+    return f"{said}, lowest accuracy {lowest} % ({row['checkpoint']}, {perturbation_text(row)})"
+
+
 def _interval_of(estimate: str, ends: str) -> Callable[[dict[Hashable, Any]], str]:
     return lambda row: interval(row[estimate], row[f"{ends}_low"], row[f"{ends}_high"])
 

@@ -14,7 +14,7 @@ from robustbench_sde.models.noise import NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import Seed, Spec, first_problem
-from robustbench_sde.perturbations.norms import parse_budget
+from robustbench_sde.texts import parse_budget
 
 
 def _budget(value: object) -> object:

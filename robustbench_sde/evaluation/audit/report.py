@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.models.located import locate
+from robustbench_sde.shown import html_of
 from robustbench_sde.storage.files import atomic_write, parse_json
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -48,7 +49,7 @@ class AuditRule:
     numbers: dict[str, float | list[float] | str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditReport:
     """Verdicts of all rules on one checkpoint, with the setting that was audited."""
 
@@ -67,6 +68,18 @@ class AuditReport:
     accuracy: Interval | None = None
     #: smallest excess of a rival, as a share, that every comparing rule would have seen in 80 % of audits
     seen: float | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: the checkpoint, the verdict, and the number that it is about."""
+        number = (
+            "" if self.accuracy is None else f", {100 * self.accuracy.estimate:.1f} % under {self.setting}"
+        )
+        images = counted(self.images, "image")
+        return f"<AuditReport: {self.verdict} {self.checkpoint}, {self.dataset}, {images}{number}>"
+
+    def _repr_html_(self) -> str | None:
+        """Return the table that the command prints, for notebooks."""
+        return html_of(self)
 
     def write(self, folder: Path) -> Path:
         """Write `<folder>/audits/<checkpoint>.json` atomically, in place of an earlier one.

@@ -27,8 +27,9 @@ from robustbench_sde.perturbations.attacks.other_solver import OtherSolver
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 from robustbench_sde.perturbations.attacks.transfer import Transfer
-from robustbench_sde.perturbations.norms import get_norm, parse_budget
+from robustbench_sde.perturbations.norms import get_norm
 from robustbench_sde.plugins import Plugins
+from robustbench_sde.texts import parse_budget
 
 ATTACKS: Mapping[str, type[Attack]] = MappingProxyType(
     {

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.perturbations.corruptions.quantise import truncate
 from robustbench_sde.perturbations.corruptions.registry import Corruption, find
@@ -14,7 +15,7 @@ from robustbench_sde.perturbations.corruptions.severities import choose_family
 
 
 def corrupt(
-    images: Tensor,
+    images: Tensor | ImageDataset | str,
     name: str,
     severity: int,
     *,
@@ -28,11 +29,13 @@ def corrupt(
     A corrupted image depends only on (seed, name, severity, image id), not on its batch.
 
     Args:
-        images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device.
+        images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device; or a
+            data set, or the name of one, whose test split is taken.
         name: one of `CORRUPTIONS`, a simple perturbation with its parameter like `gaussian:0.1`, or the
             name of a plug-in.
         severity: severity from 1 to 5, or 0 for unchanged images. Simple perturbations ignore it.
-        image_ids: (B,) ids of the images, the keys of the random numbers; None: 0 to B - 1.
+        image_ids: (B,) ids of the images, the keys of the random numbers; None: those of a data set, or 0 to
+            B - 1.
         seed: any integer.
         family: family of parameters, "cifar", "tiny-imagenet" or "imagenet". None: chosen by the smaller
             side of the images (up to 48, up to 128, larger). Lengths in pixels are multiplied by this side
@@ -41,8 +44,8 @@ def corrupt(
         frost_dir: folder with the five original frost photographs; None: frost is synthetic.
 
     Returns:
-        Corrupted images with the shape, dtype and device of `images`. uint8 images are truncated, as in the
-        published code; floats are only clipped to [0, 1]. (pixelate and jpeg_compression work on 8-bit
+        Corrupted images (B, C, H, W) with the dtype and device of `images`. uint8 images are truncated, as in
+        the published code; floats are only clipped to [0, 1]. (pixelate and jpeg_compression work on 8-bit
         images and round floats to 8 bits.)
 
     Raises:
@@ -51,6 +54,11 @@ def corrupt(
     Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
     Perturbations", ICLR 2019.
     """
+    if isinstance(images, str):
+        images = load_dataset(images)
+    if isinstance(images, ImageDataset):
+        image_ids = images.ids if image_ids is None else image_ids
+        images = images.images
     perturbation, parameter = find(name)
     _check_images(images)
     if isinstance(severity, bool) or severity not in range(6):

@@ -1,25 +1,19 @@
 """Prepare the example images of the page: clean, perturbed and their difference, as data URIs."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from robustbench_sde.runs.words import name_lines, perturbation_text
+from robustbench_sde.shown import data_uri
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: limits on cells with examples and on images of each, which keep the page at a few MB
 MOST_CELLS = 24
 _IMAGES = 4
-#: largest side of an image on the page, in pixels
-_SIDE = 96
-
-Pixels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -94,15 +88,3 @@ def _cell(
             )
         )
     return ExampleCell(checkpoint, text, gain, made)
-
-
-def data_uri(image: Pixels) -> str:
-    """Encode (C, H, W) values in [0, 1] as a PNG of at most `_SIDE` pixels a side; C is 1 or 3."""
-    from PIL import Image
-
-    levels = (255 * np.clip(image, 0, 1)).round().astype(np.uint8)
-    picture = Image.fromarray(levels[0] if len(levels) == 1 else levels.transpose(1, 2, 0))
-    picture.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -10,8 +10,8 @@ from robustbench_sde.choices import DecisionRule, Interpolation
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.certify import CertifySettings
 from robustbench_sde.models.strict import Seed, Spec
-from robustbench_sde.perturbations.norms import parse_budget
 from robustbench_sde.sde.solvers import SOLVERS
+from robustbench_sde.texts import parse_budget
 
 _RANGE = re.compile(r"\s*(\d{1,9})\s*\.\.\s*(\d{1,9})\s*")
 #: values that one key may list
