@@ -83,7 +83,7 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
     "stability": (
         lambda: rb.stability("none", FEW, eps="8/255", severities="3", paths=2, **SMALL),
         lambda: rb.stability("none", few(), eps=8 / 255, severities=3, paths=2, **SMALL),
-        lambda found: [report.exponent for report in found.reports],
+        lambda found: [str(report.exponent) for report in found.reports],
     ),
     "versus": (
         lambda: rb.versus(
@@ -93,7 +93,7 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
         differences,
     ),
     "run": (
-        lambda: rb.run("mine.yaml", "none", FEW, smoothing="1/4", out="a"),
+        lambda: rb.run("mine.yaml", "none", FEW, images="all", smoothing="1/4", out="a"),
         lambda: rb.run("mine.yaml", ["checkpoints/none.safetensors"], few(), smoothing=0.25, out="b"),
         rows,
     ),
@@ -103,8 +103,8 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
         lambda found: [cell.name for cell in found.cells],
     ),
     "as_classifier": (
-        lambda: rb.score(rb.as_classifier(torch.nn.Sequential(torch.nn.Flatten(), linear()), FEW), FEW),
-        lambda: rb.score(rb.as_classifier(torch.nn.Sequential(torch.nn.Flatten(), linear()), few()), few()),
+        lambda: rb.score(rb.as_classifier(flat(), FEW), FEW),
+        lambda: rb.score(rb.as_classifier(flat(), few()), few()),
         rows,
     ),
     "corrupt": (
@@ -133,12 +133,12 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
 }
 
 
-def linear() -> torch.nn.Linear:
-    """Return a layer with fixed weights."""
+def flat() -> torch.nn.Module:
+    """Return a linear classifier with fixed weights."""
     layer = torch.nn.Linear(1024, 10)
     torch.nn.init.constant_(layer.weight, 0.01)
     torch.nn.init.constant_(layer.bias, 0.0)
-    return layer
+    return torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
 
 
 @pytest.fixture
