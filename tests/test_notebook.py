@@ -143,7 +143,7 @@ def test_plot_has_a_panel_for_each_attack_and_bands(place: Path):
 
 
 def test_gallery_shows_before_after_and_ten_times_the_difference(place: Path):
-    """Labels stand above, predictions between, the difference is around mid-grey, in memory and in a folder."""
+    """Labels stand above, predictions between, and ten times the difference below; a folder keeps all."""
     data = rb.load_dataset("digits", images=12)
     asked = {"norm": "linf", "eps": 0.02, **SMALL}
     for result in (rb.attack("tiny", data, **asked), rb.attack("tiny", data, **asked, out="run")):
