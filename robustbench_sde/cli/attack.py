@@ -151,6 +151,7 @@ def attack_command(
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Attack checkpoints through their noise and score them on fresh draws.

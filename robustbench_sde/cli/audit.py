@@ -61,6 +61,7 @@ def audit_command(
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Check whether the accuracy of a checkpoint under attack can be trusted.

@@ -107,6 +107,7 @@ def certify_command(
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Prove how accurate a classifier with Gaussian noise on the image is under every L2 perturbation.

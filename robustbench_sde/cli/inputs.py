@@ -26,7 +26,7 @@ _SHARED = ("sigma", "noise", "precision", "score_draws", "rule", "seed", "batch_
 def shared(context: typer.Context, *, device: str | None = None) -> dict[str, Any]:
     """Return the options of this command that functions of the API take under the same name.
 
-    `device` is a `Compute`, with the options on noise backend, memory and compilation.
+    `device` is a `Compute`, with the options on noise backend, memory, compilation and graphs.
 
     Args:
         context: context of the command.
@@ -48,6 +48,7 @@ def shared(context: typer.Context, *, device: str | None = None) -> dict[str, An
                 noise_backend=options.get("noise_backend", "auto"),
                 memory_limit=options.get("memory_limit"),
                 compile=options.get("compile_", False),
+                graphs=options.get("graphs", True),
             )
         }
     )

@@ -128,6 +128,15 @@ Compile = Annotated[
         rich_help_panel=RARE,
     ),
 ]
+Graphs = Annotated[
+    bool,
+    typer.Option(
+        "--graphs/--no-graphs",
+        help="Record passes as CUDA graphs and replay them; without them passes are slower and take less "
+        "memory. Without effect on other devices.",
+        rich_help_panel=RARE,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

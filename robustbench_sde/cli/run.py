@@ -98,6 +98,7 @@ def run_command(
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Run a suite: every checkpoint under every perturbation of a YAML file.

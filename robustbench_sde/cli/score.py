@@ -71,6 +71,7 @@ def score_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Score perturbed images from any source: verify them, score them on fresh draws, and print the table.

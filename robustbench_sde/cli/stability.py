@@ -63,6 +63,7 @@ def stability_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Measure how fast neighbouring states of a flow separate, and compare with what theory predicts.

@@ -54,6 +54,7 @@ def study_command(
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Repeat a study of Liu et al. (CVPR 2020) on your checkpoints, with attacks through the noise.

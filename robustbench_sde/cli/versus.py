@@ -106,6 +106,7 @@ def versus_command(
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
+    graphs: o.Graphs = True,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Find out whether the noise helps: compare networks with a reference, image by image.

@@ -18,6 +18,7 @@ from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import GraphedPasses
 from robustbench_sde.models.layers import Head
+from robustbench_sde.models.layout import puts_channels_last, with_channels_last
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import first_problem
 from robustbench_sde.sde.draws import (
@@ -187,8 +188,11 @@ class Classifier(ClassifierBase, nn.Module):
 
     def _is_adaptive(self) -> bool:
         """Whether the images of a pass would share the steps that a solver chooses; training has batches."""
-        trains = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters())
-        return SOLVERS[self.spec.solver].order is None and not trains
+        return SOLVERS[self.spec.solver].order is None and self._is_frozen()
+
+    def _is_frozen(self) -> bool:
+        """Whether no gradient of a weight is wanted."""
+        return not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters()))
 
     def _rows(self, images: Tensor, image_ids: Sequence[int] | Tensor, draws: Draws) -> KeyedRows | None:
         """Return what the noise of a pass is made from, if the device makes it."""
@@ -204,7 +208,7 @@ class Classifier(ClassifierBase, nn.Module):
             and chosen(self.compute.noise_backend, images.device) == "device"
             and not self.compute.compile
             and SOLVERS[self.spec.solver].order is not None
-            and not (torch.is_grad_enabled() and any(weight.requires_grad for weight in self.parameters()))
+            and self._is_frozen()
             and not torch.cuda.is_current_stream_capturing()
         )
 
@@ -217,8 +221,9 @@ class Classifier(ClassifierBase, nn.Module):
     ) -> Tensor:
         """Return logits (draws, images, classes), with one draw for an ODE; NaN where a state overflowed."""
         ends = []
+        innermost = puts_channels_last(self.compute, self.precision, images.device, frozen=self._is_frozen())
         for start, equations in self.chains(images, image_ids, draws, rows):
-            h = start
+            h = with_channels_last(start) if innermost else start
             for equation in equations:
                 h = equation.solve(h, recompute=self.recompute)
             ends.append(h)

@@ -31,6 +31,8 @@ class Compute:
     compile: bool = False
     #: whether passes are recorded as CUDA graphs where that is possible
     graphs: bool = True
+    #: whether states may lie with their channels innermost where that is faster (`layout.puts_channels_last`)
+    channels_last: bool = True
 
     @classmethod
     def of(
@@ -40,6 +42,7 @@ class Compute:
         noise_backend: str = "auto",
         memory_limit: str | None = None,
         compile: bool = False,
+        graphs: bool = True,
     ) -> "Compute":
         """Make the choices from the texts of a command line.
 
@@ -51,7 +54,7 @@ class Compute:
         limit = None if memory_limit is None else parse_bytes(memory_limit)
         there = resolve_device(device)
         backend = chosen(noise_backend, there)  # type: ignore[arg-type]
-        return cls(there, backend, limit, compile=compile)
+        return cls(there, backend, limit, compile=compile, graphs=graphs)
 
     def describe(self) -> dict[str, Any]:
         """Return the choices for a manifest."""

@@ -21,7 +21,7 @@ def norms_fuse(h: Tensor, norm: nn.GroupNorm) -> bool:
 
     A compiler that is at work fuses by itself.
     """
-    if not h.is_cuda or torch.compiler.is_compiling() or not has_kernels(h.device):
+    if torch.compiler.is_compiling() or not has_kernels(h.device):
         return False
     frozen = not (torch.is_grad_enabled() and norm.weight.requires_grad)
     return frozen and h[0].numel() // norm.num_groups <= LARGEST_GROUP
@@ -41,8 +41,9 @@ def fused_norm(h: Tensor, norm: nn.GroupNorm, *, relu: bool = True, offset: Tens
     """
     from robustbench_sde.models.kernels.group_norm import group_norm
 
-    reduced = relu and torch.is_autocast_enabled("cuda")
-    dtype = torch.get_autocast_dtype("cuda") if reduced else torch.float32
+    kind = h.device.type
+    reduced = relu and torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if reduced else torch.float32
     return group_norm(h, norm, relu=relu, offset=offset, dtype=dtype)
 
 
@@ -54,7 +55,7 @@ def with_bias(conv: nn.Conv2d, shift: Tensor) -> Tensor:
 def without_bias(conv: nn.Conv2d, h: Tensor) -> Tensor:
     """The convolution alone; the norm after it adds the bias on its way."""
     weight = conv.weight
-    single = not (torch.is_autocast_enabled("cuda") or torch.backends.cudnn.allow_tf32)
+    single = not (torch.is_autocast_enabled(h.device.type) or torch.backends.cudnn.allow_tf32)
     slow = weight.shape[0] >= _CHANNELS or len(h) >= _ROWS
     if single and slow and weight.shape[0] == weight.shape[1] and _keeps_size(conv):
         same: Tensor = _SameConvolution.apply(h, weight)

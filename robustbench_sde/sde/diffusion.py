@@ -230,7 +230,7 @@ class Levy(NoiseTerm):
 
     E exp(iuz) = exp(-|u|^alpha / 2), so that alpha = 2 is additive noise in law; for smaller alpha the
     variance is infinite. Source: Samorodnitsky & Taqqu, "Stable Non-Gaussian Random Processes", 1994,
-    section 1.7 and chapter 3. On GPUs torch operations make the numbers, not a kernel.
+    section 1.7 and chapter 3. On CUDA a kernel makes the random words, and torch operations the numbers.
     """
 
     name = "levy"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from robustbench_sde.choices import NoiseBackend
 from robustbench_sde.sde import philox, philox_device
-from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels
+from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels, make_on_device
 
 #: Numbers that `BrownianPaths` makes at once, where a step has fewer (4 MiB of float32): enough to outweigh
 #: what a call costs, and few enough that the allocator hands out the same memory again.
@@ -137,8 +137,7 @@ class BrownianPaths:
     ) -> None:
         self._key = path_key(draws)
         self._backend = chosen(backend, device)
-        known = law in (philox.to_normals, philox.to_uniforms)  # to kernels
-        self._kernels = self._backend == "device" and has_kernels(device) and known
+        self._kernels = self._backend == "device" and has_kernels(device)
         if self._backend == "host":
             self._listed = [(draw, image) for draw in draws.indices for image in _listed(image_ids)]
         else:
@@ -146,7 +145,8 @@ class BrownianPaths:
         self._shape = (len(draws), len(image_ids), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size * words // philox.WORDS_PER_BLOCK)
-        self._steps, self._site, self._law, self._device = steps, site, law, torch.device(device)
+        self._steps, self._site, self._device = steps, site, torch.device(device)
+        self._law, self._words_each = law, words
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield a (draws, images, *shape) float32 tensor for each step."""
@@ -161,7 +161,9 @@ class BrownianPaths:
         if not self._kernels:
             return self[steps]
         return (
-            KeyedNumbers(self._keyed, self._shape, step * self._blocks, self._site, self._law)
+            KeyedNumbers(
+                self._keyed, self._shape, step * self._blocks, self._site, self._law, self._words_each
+            )
             for step in range(self._steps)[steps]
         )
 
@@ -183,7 +185,15 @@ class BrownianPaths:
     def _numbers(self, steps: range) -> Tensor:
         """Make the numbers of some steps in one piece: (rows, steps, numbers of a step)."""
         if self._kernels:
-            return self._from_kernel(steps)
+            return make_on_device(
+                self._keyed,
+                self._size,
+                steps=len(steps),
+                first_block=steps.start * self._blocks,
+                site=self._site,
+                law=self._law,
+                words=self._words_each,
+            ).transpose(0, 1)
         words = self._words(len(steps) * self._blocks, steps.start * self._blocks)
         numbers = self._law(words.view(len(words), len(steps), -1))[..., : self._size]
         # a copy from pinned memory does not hold up the host; from any other it does
@@ -194,24 +204,11 @@ class BrownianPaths:
         for step in numbers.to(self._device, non_blocking=True).unbind(1):
             yield step.reshape(self._shape)
 
-    def _from_kernel(self, steps: range) -> Tensor:
-        from robustbench_sde.sde.kernels import numbers
-
-        return numbers.make_numbers(
-            self._keyed.key,
-            self._keyed.counters,
-            self._size,
-            steps=len(steps),
-            first_block=steps.start * self._blocks,
-            site=self._site,
-            law=self._law,
-        ).transpose(0, 1)
-
     def _words(self, blocks: int, first_block: int) -> Tensor:
         if self._backend != "host":
             draws, images = self._keyed.counters.unbind(1)
             return philox_device.words(
-                self._key, draws, images, blocks, first_block=first_block, site=self._site
+                self._keyed.key, draws, images, blocks, first_block=first_block, site=self._site
             )
         raw = philox.words(self._key, self._listed, blocks, first_block=first_block, site=self._site)
         return philox.signed(raw)

@@ -86,6 +86,8 @@ class KeyedNumbers:
     #: flow and term
     site: int
     law: philox.Law = philox.to_normals
+    #: number of random words that a number takes
+    words: int = 1
 
     @property
     def size(self) -> int:
@@ -94,17 +96,42 @@ class KeyedNumbers:
 
     def make(self) -> Tensor:
         """Generate the numbers: `shape`, float32."""
-        from robustbench_sde.sde.kernels import numbers
-
-        made = numbers.make_numbers(
-            self.rows.key,
-            self.rows.counters,
-            self.size,
-            first_block=self.first_block,
-            site=self.site,
-            law=self.law,
+        made = make_on_device(
+            self.rows, self.size, first_block=self.first_block, site=self.site, law=self.law, words=self.words
         )
-        return made.view(self.shape)
+        return made.reshape(self.shape)
+
+
+def make_on_device(
+    rows: KeyedRows,
+    size: int,
+    *,
+    steps: int = 1,
+    first_block: int = 0,
+    site: int = 0,
+    law: philox.Law = philox.to_normals,
+    words: int = 1,
+) -> Tensor:
+    """Generate the numbers of consecutive steps by kernels: (steps, rows, size) float32.
+
+    Normals and uniforms come from one kernel. For any other law the kernel makes the random words, and
+    torch operations turn them into numbers.
+
+    Args:
+        rows: key and counters.
+        size: number of random numbers of a row in a step.
+        steps, first_block, site: as in the written definition of `sde.philox`; `first_block` is that of the
+            first of the steps.
+        law: function from random words to numbers.
+        words: number of random words that a number takes.
+    """
+    from robustbench_sde.sde.kernels import numbers
+
+    place = {"steps": steps, "first_block": first_block, "site": site}
+    if law in numbers.LAWS:
+        return numbers.make_numbers(rows.key, rows.counters, size, law=law, **place)
+    whole = -(-size * words // philox.WORDS_PER_BLOCK) * philox.WORDS_PER_BLOCK
+    return law(numbers.make_numbers(rows.key, rows.counters, whole, law=None, **place))[..., :size]
 
 
 #: Random numbers of a step: made, or to be made on the device.

@@ -7,21 +7,20 @@ needs a mask. A product of 128 bits is put together from four of 32-bit halves.
 import torch
 from torch import Tensor
 
-from robustbench_sde.sde.philox import Key
-
 _LOW = 2**32 - 1
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 _KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 
 
 def words(
-    key: Key, draws: Tensor, images: Tensor, blocks: int, *, first_block: int = 0, site: int = 0
+    key: Tensor, draws: Tensor, images: Tensor, blocks: int, *, first_block: int = 0, site: int = 0
 ) -> Tensor:
     """Make the words of `philox.words`, bit for bit: (rows, 8 * blocks), int32 with the bits of uint32.
 
     Args:
-        key: key of the stream.
-        draws, images: (rows,) int64 on one device, which is where the words are made.
+        key: (2,) int64, the bits of a `philox.Key`. The key is a tensor, not a number, so that a recording of
+            these operations takes another key when another key is written to the same place.
+        draws, images: (rows,) int64. All three are on one device, which is where the words are made.
         blocks, first_block, site: as in `philox.words`.
     """
     counter = torch.arange(first_block + 1, first_block + blocks + 1, device=draws.device).expand(
@@ -29,12 +28,12 @@ def words(
     )
     c0, c2, c3 = counter, draws[:, None].expand_as(counter), images[:, None].expand_as(counter)
     c1 = torch.full_like(counter, site)
-    k0, k1 = int(key[0]), int(key[1])
+    k0, k1 = key[0], key[1]
     for _ in range(10):
         high0, low0 = _product(c0, _MULTIPLIERS[0])
         high2, low2 = _product(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high2 ^ c1 ^ _signed(k0), low2, high0 ^ c3 ^ _signed(k1), low0
-        k0, k1 = k0 + _KEY_STEPS[0], k1 + _KEY_STEPS[1]
+        c0, c1, c2, c3 = high2 ^ c1 ^ k0, low2, high0 ^ c3 ^ k1, low0
+        k0, k1 = k0 + _signed(_KEY_STEPS[0]), k1 + _signed(_KEY_STEPS[1])
     return torch.stack((c0, c1, c2, c3), -1).view(torch.int32).flatten(1)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.audit.report import AuditVerdict
-from robustbench_sde.evaluation.repeat import FirstAnswer
+from robustbench_sde.evaluation.repeat import FirstAnswer, rounding_on
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.modules.passes import REMEMBERS
@@ -75,6 +75,22 @@ def test_a_module_that_changes_after_some_calls_is_invalid(tmp_path, more):
     assert good.tolist() == ["ok"] * 3
     assert len(list((tmp_path / "run" / "records").iterdir())) == 3
     assert RunFolder(tmp_path / "run").stored() == set(run.summary["cell"][3:])
+
+
+def test_a_gpu_may_round_and_a_cpu_may_not():
+    """A repeated pass has the same bits on a CPU; on a GPU it may differ by rounding, but not by more."""
+    data, model = make_data(), make_model()
+    first = FirstAnswer.of(model, data)
+    moved = FirstAnswer(first.images, first.ids, first.logits * (1 + 2e-6))
+    with pytest.raises(InvalidEvaluationError, match=REMEMBERS):
+        moved.check(model)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert rounding_on(cpu, "bf16") == rounding_on(cpu, "fp32") == 0
+    assert 2e-6 < rounding_on(gpu, "fp32") < 1e-4 < rounding_on(gpu, "bf16") < 0.1
+    moved.check(model, tolerance=rounding_on(gpu, "fp32"))
+    changed = FirstAnswer(first.images, first.ids, first.logits * (1 + 1e-3))
+    with pytest.raises(InvalidEvaluationError, match=REMEMBERS):
+        changed.check(model, tolerance=rounding_on(gpu, "fp32"))
 
 
 def test_corruptions_and_work_in_memory_find_it_too(tmp_path):

@@ -6,6 +6,7 @@ import torch
 import robustbench_sde as rb
 from benchmarks.gpu.decisions import ATTACKS, CHECKPOINT, SCORED_ALONE, differences
 from robustbench_sde.sde import philox
+from robustbench_sde.sde.diffusion import NOISE_TERMS
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
 
 pytestmark = [
@@ -14,7 +15,7 @@ pytestmark = [
 ]
 
 
-def paths(law, device, backend, shape=(8, 4, 4)):
+def paths(law, device, backend, shape=(8, 4, 4), words=1):
     """The numbers of two draws of three images in four steps, on the CPU."""
     made = BrownianPaths(
         Draws(3, Stream.SCORE, range(5, 7)),
@@ -23,6 +24,7 @@ def paths(law, device, backend, shape=(8, 4, 4)):
         steps=4,
         site=65537,
         law=law,
+        words=words,
         device=device,
         backend=backend,
     )
@@ -40,6 +42,17 @@ def test_keyed_noise_is_that_of_the_cpu(backend, shape):
         paths(philox.to_normals, device, name, shape) for device, name in (("cuda", backend), ("cpu", "host"))
     )
     assert float((here - there).abs().max()) < 2e-6
+
+
+@pytest.mark.parametrize("backend", ["auto", "device", "torch", "host"])
+def test_levy_noise_is_that_of_the_cpu(backend):
+    """Stable numbers, whose tails are long, agree to a millionth of their size, whatever makes them."""
+    term = NOISE_TERMS["levy"](0.5)
+    here, there = (
+        paths(term.law, device, name, (5, 3, 3), term.words)
+        for device, name in (("cuda", backend), ("cpu", "host"))
+    )
+    assert torch.allclose(here, there, rtol=1e-6, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

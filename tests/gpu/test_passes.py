@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 EAGER, GRAPHS = Compute("cuda", graphs=False), Compute("cuda")
-KINDS = ["none", "additive", "multiplicative", "dropout", "jump"]
+KINDS = ["none", "additive", "multiplicative", "dropout", "jump", "levy"]
 
 
 def gradient(model, images, draws, ids=None):

@@ -31,6 +31,21 @@ def test_the_noise_backend_changes_no_bit():
     assert torch.equal(*logits)
 
 
+def test_the_choices_of_speed_stand_in_manifests():
+    """Texts of a command line become choices, and a manifest has them all."""
+    made = Compute.of("cpu", noise_backend="torch", memory_limit="2GB", compile=True, graphs=False)
+    assert made.describe() == {
+        "device": "cpu",
+        "noise_backend": "torch",
+        "memory_limit": 2 * 10**9,
+        "memory_share": 1.0,
+        "compile": True,
+        "graphs": False,
+        "channels_last": True,
+    }
+    assert Compute.of("cpu").graphs
+
+
 def test_precision_is_part_of_a_cells_key(digits):
     """bf16 has other numbers, so it is another cell; fp32 is the default."""
     path = CHECKPOINTS / "digits-ode.safetensors"

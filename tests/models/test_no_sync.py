@@ -47,6 +47,7 @@ class Waits(TorchDispatchMode):
         ("multiplicative", {"solver": "milstein"}),
         ("dropout", {}),
         ("jump", {}),
+        ("levy", {}),
         (
             "multiplicative",
             {"architecture": "liu2020", "stem_strides": (1, 1, 2), "blocks": 2, "height": 16, "width": 16},

@@ -40,10 +40,13 @@ def plain(x, norm, shift, relu):
         ((2, 4, 1, 1), 4, 1e-3),  # groups of one entry: terms of 1 / sqrt(eps) = 316 cancel
     ],
 )
-def test_states_and_gradients_are_those_of_torch(shape, groups, rounding, offset, relu):
-    """ReLU(GN(x + offset)), its gradient, and that of its gradient agree to rounding, for any offset."""
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_states_and_gradients_are_those_of_torch(shape, groups, rounding, offset, relu, layout):
+    """ReLU(GN(x + offset)) and its first and second derivatives agree to rounding, in either layout."""
     x, norm, shift, g = problem(shape, groups, offset)
+    x = x.detach().contiguous(memory_format=layout).requires_grad_()
     end, expected = group_norm(x, norm, relu=relu, offset=shift), plain(x, norm, shift, relu)
+    assert end.is_contiguous(memory_format=layout)
     assert torch.allclose(end, expected, rtol=1e-5, atol=1e-5)
     (wanted,) = torch.autograd.grad(expected, x, g, retain_graph=True)
     (found,) = torch.autograd.grad(end, x, g, retain_graph=True)

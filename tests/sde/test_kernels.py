@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels import DEVICE, MARKS
 
+from robustbench_sde.sde import draws as draws_module
 from robustbench_sde.sde import philox
 from robustbench_sde.sde.diffusion import NOISE_TERMS
-from robustbench_sde.sde.kernels import numbers, update
+from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
+from robustbench_sde.sde.kernels import channels_innermost, lay_out, numbers, update
 from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows
 
 pytestmark = MARKS
@@ -61,6 +63,49 @@ def test_normals_are_those_of_the_host_to_rounding(size):
     expected = from_host(rows, size, 2, 3, 65537, philox.to_normals)
     assert made.dtype == torch.float32
     assert float((made.double() - expected.double()).abs().max()) < BOUND
+
+
+@pytest.mark.parametrize("kind", sorted(NOISE_TERMS))
+def test_kernels_make_the_numbers_of_every_noise(kind, monkeypatch):
+    """Normals, uniforms and Levy numbers of kernels are those of the host, as steps and inside an update."""
+    monkeypatch.setattr(draws_module, "has_kernels", lambda device: True)
+    term = NOISE_TERMS[kind](0.5)
+    options = {"steps": 3, "site": 7, "law": term.law, "words": term.words, "device": DEVICE}
+    given = Draws(3, Stream.SCORE, range(2, 4)), [5, 2**40]
+    for shape in ((5, 3, 3), (4, 4, 2)):
+        host, kernel = (
+            BrownianPaths(*given, shape, backend=backend, **options) for backend in ("host", "device")
+        )
+        described = list(kernel.unmade(slice(None)))
+        assert all(isinstance(step, KeyedNumbers) for step in described)
+        for expected, step, later in zip(host, kernel, described, strict=True):
+            assert torch.equal(step, later.make())
+            near = torch.allclose(step.cpu(), expected.cpu(), rtol=1e-5, atol=BOUND)
+            assert torch.equal(step.cpu(), expected.cpu()) if kind == "jump" else near
+
+
+@pytest.mark.parametrize("kind", ["additive", "multiplicative", "dropout"])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("size", [(4, 4, 1), (8, 5, 2), (3, 4, 4), (6, 4, 4)])
+def test_a_step_does_not_depend_on_where_channels_lie(kind, shared, size):
+    """States with channels innermost have the bits of states in the usual order, and so have gradients."""
+    draws, images, dt, scale = 3, 2, 0.125, 0.4
+    rows = keyed_rows([(draw, image) for draw in range(draws) for image in (4, 9)])
+    z = KeyedNumbers(rows, (draws, images, *size), first_block=11, site=2)
+    generator = torch.Generator().manual_seed(math.prod(size))
+    states = (1 if shared else draws, images, *size)
+    h, drift, g = (torch.randn(shape, generator=generator).to(DEVICE) for shape in (states, states, z.shape))
+    expected, found = [], []
+    for results, layouts in ((expected, (False,) * 3), (found, (True,) * 3), (found, (True, False, False))):
+        x, f, slope = (
+            lay_out(one, innermost=innermost) for one, innermost in zip((h, drift, g), layouts, strict=True)
+        )
+        x, f = x.detach().requires_grad_(), f.detach().requires_grad_()
+        end = update.advance(x, f, z, NOISE_TERMS[kind].kernel, dt, scale)
+        assert channels_innermost(end) == layouts[0]
+        results += [end, *torch.autograd.grad(end, (x, f), slope)]
+    for one, other in zip(found, expected * 2, strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("kind", ["additive", "multiplicative", "dropout"])

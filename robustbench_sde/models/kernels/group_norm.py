@@ -2,7 +2,8 @@
 
 torch takes three to four kernels for ReLU(GN(x + b)) and as many for the gradient, each of which reads and
 writes all states. Here each state is read once and written once in either direction. What is kept for the
-gradient is x, and two numbers a group.
+gradient is x, and two numbers a group. States stay as they lie in memory, with channels outermost (NCHW) or
+innermost (NHWC).
 """
 
 from typing import Any
@@ -36,7 +37,7 @@ def group_norm(
         dtype: of the result; everything is computed in float32.
 
     Returns:
-        (rows, C, H, W).
+        (rows, C, H, W), in the memory layout of `x`.
     """
     out: Tensor = _GroupNorm.apply(x, norm.weight, norm.bias, offset, norm.num_groups, norm.eps, relu, dtype)
     return out
@@ -55,7 +56,7 @@ class _GroupNorm(torch.autograd.Function):
         relu: bool,
         dtype: torch.dtype,
     ) -> Tensor:
-        x = x.contiguous()
+        x = x if _innermost(x) else x.contiguous()
         out = torch.empty_like(x, dtype=dtype)
         offset = None if offset is None else offset.contiguous()
         statistics = torch.empty((2, len(x), groups), dtype=torch.float32, device=x.device)
@@ -79,11 +80,17 @@ class _GroupNorm(torch.autograd.Function):
             return torch.autograd.grad(end, x, g.float(), create_graph=True)[0], *nothing
         out = torch.empty_like(x)
         shape = _shape_of(x, offset, ctx.groups)
-        place = out, g.contiguous(), statistics, x, weight, bias, weight if offset is None else offset
+        g = g.contiguous(memory_format=torch.channels_last if _innermost(x) else torch.contiguous_format)
+        place = out, g, statistics, x, weight, bias, weight if offset is None else offset
         if x.numel():
             with on_device_of(x):
                 _backward_kernel[shape.pop("grid")](*place, RELU=ctx.relu, **shape)
         return out, *nothing
+
+
+def _innermost(x: Tensor) -> bool:
+    """Whether channels are innermost in memory, and not outermost as well."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _shape_of(x: Tensor, offset: Tensor | None, groups: int) -> dict[str, Any]:
@@ -100,6 +107,7 @@ def _shape_of(x: Tensor, offset: Tensor | None, groups: int) -> dict[str, Any]:
         "entries": entries,
         "pixels": pixels,
         "OFFSET": 0 if offset is None else offset.ndim,
+        "DEPTH": channels // groups if _innermost(x) else 0,
         "TOGETHER": together,
         "BLOCK": block,
         "num_warps": 8 if block * together > 4096 else 4,
@@ -109,30 +117,41 @@ def _shape_of(x: Tensor, offset: Tensor | None, groups: int) -> dict[str, Any]:
 @triton.jit
 def _loaded(
     x, offset, all_groups, groups, entries, pixels,
-    OFFSET: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
+    OFFSET: tl.constexpr, DEPTH: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """States of some groups in float32, (TOGETHER, BLOCK), with where they are, their channels and a mask."""
+    """States of some groups in float32, (TOGETHER, BLOCK), with where they are, their channels and a mask.
+
+    DEPTH is the number of channels of a group if they are innermost in memory, else 0.
+    """
     which = tl.program_id(0) * TOGETHER + tl.arange(0, TOGETHER)
     entry = tl.arange(0, BLOCK)[None, :]
     mask = (which < all_groups)[:, None] & (entry < entries)
-    place = which.to(tl.int64)[:, None] * entries + entry
     first = (which % groups)[:, None] * entries
-    channel = (first + entry) // pixels
+    if DEPTH == 0:
+        place = which.to(tl.int64)[:, None] * entries + entry
+        channel = (first + entry) // pixels
+        usual = first + entry
+    else:
+        channel = (which % groups)[:, None] * DEPTH + entry % DEPTH
+        row = (which // groups).to(tl.int64)[:, None] * (groups * entries)
+        place = row + (entry // DEPTH) * (groups * DEPTH) + channel
+        usual = channel * pixels + entry // DEPTH
     value = tl.load(x + place, mask=mask, other=0.0).to(tl.float32)
     if OFFSET == 1:
         value += tl.load(offset + channel, mask=mask, other=0.0).to(tl.float32)
     elif OFFSET == 3:
-        value += tl.load(offset + first + entry, mask=mask, other=0.0).to(tl.float32)
+        value += tl.load(offset + usual, mask=mask, other=0.0).to(tl.float32)
     return value, which, place, channel, mask
 
 
 @triton.jit
 def _forward_kernel(
     out, statistics, x, weight, bias, offset, all_groups, groups, entries, pixels, eps,
-    RELU: tl.constexpr, OFFSET: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
+    RELU: tl.constexpr, OFFSET: tl.constexpr, DEPTH: tl.constexpr,
+    TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     value, which, place, channel, mask = _loaded(
-        x, offset, all_groups, groups, entries, pixels, OFFSET, TOGETHER, BLOCK
+        x, offset, all_groups, groups, entries, pixels, OFFSET, DEPTH, TOGETHER, BLOCK
     )
     mean = tl.sum(value, 1) / entries
     centred = tl.where(mask, value - mean[:, None], 0.0)
@@ -150,10 +169,11 @@ def _forward_kernel(
 @triton.jit
 def _backward_kernel(
     out, g, statistics, x, weight, bias, offset, all_groups, groups, entries, pixels,
-    RELU: tl.constexpr, OFFSET: tl.constexpr, TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
+    RELU: tl.constexpr, OFFSET: tl.constexpr, DEPTH: tl.constexpr,
+    TOGETHER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     value, which, place, channel, mask = _loaded(
-        x, offset, all_groups, groups, entries, pixels, OFFSET, TOGETHER, BLOCK
+        x, offset, all_groups, groups, entries, pixels, OFFSET, DEPTH, TOGETHER, BLOCK
     )
     mean = tl.load(statistics + which, mask=which < all_groups, other=0.0)
     rstd = tl.load(statistics + all_groups + which, mask=which < all_groups, other=0.0)

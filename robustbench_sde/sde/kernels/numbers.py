@@ -33,7 +33,8 @@ _KEY_STEP_0: tl.constexpr = tl.constexpr(0x9E3779B97F4A7C15)
 _KEY_STEP_1: tl.constexpr = tl.constexpr(0xBB67AE8584CAA73B)
 _HALF_TURN: tl.constexpr = tl.constexpr(math.pi * 2.0**-31)
 
-_LAWS: dict[Law, tl.constexpr] = {philox.to_uniforms: UNIFORMS, philox.to_normals: NORMALS}
+#: laws that a kernel knows; of any other law it makes the words
+LAWS: dict[Law, tl.constexpr] = {philox.to_uniforms: UNIFORMS, philox.to_normals: NORMALS}
 
 
 @triton.jit
@@ -205,7 +206,7 @@ def make_numbers(
     """
     blocks = -(-size // WORDS_PER_BLOCK)
     rows = len(counters)
-    kind = WORDS if law is None else _LAWS[law]
+    kind = WORDS if law is None else LAWS[law]
     out = torch.empty(
         (steps, rows, size), dtype=torch.int32 if law is None else torch.float32, device=counters.device
     )
