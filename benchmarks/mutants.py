@@ -411,10 +411,10 @@ def main(arguments: list[str] | None = None) -> int:
                         ),
                         flush=True,
                     )
+                if options.json is not None:  # kept as it goes: a run takes more than an hour
+                    options.json.write_text(json.dumps(results, indent=1))
                 if len(results) % 20 == 0:
                     print(f"{len(results)} of {len(jobs)}", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1))
     counts = {name: sum(result["outcome"] == name for result in results) for name in
               ("killed", "timeout", "survived", "equivalent", "not run")}  # fmt: skip
     caught = counts["killed"] + counts["timeout"]

@@ -109,3 +109,16 @@ def test_noise_that_few_passes_show_is_noise(zoo):
     assert set(result.summary["noise"]) == {"opaque"}
     with pytest.raises(BenchError, match="seeds of torch, numpy and Python do not reach"):
         rb.attack(own.around(zoo.net), zoo.data, "pgd", eps=0.03, steps=2)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1e4])
+def test_distances_of_carlini_and_wagner_do_not_depend_on_the_scale_of_logits(zoo, scale):
+    """Every image is fooled, and the median distance is within 15 % of that on the network itself."""
+    images = zoo.data.subset(20)
+    median = {}
+    for factor in (1.0, scale):
+        module = Around(zoo.net, lambda net, x, k=factor: k * net(x)).eval()
+        row = rb.attack(module, images, "cw", norm="l2", eps=None, steps=30).summary.iloc[-1]
+        assert row["accuracy"] == 0
+        median[factor] = row["distance_median"]
+    assert median[scale] == pytest.approx(median[1.0], rel=0.15)

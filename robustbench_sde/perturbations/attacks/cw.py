@@ -29,9 +29,13 @@ class CarliniWagner(SingleAttack):
     smallest margin.
 
     With `eps`, points outside the ball are projected into it.
+
+    Where the gradient at the image says that the right constant lies far from the first one (logits thousands
+    of times smaller or tens of times larger than usual), the search begins within ten times of the right one.
     """
 
     name = "cw"
+    revision = 2  # 1 took one first constant for logits of every size
     norms = ("l2",)
     minimal = True
 
@@ -61,14 +65,14 @@ class CarliniWagner(SingleAttack):
         search = _Search(images, self.initial_constant)
         for round_ in range(self.binary_search_steps):
             first_step = round_ * (self.steps + 1 + victim.steps_of(self.confirm))
-            candidate = self._descend(victim, images, origin, search.constant, first_step)
+            candidate = self._descend(victim, images, origin, search, first_step)
             confirmed = victim.look(candidate.images, first_step + self.steps + 1, draws=self.confirm)
             search.update(candidate, candidate.found & confirmed.fooled(self.z), confirmed.margin)
         result = search.best.images
         return result if self.budget is None else self.budget.project(images, result)
 
     def _descend(
-        self, victim: Victim, images: Tensor, origin: Tensor, constant: Tensor, first_step: int
+        self, victim: Victim, images: Tensor, origin: Tensor, search: "_Search", first_step: int
     ) -> Nearest:
         """Run one round: Adam on |x - image|^2 + c max(margin + confidence, 0) from `origin`."""
         adam = _Adam(origin)
@@ -80,13 +84,14 @@ class CarliniWagner(SingleAttack):
                 look = victim.look(x, first_step + step)
             else:
                 look, gradient = victim.gradient(x, first_step + step, margin_loss)
+                search.begin(look.margin, gradient)
             fooled = look.fooled(self.z) & (look.margin < -self.confidence)
             candidate.update(x, NORMS["l2"].size(x - images), look.margin, fooled)
             if last:
                 break
             # margin_loss rises towards the other side: descend on its negative
             unsettled = look.margin > -self.confidence - self.z * look.error
-            pull = 2 * (x - images) - per_image(constant * unsettled) * gradient
+            pull = 2 * (x - images) - per_image(search.constant * unsettled) * gradient
             adam.step(pull, self._rate(step))
         return candidate
 
@@ -118,14 +123,33 @@ class _Adam:
         self.point = (self.point - rate * mean / scale).clamp(0, 1)
 
 
+#: A search that would have to raise (lower) its first constant by more than this begins nearer to the right one.
+_FAR_UP, _FAR_DOWN = 1000, 30
+
+
 class _Search:
     """Binary search over c for each image, and the best that it has confirmed."""
 
     def __init__(self, images: Tensor, initial: float) -> None:
         self.best = Nearest(images)
+        self._begun = False
         self.constant = torch.full((len(images),), initial, device=images.device)
         self._low = torch.zeros_like(self.constant)
         self._high = torch.full_like(self.constant, math.inf)
+
+    def begin(self, margin: Tensor, gradient: Tensor) -> None:
+        """Move the first constant of an image where the search could not reach the right one; once.
+
+        On a linear model the smallest perturbation is margin / |gradient| long, and c = 2 margin / |gradient|^2
+        balances both terms there.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        right = 2 * margin / NORMS["l2"].size(gradient).square()
+        low = right.isfinite() & (right > _FAR_UP * self.constant)
+        high = (right > 0) & (_FAR_DOWN * right < self.constant)
+        self.constant = torch.where(low, right / 10, torch.where(high, right * 10, self.constant))
 
     def update(self, candidate: Nearest, confirmed: Tensor, margin: Tensor) -> None:
         """Update c after one round: smaller after a success, else ten times as large until the first one."""
