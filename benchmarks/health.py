@@ -1,4 +1,4 @@
-"""What counting bad gradients costs: its share of the CPU time of an attack.
+"""What looking for wrong numbers costs: its share of the CPU time of an attack.
 
     python -m benchmarks.health [--images 64] [--rounds 5] [--steps 5]
 
@@ -6,20 +6,28 @@ Every attack looks at each gradient for entries that are zero, not finite or sat
 that is taken inside a `pgd` with 8 draws a gradient, on three networks in turn, several rounds; images of the
 CIFAR-10 shape are random ones. As a share of the CPU time of the process it hardly depends on what else the
 machine does.
+
+A second table is for a module of somebody else (digits-ode as a module, 100 images): the comparison of each
+image's first gradient with the module itself, and two rows of the first pass of every batch size run alone.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import robustbench_sde as rb
+from robustbench_sde.data import ImageDataset
+from robustbench_sde.models.modules.passes import Passes
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import GradientHealth
 from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -45,6 +53,54 @@ class Clock(GradientHealth):
         found = super().shares
         Clock.seconds += time.thread_time() - started
         return found
+
+
+class Timer:
+    """Adds up the CPU time of the calls of a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds = function, 0.0
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """Call it."""
+        started = time.thread_time()
+        result = self.function(*inputs, **named)
+        self.seconds += time.thread_time() - started
+        return result
+
+
+class Somebodys(nn.Module):
+    """A module that does not say it is one of ours."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to (B, classes)."""
+        logits: Tensor = self.net(images)
+        return logits
+
+
+def share_of_checks(attack: str, module: nn.Module, data: ImageDataset) -> tuple[float, float, float]:
+    """Attack a module at linf .03: the shares of both checks in the CPU time, and the whole in seconds."""
+    compare, one_pass = Victim._compare, Passes._pass
+    comparing, alone = Timer(compare), Timer(one_pass)
+
+    def pass_(self: Passes, function: Callable[..., object], *inputs: Tensor) -> Tensor:
+        checks = len(inputs[0]) == 1 and not torch.is_grad_enabled()
+        found: Tensor = (alone if checks else one_pass)(self, function, *inputs)
+        return found
+
+    Victim._compare = lambda self, *inputs: comparing(self, *inputs)  # type: ignore[method-assign]
+    Passes._pass = pass_  # type: ignore[method-assign]
+    started = time.process_time()
+    try:
+        rb.attack(module, data, attack, eps=0.03)
+    finally:
+        Victim._compare, Passes._pass = compare, one_pass  # type: ignore[method-assign]
+    whole = time.process_time() - started
+    return comparing.seconds / whole, alone.seconds / whole, whole
 
 
 def share(model: RandomClassifier, images: Tensor, steps: int) -> tuple[float, float]:
@@ -82,6 +138,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name, rounds in found.items():
         shares, seconds = ([100 * row[0] for row in rounds], [row[1] for row in rounds])
         print(f"| {name} | {median(shares):.2f} ({max(shares):.2f}) | {median(seconds):.1f} |")
+    net = models[0].as_module(draws=1)
+    data = rb.load_dataset("digits", images=100)
+    print("\n| attack | comparing, % | rows alone, % | attack, CPU seconds |\n|---|---|---|---|")
+    for attack in ("pgd", "auto"):
+        each = [share_of_checks(attack, Somebodys(net).eval(), data) for _ in range(options.rounds)]
+        comparing, alone, seconds_ = (median(column) for column in zip(*each, strict=True))
+        print(f"| {attack} | {100 * comparing:.1f} | {100 * alone:.1f} | {seconds_:.1f} |")
 
 
 if __name__ == "__main__":

@@ -279,6 +279,19 @@ def test_sizes_that_nobody_has_examined_are_looked_at_when_they_are_used(place):
         score_at_other_sizes()
 
 
+@pytest.mark.parametrize("rows", [77, 90, 100])
+def test_every_size_of_a_gradient_is_looked_at(rows):
+    """A module that mixes images at one size, in passes with a gradient alone, gives no row at that size."""
+    net = behind(lambda z: z.roll(int(z.requires_grad and len(z) == rows), 1))()
+    data = make_data(100)
+    model = examine(net, data, name="net").interface.around(net)
+    attack = make_attack("pgd", eps=0.01, steps=1)
+    evaluate(model, data, attack, ScoreSettings(rows=64))
+    evaluate(model, data.subset(76), attack, ScoreSettings(rows=76))
+    with pytest.raises(InvalidEvaluationError, match=f"net: in a batch of {rows}"):
+        evaluate(model, data, attack, ScoreSettings(rows=rows))
+
+
 def test_every_cell_at_a_size_that_fails_is_invalid():
     """A size is not taken for sound because an earlier cell has met it: no row of the run is ok."""
     net = behind(lambda z: z.roll(int(len(z) > 300), 1))()

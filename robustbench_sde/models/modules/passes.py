@@ -19,8 +19,8 @@ REMEMBERS = "the model remembers earlier calls"
 class Passes:
     """Passes of a module that is deterministic, or is handed its noise.
 
-    In the first pass of every size (of a gradient: of every power of two) two rows are run alone as well, so
-    that no size of a batch is used that nobody has looked at.
+    In the first pass of every size, with and without a gradient, two rows are run alone as well, so that no
+    size of a batch is used that nobody has looked at.
     """
 
     def __init__(self, name: str, *, alone: bool, exact: bool) -> None:
@@ -48,7 +48,7 @@ class Passes:
         if self._alone and rows > 1:
             parts = [[part[row : row + 1].clone() for part in inputs] for row in range(rows)]
             return torch.cat([self._pass(function, *part) for part in parts])
-        size = torch.is_grad_enabled(), (rows - 1).bit_length() if torch.is_grad_enabled() else rows
+        size = torch.is_grad_enabled(), rows
         checked = _checked(rows) if rows > 1 and size not in self._seen else ()
         with torch.no_grad():  # before the pass: a module may write into its input
             alone = {
