@@ -1,31 +1,35 @@
 """Would the tests notice? Breaks one line of the core at a time, and runs the tests that execute it.
 
-    python -m benchmarks.mutants [--sample 400] [--seed 0] [--workers 2] [--patience 5] [--json FILE]
+    python -m benchmarks.mutants [--sample 400] [--workers 2] [--most 60] [--json FILE [--again]] [--observed FILE]
 
 Every mutation is one of cosmic-ray's (operators, comparisons, numbers, conditions, loops), at a place
-drawn at random among all places of the core. A change of an annotation or of a docstring is no mutation.
+drawn at random among all places of the core: the places with the smallest hashes of file, line and operator,
+so that a change elsewhere does not change the sample. A change of an annotation or docstring is no mutation.
 First the tests of the core run on the code as it is, and coverage.py notes which test executes which line.
 Then each mutant meets the tests that execute its line, the quickest first; where the line only runs while
-a module is imported, it meets all tests of its folder. A mutant is killed if a test fails, or if the tests
-take a minute more than `--patience` times their usual seconds; the others are printed with their line.
+a module is imported, it meets all tests of its folder; never more of them than take `--most` seconds. A
+mutant is killed if a test fails, or if the tests take a minute more than `--patience` times their usual
+seconds; the others are printed with their line.
 Those that change no behaviour stand in `benchmarks/equivalent_mutants.yaml`, each with the reason.
-Exit status 1 where fewer than 90 % of the others are killed. `--again FILE` runs only those that survived
-in an earlier file of `--json`.
+Exit status 1 where fewer than 90 % of the others are killed. What `--json FILE` holds already is not run
+again, but for its survivors where `--again` is given. `--list` prints the sample and runs nothing.
 """
 
 import argparse
 import ast
 import json
 import os
-import random
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import accumulate
 from multiprocessing import current_process, get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import yaml
@@ -128,7 +132,7 @@ def mutants(sample: int, seed: int, only: str) -> list[Mutant]:
         for name in plugins.operator_names()
         if name.removeprefix("core/").startswith(KINDS)
     }
-    places: dict[tuple[str, tuple[int, int]], list[tuple[str, int]]] = {}
+    places: dict[tuple[str, int, int], list[tuple[str, int]]] = {}
     texts = {}
     for folder in CORE:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -140,16 +144,20 @@ def mutants(sample: int, seed: int, only: str) -> list[Mutant]:
                 for node in ast_nodes(tree):
                     for start, _ in operator.mutation_positions(node):
                         if only in file:
-                            places.setdefault((file, start), []).append((name, occurrence))
+                            places.setdefault((file, *start), []).append((name, occurrence))
                         occurrence += 1
-    dice = random.Random(seed)
-    chosen = []
-    order = sorted(places)
-    dice.shuffle(order)
-    for file, start in order:
+
+    def rank(place: tuple[str, int, int], name: str = "") -> str:
+        file, line, column = place
+        text = texts[file].splitlines()[line - 1]
+        return sha256(f"{seed}|{file}|{text.strip()}|{column}|{name}".encode()).hexdigest()
+
+    chosen: list[Mutant] = []
+    for place in sorted(places, key=lambda place: (rank(place), place)):
         if len(chosen) == sample:
             break
-        name, occurrence = dice.choice(places[file, start])
+        name, occurrence = min(places[place], key=lambda found: rank(place, found[0]))
+        file = place[0]
         code = mutate_code(texts[file].encode(), operators[name], occurrence)
         if code is None or not changes_behaviour(texts[file], code):
             continue
@@ -221,15 +229,17 @@ def runs_on_import(code: str, line: int) -> bool:
     return True
 
 
-def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
-    """List the tests that execute the line of a mutant, the quickest first."""
+def tests_of(mutant: Mutant, tests: Tests, most: float) -> list[str]:
+    """List the tests that execute the line of a mutant, the quickest first, up to `most` seconds."""
     known = tests.lines.get(mutant.file, {})
     code = (ROOT / mutant.file).read_text()
     found = {test for line in lines_of_statement(code, mutant.line) for test in known.get(line, ())}
     if not found or runs_on_import(code, mutant.line):  # any test may notice
         files = set(test_files(folder_of(mutant.file)))
         found = {test for test in tests.seconds if test.partition("::")[0] in files}
-    return sorted(found & tests.seconds.keys(), key=lambda test: (tests.seconds[test], test))
+    order = sorted(found & tests.seconds.keys(), key=lambda test: (tests.seconds[test], test))
+    ends = accumulate(tests.seconds[test] for test in order)
+    return [test for test, end in zip(order, ends, strict=True) if end <= most] or order[:1]
 
 
 class Watch:
@@ -292,7 +302,11 @@ def tree_of_this_worker(trees: list[Path]) -> Path:
     return trees[(current_process()._identity[0] - 1) % len(trees)]
 
 
-def observe(job: tuple[str, list[Path]]) -> Tests:
+#: Seconds by test, tests that failed, and for each file and line (as text) the tests that execute it.
+Observed = tuple[dict[str, float], list[str], dict[str, dict[str, list[str]]]]
+
+
+def observe(job: tuple[str, list[Path]]) -> Observed:
     """Run a file of tests on the code as it is: seconds, failures, and who executes which line."""
     file, trees = job
     tree = tree_of_this_worker(trees)
@@ -321,14 +335,34 @@ def observe(job: tuple[str, list[Path]]) -> Tests:
 
     in_child(tree, work, 3600)
     if not result.exists():
-        return Tests({}, {file}, {})
-    seconds, failed, lines = json.loads(result.read_text())
-    passed = {test: value for test, value in seconds.items() if test not in failed}
-    return Tests(
-        passed,
-        set(failed),
-        {path: {int(line): set(tests) for line, tests in found.items()} for path, found in lines.items()},
-    )
+        return {}, [file], {}
+    found: Observed = json.loads(result.read_text())
+    return found
+
+
+def observe_all(files: list[str], pool: Pool, trees: list[Path], kept: Path | None) -> Tests:
+    """Observe files of tests, but those in `kept` that have not changed since, like the core."""
+    core = [path.read_bytes() for folder in CORE for path in sorted((ROOT / folder).rglob("*.py"))]
+    marks = {file: sha256(b"".join([*core, (ROOT / file).read_bytes()])).hexdigest() for file in files}
+    known = json.loads(kept.read_text()) if kept is not None and kept.exists() else {}
+    tests, new = Tests({}, set(), {}), [file for file in files if marks[file] not in known]
+    for file, (seconds, failed, lines) in zip(
+        new, pool.imap(observe, [(file, trees) for file in new], chunksize=1), strict=True
+    ):
+        known[marks[file]] = seconds, failed, lines
+        if kept is not None:
+            kept.write_text(json.dumps(known))
+    for file in files:
+        seconds, failed, lines = known[marks[file]]
+        passed = {test: value for test, value in seconds.items() if test not in failed}
+        tests.add(Tests(passed, set(failed), {path: {int(line): set(found) for line, found in each.items()}
+                                              for path, each in lines.items()}))  # fmt: skip
+    return tests
+
+
+def key_of(mutant: Mapping[str, object]) -> tuple[object, object, object]:
+    """Return what tells a mutant from others."""
+    return mutant["file"], mutant["before"], mutant["after"]
 
 
 def judge(job: tuple[Mutant, list[str], float, list[Path], float]) -> dict[str, object]:
@@ -366,43 +400,53 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--patience", type=float, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="", help="part of a file's name")
-    parser.add_argument("--again", type=Path, help="a file of --json: run the survivors in it once more")
+    parser.add_argument("--most", type=float, default=60, help="seconds of tests a mutant")
+    parser.add_argument(
+        "--again", action="store_true", help="run the survivors in the file of --json once more"
+    )
+    parser.add_argument("--list", action="store_true", help="print the sample as JSON")
+    parser.add_argument(
+        "--observed", type=Path, help="keep here which test executes what, and take it from here"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no mutant after this time")
     options = parser.parse_args(arguments)
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     chosen = mutants(options.sample, options.seed, options.only)
-    if options.again is not None:
-        survivors = [
-            found for found in json.loads(options.again.read_text()) if found["outcome"] == "survived"
-        ]
-        alive = {(found["file"], found["before"], found["after"]) for found in survivors}
-        chosen = [mutant for mutant in chosen if (mutant.file, mutant.before, mutant.after) in alive]
+    if options.list:
+        print(json.dumps([{**asdict(mutant), "code": ""} for mutant in chosen], indent=1))
+        return 0
+    listed = yaml.safe_load((ROOT / "benchmarks" / "equivalent_mutants.yaml").read_text()) or []
+    equivalent = {(entry["file"], entry["before"], entry["after"]) for entry in listed}
+    stored = {}
+    if options.json is not None and options.json.exists():
+        stored = {key_of(found): found for found in json.loads(options.json.read_text())}
+    results: list[dict[str, object]] = []
+    for mutant in list(chosen):
+        found = stored.get(key := key_of(asdict(mutant)))
+        if key in equivalent:
+            found = {**asdict(mutant), "code": "", "outcome": "equivalent", "seconds": 0.0}
+        if found is not None and not (options.again and found["outcome"] == "survived"):
+            results.append(found)
+            chosen.remove(mutant)
     for name in PRELOADED:
         __import__(name)
-    known = yaml.safe_load((ROOT / "benchmarks" / "equivalent_mutants.yaml").read_text()) or []
-    equivalent = {(entry["file"], entry["before"], entry["after"]) for entry in known}
-    deadline, results = time.monotonic() + options.seconds, []
+    deadline, asked = time.monotonic() + options.seconds, len(results) + len(chosen)
     with tempfile.TemporaryDirectory() as place:
         trees = [plant_tree(Path(place) / str(worker)) for worker in range(options.workers)]
         with get_context("fork").Pool(options.workers) as pool:
             files = sorted(
                 {file for folder in {folder_of(m.file) for m in chosen} for file in test_files(folder)}
             )
-            tests = Tests({}, set(), {})
-            for found in pool.imap_unordered(observe, [(file, trees) for file in files]):
-                tests.add(found)
+            tests = observe_all(files, pool, trees, options.observed)
             for test in sorted(tests.failed):
                 print(f"fails without any change, and is left out: {test}", flush=True)
             print(f"{len(tests.seconds)} tests take {sum(tests.seconds.values()):.0f} s", flush=True)
             jobs = []
             for mutant in chosen:
-                about = tests_of(mutant, tests)
+                about = tests_of(mutant, tests, options.most)
                 usual = sum(tests.seconds[test] for test in about)
                 jobs.append((mutant, about, 60 + options.patience * usual, trees, deadline))
-            for result in pool.imap(judge, jobs):
-                key = (result["file"], result["before"], result["after"])
-                if result["outcome"] == "survived" and key in equivalent:
-                    result["outcome"] = "equivalent"
+            for result in pool.imap_unordered(judge, jobs):
                 results.append(result)
                 if result["outcome"] == "survived":
                     print(
@@ -414,7 +458,7 @@ def main(arguments: list[str] | None = None) -> int:
                 if options.json is not None:  # kept as it goes: a run takes more than an hour
                     options.json.write_text(json.dumps(results, indent=1))
                 if len(results) % 20 == 0:
-                    print(f"{len(results)} of {len(jobs)}", flush=True)
+                    print(f"{len(results)} of {asked}", flush=True)
     counts = {name: sum(result["outcome"] == name for result in results) for name in
               ("killed", "timeout", "survived", "equivalent", "not run")}  # fmt: skip
     caught = counts["killed"] + counts["timeout"]

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "helpers"), str(ROOT / "tests")]
 
 from zoo.animals import ZOO  # noqa: E402
-from zoo.judgement import ATTACKS, BUDGETS, IMAGES, Cell, Zoo  # noqa: E402
+from zoo.judgement import ATTACKS, BUDGETS, IMAGES, ONE_NORM, Cell, Zoo  # noqa: E402
 
 BEGIN, END = "<!-- made by python -m benchmarks.zoo -->", "<!-- end of what benchmarks.zoo made -->"
 #: Attacks of animals whose passes have one image.
@@ -41,7 +41,7 @@ def text_of(cell: Cell | None) -> str:
 def table(norm: str, only: str, everything: bool) -> tuple[list[str], Counter[str]]:
     """Write the table of a norm, and count outcomes by the nature of the animals."""
     zoo, counts = Zoo(), Counter[str]()
-    names = [name for name in ATTACKS if not (name == "cw" and norm == "linf")]
+    names = [name for name in ATTACKS if ONE_NORM.get(name, norm) == norm]
     lines = [f"| {norm} {BUDGETS[norm]:g} | right | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for animal in (animal for animal in ZOO if only in animal.name):
         refused = animal.nature == "refused"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import save_digits_model
+from builders import save_dead_model, save_digits_model
 from forked import sde_bench
 
 from robustbench_sde.errors import BenchError
@@ -112,6 +112,22 @@ def test_tables_equal_those_of_the_local_engine(cluster, tmp_path, data, source)
     )
     assert (again.reused, again.summary["status"].tolist()) == (7, [*statuses, "ok"])
     assert local.folder.read_manifest()["batch_size"] == {"asked": 6, "perturbing": 1}
+
+
+def test_a_cluster_counts_gradients_and_its_rows_are_suspect(cluster, tmp_path, data):
+    """The counts come back with the shards: tables and reasons are those of the local engine."""
+    dead = Source.of(save_dead_model(tmp_path / "dead.safetensors", "none"), data)
+    auto = make_attack("auto", eps=0.1, steps=2, queries_per_step=1)
+    pgd = make_attack("pgd", eps=0.1, steps=2)
+    work = Work.of(attack_cells(dead, [pgd, auto], SETTINGS), data)
+    local = run_cells(work, RunFolder(tmp_path / "local"))
+    away = run_cells(work, RunFolder(tmp_path / "ray"), engine=RayEngine(shard_images=4))
+    assert_same_tables(away, local)
+    statuses = away.summary["status"]
+    assert [status.partition(":")[0] for status in statuses] == ["ok", "ok", "suspect", "suspect"]
+    assert (away.summary["gradients_zero"][2:] == 1).all()
+    for cell in away.summary["cell"][2:]:
+        assert (away.folder.read_records(cell)["gradients_zero"] == 1).all()
 
 
 def test_an_interrupted_run_leaves_its_tables_and_goes_on(cluster, tmp_path, data, source):

@@ -26,8 +26,16 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "fmn": {},
     "cw": {"steps": 20, "binary_search_steps": 4, "initial_constant": 1.0},
     "square": {"steps": 100},
+    "hopskipjump": {"steps": 3},
+    "noise": {"restarts": 5},
+    "transfer": {"steps": 10},
+    "liu2020": {"steps": 10},
+    "foolbox:LinfPGD": {"steps": 10},
+    "foolbox:L2DeepFoolAttack": {},
     "auto": {"steps": 10},
 }
+#: Attacks that have one norm.
+ONE_NORM = {"cw": "l2", "liu2020": "l2", "foolbox:LinfPGD": "linf", "foolbox:L2DeepFoolAttack": "l2"}
 #: Attacks that must leave hardly more than what no perturbation can fool.
 STRONG = ("auto", "apgd-targeted")
 HONEST = ZOO[0]
@@ -64,8 +72,8 @@ class Zoo:
         return Linear(rb.load_dataset("digits", split="train")).eval()
 
     def cells(self, animal: Animal, norm: str, names: Sequence[str]) -> dict[str, Cell]:
-        """Judge the rows of some attacks, by name of the attack; `cw` has one norm."""
-        names = [name for name in names if not (name == "cw" and norm == "linf")]
+        """Judge the rows of those attacks that have this norm, by name of the attack."""
+        names = [name for name in names if ONE_NORM.get(name, norm) == norm]
         rows = self.rows(animal.name, animal.around(self.net), norm, names)
         twin = self._twin(animal, norm, names)
         truth = self.truth(animal, norm)

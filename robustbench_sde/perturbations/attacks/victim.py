@@ -256,8 +256,9 @@ class Victim:
         scaled down: its decision stays the same, and softmax has a gradient.
         """
         draws = draws or self.eot_draws
-        if images.requires_grad:
-            images = images.view_as(images)  # a tensor of our own, whose gradient can be looked at
+        if not images.requires_grad:  # the weights of a module may
+            return log_mean(self._without_graph(images, self._draws(step, draws)))
+        images = images.view_as(images)  # a tensor of our own, whose gradient can be looked at
         log_probs = log_mean(self._log_probs(images, self._draws(step, draws)))
         if log_probs.requires_grad:
             margin = self._aim.margin_and_error(log_probs.detach()[None])[0]

@@ -6,7 +6,9 @@ import inspect
 import pytest
 import torch
 from builders import make_data, make_model
+from torch import nn
 
+import robustbench_sde as rb
 from docs.make_pages import attacks_page
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
@@ -61,6 +63,19 @@ def run(attack, model, data, **options):
     return attack(model, to_float(data.images), data.labels, data.ids, **options)
 
 
+class Somebodys(nn.Module):
+    """A module whose weights want gradients, as they do after its training."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.random.manual_seed(0)
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x):
+        return self.net(x)
+
+
 def test_the_page_of_the_attacks_is_current(request):
     """docs/attacks.md is what `make tables` writes; a parameter without a comment fails here."""
     assert (request.config.rootpath / "docs" / "attacks.md").read_text() == attacks_page()
@@ -69,6 +84,26 @@ def test_the_page_of_the_attacks_is_current(request):
 def test_every_attack_is_in_the_table():
     """The table has a row for each registered attack."""
     assert {name for name, _ in TABLE if not name.startswith("foolbox:")} == set(ATTACKS)
+
+
+#: Attacks that need the noise or the solver of one of our networks.
+OURS = {"transfer": "cannot be switched off", "other-solver": "solve"}
+#: Attacks of foolbox that look at a point with and without a graph.
+FOOLBOX = [("foolbox:L2DeepFoolAttack", {}), ("foolbox:LinfDeepFoolAttack", {}), ("foolbox:L2FMNAttack", {}),
+           ("foolbox:LinfAdditiveUniformNoiseAttack", {"eps": 0.1})]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "parameters"), TABLE + FOOLBOX, ids=lambda value: str(value))
+def test_every_attack_runs_on_a_module_whose_weights_want_gradients(name, parameters):
+    """A row is made, or one line says what of our own networks the attack needs."""
+    parameters = {"eps": None} | parameters
+    if name in OURS:
+        with pytest.raises(BenchError, match=OURS[name]):
+            rb.attack(Somebodys().eval(), make_data(4), name, **parameters)
+    else:
+        row = rb.attack(Somebodys().eval(), make_data(4), name, **parameters).summary.iloc[-1]
+        assert row["status"] == "ok"
 
 
 @ATTACK_ROWS

@@ -63,6 +63,9 @@ def accuracy(net, data, attack, **options):
 EQUAL = [
     ("pgd", {"norm": "linf", "eps": 0.06}),
     ("apgd-ce", {"norm": "linf", "eps": 0.06, "steps": 20}),
+    ("apgd-dlr", {"norm": "linf", "eps": 0.06, "steps": 15}),
+    ("fmn", {"norm": "linf", "eps": 0.06, "steps": 30}),
+    ("auto", {"norm": "linf", "eps": 0.06, "steps": 5, "queries_per_step": 2}),
     ("foolbox:LinfPGD", {"norm": "linf", "eps": 0.06, "steps": 10}),
     ("pgd", {"norm": "l2", "eps": 1.0}),
     ("cw", {"norm": "l2", "eps": None, "steps": 20, "binary_search_steps": 2, "initial_constant": 1.0}),
@@ -122,11 +125,13 @@ def test_unsaturated_images_keep_every_bit_beside_saturated_ones():
     assert (found[saturated].abs().sum(1) > 1).all()
 
 
-@pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_fmn_crosses_and_its_curve_has_no_floor(ode, norm):
+@pytest.mark.parametrize(
+    ("attack", "norm", "images"), [("fmn", "l2", 60), ("fmn", "linf", 60), ("cw", "l2", 30)]
+)
+def test_smallest_changes_cross_and_their_curve_has_no_floor(ode, attack, norm, images):
     """No image stands at any distance, and none of the points falls only when moved 2 % further."""
-    data = rb.load_dataset("digits", images=60)
-    result = rb.attack(ode, data, "fmn", norm=norm, eps=None)
+    data = rb.load_dataset("digits", images=images)
+    result = rb.attack(ode, data, attack, norm=norm, eps=None, **({"steps": 40} if attack == "cw" else {}))
     assert result.summary.iloc[-1]["accuracy"] == 0
     clean = to_float(data.images)
     further = (clean + 1.02 * (result.images - clean)).clamp(0, 1)
