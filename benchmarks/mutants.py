@@ -1,6 +1,6 @@
 """Would the tests notice? Breaks one line of the core at a time, and runs the tests that execute it.
 
-    python -m benchmarks.mutants [--sample 400] [--workers 2] [--most 60] [--json FILE [--again]] [--observed FILE]
+    python -m benchmarks.mutants [--workers 2] [--most 60] [--json FILE [--again]] [--observed FILE]
 
 Every mutation is one of cosmic-ray's (operators, comparisons, numbers, conditions, loops), at a place
 drawn at random among all places of the core: the places with the smallest hashes of file, line and operator,
