@@ -123,7 +123,7 @@ class _Adam:
         self.point = (self.point - rate * mean / scale).clamp(0, 1)
 
 
-#: A search that would have to raise (lower) its first constant by more than this begins nearer to the right one.
+#: A search that would have to raise (lower) its first constant by more than this begins elsewhere.
 _FAR_UP, _FAR_DOWN = 1000, 30
 
 
@@ -140,8 +140,8 @@ class _Search:
     def begin(self, margin: Tensor, gradient: Tensor) -> None:
         """Move the first constant of an image where the search could not reach the right one; once.
 
-        On a linear model the smallest perturbation is margin / |gradient| long, and c = 2 margin / |gradient|^2
-        balances both terms there.
+        On a linear model the smallest perturbation is margin / |gradient| long; both terms are in balance there
+        at c = 2 margin / |gradient|^2.
         """
         if self._begun:
             return
