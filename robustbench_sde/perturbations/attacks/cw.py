@@ -138,10 +138,10 @@ class _Search:
         self._high = torch.full_like(self.constant, math.inf)
 
     def begin(self, margin: Tensor, gradient: Tensor) -> None:
-        """Move the first constant of an image where the search could not reach the right one; once.
+        """Move the first constant of images for which the search could not reach the right one; once.
 
-        On a linear model the smallest perturbation is margin / |gradient| long; both terms are in balance there
-        at c = 2 margin / |gradient|^2.
+        On a linear model the smallest perturbation is margin / |gradient| long, and both terms are in
+        balance there at c = 2 margin / |gradient|^2.
         """
         if self._begun:
             return
