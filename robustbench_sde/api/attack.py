@@ -46,6 +46,7 @@ def attack(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = None,
+    force: bool = False,
     save_images: str | None = None,
     cache: bool = False,
     progress: bool = False,
@@ -89,6 +90,8 @@ def attack(
         out: folder of the run. After an interruption the same call continues, and nothing is computed
             twice. `"auto"` is a folder in reports/ with a name derived from the settings. None: nothing is
             written.
+        force: whether another run that `out` holds is replaced. False: that is an error. A run whose cells
+            are all asked for goes on in any case.
         save_images: format, `npz` or `safetensors`, in which all attacked images are written into `out`;
             None: they are not written.
         cache: whether equal cells of other runs in the same folder as `out` are reused.
@@ -124,4 +127,6 @@ def attack(
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     work = Work.of(cells, data)
     with shown(progress, bars) as bars:
-        return evaluate_work("attack", work, compute_of(device), out, bars, save_images, cache=cache)
+        return evaluate_work(
+            "attack", work, compute_of(device), out, bars, save_images, cache=cache, force=force
+        )

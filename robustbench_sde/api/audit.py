@@ -1,5 +1,6 @@
 """`audit`: can a robustness number be trusted?"""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -37,6 +38,7 @@ def audit(
     seed: int = 0,
     batch_size: int = 256,
     device: str | Compute = "auto",
+    planned: Callable[[AuditReport], object] | None = None,
     progress: bool = False,
     bars: Bars | None = None,
 ) -> AuditReport:
@@ -59,6 +61,7 @@ def audit(
         seed: as in `attack`.
         batch_size: as in `attack`.
         device: as in `attack`.
+        planned: function that is called with the report, without verdicts, before anything is attacked.
         progress: as in `attack`.
         bars: receiver of progress, of rules and of the images of the present attack.
 
@@ -85,4 +88,4 @@ def audit(
     settings = AuditSettings(norm, budget, steps, eot_draws, replace(score, rows=rows))
     sha256 = "" if isinstance(source, LiveSource) else source.sha256
     with shown(progress, bars) as bars:
-        return rules.audit(classifier, data, settings, sha256=sha256, bars=bars)
+        return rules.audit(classifier, data, settings, sha256=sha256, planned=planned, bars=bars)

@@ -78,6 +78,7 @@ def certify(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = None,
+    force: bool = False,
     progress: bool = False,
     bars: Bars | None = None,
 ) -> Certificates:
@@ -107,6 +108,7 @@ def certify(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        force: as in `attack`.
         progress: as in `attack`.
         bars: receiver of progress, of checkpoints and images.
 
@@ -144,7 +146,7 @@ def certify(
     keys = [cell.key(data) for cell in work.certified] + (list(work.keys.values()) if attacks else [])
     place = None if out is None else work_folder(out, "certify", data, keys).path
     with shown(progress, bars) as bars:
-        result = evaluate_work("certify", work, compute_of(device), place, bars)
+        result = evaluate_work("certify", work, compute_of(device), place, bars, force=force)
     return Certificates(result.certificates, result.folder, result.reused_certificates)
 
 

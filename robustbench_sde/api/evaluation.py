@@ -42,10 +42,12 @@ def evaluate_work(
     *,
     cache: bool = False,
     reference: str | None = None,
+    force: bool = False,
 ) -> Result:
     """Evaluate the cells in memory, or into a folder whose name begins with `kind` if `out` is `"auto"`.
 
-    `reference` is the name of the checkpoint whose errors mCE is relative to.
+    `reference` is the name of the checkpoint whose errors mCE is relative to; with `force` another run in the
+    folder is replaced.
     """
     bars = bars or Bars()
     for source in work.sources:
@@ -76,6 +78,7 @@ def evaluate_work(
         cache=cache,
         about=about_modules(work.sources) | about_trainings(work.sources),
         reference=reference,
+        replace=force,
     )
     return Result(
         run.summary,

@@ -47,6 +47,7 @@ def run(
     engine: Engine | None = None,
     cache: bool = True,
     out: str | Path = "auto",
+    force: bool | Literal["suite"] = False,
     dry_run: bool = False,
     planned: Callable[[Plan], object] | None = None,
     progress: bool = False,
@@ -77,6 +78,8 @@ def run(
         engine: engine that computes the cells, like `runs.cluster.ray.RayEngine`; None: this process.
         cache: whether equal cells of other runs in the same folder as `out` are reused.
         out: folder of the run; `"auto"` is reports/<name of the suite>.
+        force: as in `attack`. `"suite"` replaces an earlier run of the same suite, and so does False if `out`
+            is `"auto"`; a warning says so.
         dry_run: whether to stop after the plan is made.
         planned: function that is called with the plan before anything is run.
         progress: as in `attack`.
@@ -134,6 +137,7 @@ def run(
             bars=bars,
             stored=plan.stored,
             about=chosen.about() | about_trainings(work.sources),
+            replace=force or ("suite" if out == "auto" else False),
         )
     folder.write_text("suite.yaml", chosen.document.text)
     return Result(

@@ -60,6 +60,7 @@ def score(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = None,
+    force: bool = False,
     progress: bool = False,
     bars: Bars | None = None,
 ) -> Result:
@@ -93,6 +94,7 @@ def score(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        force: as in `attack`.
         progress: as in `attack`.
         bars: as in `attack`.
 
@@ -126,7 +128,7 @@ def score(
     work = Work.of((Cell(source, one, settings) for source in sources for one in (Clean(), *made)), data)
     kind = "score" if corruptions is None and official is None else "corrupt"
     with shown(progress, bars) as bars:
-        return evaluate_work(kind, work, compute_of(device), out, bars, reference=base)
+        return evaluate_work(kind, work, compute_of(device), out, bars, reference=base, force=force)
 
 
 def _corruptions(

@@ -26,7 +26,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
 from robustbench_sde.reporting.notebook import html_of_printed
 from robustbench_sde.reporting.stability import print_stability
-from robustbench_sde.runs.stability import run_stability, stability_key
+from robustbench_sde.runs.stability import make_room_for_reports, run_stability, stability_key
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,6 +71,7 @@ def stability(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = None,
+    force: bool = False,
     progress: bool = False,
     bars: Bars | None = None,
 ) -> Stability:
@@ -99,6 +100,7 @@ def stability(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        force: whether other reports that `out` holds are replaced. False: that is an error.
         progress: as in `attack`.
         bars: receiver of progress, of parts of the work and of images.
 
@@ -125,6 +127,7 @@ def stability(
     if out is not None:
         keys = [stability_key(source, data, followed_ones, settings) for source in sources]
         folder = work_folder(out, "stability", data, keys)
+        make_room_for_reports(folder.path, keys, force=force)
     with shown(progress, bars) as bars:
         reports, reused = run_stability(
             sources, data, followed_ones, settings, folder, compute=compute_of(device), bars=bars

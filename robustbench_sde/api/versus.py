@@ -40,6 +40,7 @@ def versus(
     batch_size: int = 256,
     device: str | Compute = "auto",
     out: Out = "auto",
+    force: bool = False,
     progress: bool = False,
     bars: Bars | None = None,
     **parameters: Any,
@@ -71,6 +72,7 @@ def versus(
         batch_size: as in `attack`.
         device: as in `attack`.
         out: as in `attack`.
+        force: as in `attack`.
         progress: as in `attack`.
         bars: as in `attack`.
         **parameters: as in `attack`.
@@ -115,6 +117,7 @@ def versus(
         batch_size=batch_size,
         device=device,
         out=out,
+        force=force,
         cache=True,
         progress=progress,
         bars=bars,

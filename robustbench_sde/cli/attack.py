@@ -146,6 +146,7 @@ def attack_command(
         ),
     ] = None,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -193,6 +194,7 @@ def attack_command(
             tries=tries,
             try_draws=try_draws,
             out=out or "auto",
+            force=force,
             save_images=save_images,
             bars=bars,
         )

@@ -8,7 +8,7 @@ import typer
 import robustbench_sde as rb
 from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, ExitCode
+from robustbench_sde.errors import BenchError, ExitCode, counted, tell
 
 
 def audit_command(
@@ -56,6 +56,14 @@ def audit_command(
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace another audit of this checkpoint in the folder.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -72,7 +80,7 @@ def audit_command(
 
     [bold]Example:[/bold] sde-bench audit digits-ode --eps 8/255
     """
-    from robustbench_sde.evaluation.audit.report import AuditVerdict, default_folder
+    from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict, default_folder
     from robustbench_sde.reporting.audit import print_audit
     from robustbench_sde.reporting.progress import progress_bars
 
@@ -84,6 +92,18 @@ def audit_command(
     named = None if checkpoint is None else [checkpoint]
     models = inputs.find_models(context, named, data, options["device"])
     assert models is not None  # one of the two was given
+
+    def check_place(report: AuditReport) -> None:
+        place = out or default_folder(report, checkpoint)
+        other = report.replaced_in(place)
+        if other is None:
+            return
+        said = f"{place} holds another audit of {other.checkpoint} ({counted(other.images, 'image')}, "
+        said += f"seed {other.seed}, {other.setting or 'by an earlier version'})"
+        if out is not None and not force:
+            raise BenchError(f"{said}; give --force to replace it, or another --out")
+        tell(f"{said}, which is replaced")
+
     with progress_bars(quiet=quiet) as bars:
         report = rb.audit(
             models[0],
@@ -93,6 +113,7 @@ def audit_command(
             steps=steps,
             eot_draws=eot_draws,
             **options,
+            planned=check_place,
             bars=bars,
         )
     written = report.write(out or default_folder(report, checkpoint))

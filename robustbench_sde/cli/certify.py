@@ -102,6 +102,7 @@ def certify_command(
     rule: o.RuleOption = "vote",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -142,6 +143,7 @@ def certify_command(
             parameters={name: value for name, value in given.items() if value is not None},
             **options,
             out=out or "auto",
+            force=force,
             bars=bars,
         )
     folder = inputs.folder_of(found)

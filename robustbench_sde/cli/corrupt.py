@@ -59,6 +59,7 @@ def corrupt_command(
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -98,6 +99,7 @@ def corrupt_command(
             reference=reference,
             **options,
             out=out or "auto",
+            force=force,
             bars=bars,
         )
     folder, table = inputs.folder_of(result), result.corruptions

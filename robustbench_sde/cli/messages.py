@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 #: Parameters of Python functions whose option has another name.
-_OTHER_NAMES = {"data": "dataset", "module": "model", "passes": "budget", "severities": "severity"}
+_OTHER_NAMES = {
+    "data": "dataset",
+    "module": "model",
+    "passes": "budget",
+    "severities": "severity",
+    "out": "name",
+}
 
 
 def with_options(message: str, program: Any, arguments: Sequence[str]) -> str:

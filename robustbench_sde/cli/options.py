@@ -241,6 +241,10 @@ Out = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace another run that the folder holds.", rich_help_panel=OUTPUT),
+]
 OutCheckpoint = Annotated[
     Path | None,
     typer.Option(

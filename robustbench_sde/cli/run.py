@@ -34,6 +34,7 @@ def run_command(
             help="Folder of the run in reports/; default: the suite's name.", rich_help_panel="Output"
         ),
     ] = None,
+    force: o.Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be run and an estimate of the time.")
     ] = False,
@@ -103,7 +104,8 @@ def run_command(
 ) -> None:
     """Run a suite: every checkpoint under every perturbation of a YAML file.
 
-    After an interruption the same command continues. A cell that fails is listed with its reason, does not
+    After an interruption the same command continues. Without --name an earlier run of the suite is replaced,
+    and a line says so; its cells stay stored. A cell that fails is listed with its reason, does not
     stop the others, and makes the exit code 4.
 
     [bold]Example:[/bold] sde-bench run smoke
@@ -139,6 +141,7 @@ def run_command(
             engine=worker,
             cache=cache,
             out="auto" if name is None else Path("reports") / folder_name(name),
+            force=force,
             dry_run=dry_run,
             planned=None if quiet or dry_run else lambda plan: typer.echo(str(plan), err=True),
             bars=bars,

@@ -68,6 +68,7 @@ def score_command(
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -97,6 +98,7 @@ def score_command(
             eps=claimed,
             **options,
             out=out or "auto",
+            force=force,
             bars=bars,
         )
     if json:

@@ -60,6 +60,7 @@ def stability_command(
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -96,6 +97,7 @@ def stability_command(
             family=family,
             **options,
             out=out or "auto",
+            force=force,
             bars=bars,
         )
     folder = inputs.folder_of(found)

@@ -102,6 +102,7 @@ def versus_command(
     rule: o.RuleOption = "mean-prob",
     seed: o.Seed = 0,
     out: o.Out = None,
+    force: o.Force = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
@@ -145,6 +146,7 @@ def versus_command(
                 eot_draws=eot_draws,
                 **inputs.shared(context),
                 out=out or "auto",
+                force=force,
                 bars=bars,
             )
     if found.folder is not None:

@@ -15,15 +15,17 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, CertifyCell
 from robustbench_sde.runs.certificates import Certificates
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.ledger import Ledger
+from robustbench_sde.runs.room import Replace, make_room, remove_derived, shows
 from robustbench_sde.runs.store import StoredCells, has_images, write_images
 from robustbench_sde.runs.tables import corruption_table, write_tables
 from robustbench_sde.runs.work import Work
 from robustbench_sde.runs.worker import Worker
 from robustbench_sde.storage.lock import locked
+from robustbench_sde.storage.planned import write_planned
 from robustbench_sde.storage.provenance import command_line, git_revision, versions
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -56,6 +58,7 @@ def run_cells(
     save_images: ImageFormat | None = None,
     about: Mapping[str, Any] | None = None,
     reference: str | None = None,
+    replace: Replace = False,
 ) -> Run:
     """Run the cells that are not stored yet, and write the tables of all of them, in the order of `work`.
 
@@ -75,14 +78,21 @@ def run_cells(
             this process does that.
         about: further entries of the manifest.
         reference: name of the checkpoint whose errors mCE is relative to; None: no mCE.
+        replace: whether another run that the folder holds is replaced; one whose cells are all in `work` goes
+            on in any case.
 
     Raises:
-        BenchError: the folder cannot be written or is in use, or a stored cell is damaged.
+        BenchError: the folder cannot be written, is in use or holds another run, or a stored cell is damaged.
     """
     engine = engine or LocalEngine(keep_images=save_images is not None)
     bars, compute = bars or Bars(), compute or Compute()
     with locked(folder.path):
         folder.remove_leftovers()
+        about = dict(about or {})
+        make_room(folder, work, replace=replace, suite=dict(about.get("suite", {})).get("name", ""))
+        to_certify = [_planned(cell, cell.key(work.data)) for cell in work.certified]
+        planned = _manifest(work, work.cells, to_certify, compute, engine, complete=False)
+        write_planned(folder, planned | about)
         if stored is None:
             found = StoredCells.find(work, folder, cache=cache)
             for text in found.outdated_in_words():
@@ -112,19 +122,26 @@ def run_cells(
             ledger.forget_remembering(certificates.remembering())
             ledger.check_controls(missing.keys)
             done = ledger.in_order()
+            status = {cell: row["status"] for cell, row in ledger.rows.items()}
+            corruptions = None
+            if len(done) == len(work):
+                corruptions = corruption_table(work.cells, status, ledger.records, reference)
             if certificates.done:
                 reports = certificates.reports(done, lambda cell: folder.read_records(work.keys[cell]))
+            if not shows(folder, list(done.values()), reports, corruptions):
+                remove_derived(folder)
+            if certificates.done:
                 write_reports(folder.path, reports)
+            if corruptions is not None:
+                folder.write_text("corruptions.csv", corruptions.to_csv(index=False))
             if done:
                 summary = folder.write_summary(list(done.values()))
-                manifest = _manifest(work, list(done), reports, compute, engine)
+                about_reports = [_about(report) for report in reports]
+                whole = len(done) == len(work) and len(reports) == len(work.certified)
+                manifest = _manifest(work, list(done), about_reports, compute, engine, complete=whole)
                 records = {work.keys[cell]: found for cell, found in ledger.records.items()}
                 write_tables(summary, manifest["cells"], folder, records.__getitem__)
-                folder.write_manifest(manifest | dict(about or {}))
-        status = {cell: row["status"] for cell, row in ledger.rows.items()}
-        corruptions = corruption_table(work.cells, status, ledger.records, reference)
-        if corruptions is not None:
-            folder.write_text("corruptions.csv", corruptions.to_csv(index=False))
+                folder.write_manifest(manifest | about)
     return Run(folder, summary, reused, corruptions, tuple(reports), certificates.reused)
 
 
@@ -162,15 +179,17 @@ def run_in_memory(
 def _manifest(
     work: Work,
     done: Sequence[Cell],
-    reports: Sequence[CertificateReport],
+    certificates: Sequence[Mapping[str, Any]],
     compute: Compute,
     engine: Engine,
+    *,
+    complete: bool,
 ) -> dict[str, Any]:
     data = work.data
     return {
         "format": 1,
         "command": command_line(),
-        "complete": len(done) == len(work) and len(reports) == len(work.certified),
+        "complete": complete,
         "versions": versions(),
         "git_revision": git_revision(),
         **compute.describe(),
@@ -201,8 +220,13 @@ def _manifest(
             }
             for cell in done
         ],
-        **({"certificates": [_about(report) for report in reports]} if reports else {}),
+        **({"certificates": list(certificates)} if certificates else {}),
     }
+
+
+def _planned(cell: CertifyCell, key: str) -> dict[str, Any]:
+    """Describe certificates that are to be made, in the plan."""
+    return {"certificate": key, "checkpoint": cell.source.name, "rule": cell.certificate.rule}
 
 
 def _about(report: CertificateReport) -> dict[str, Any]:

@@ -2,11 +2,19 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.evaluation.repeat import unchanged
 from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
-from robustbench_sde.evaluation.stability.report import StabilityReport, read_stability, write_stability
+from robustbench_sde.evaluation.stability.report import (
+    StabilityReport,
+    path_of,
+    read_all_stability,
+    read_stability,
+    write_stability,
+)
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.progress import Bars
@@ -22,6 +30,33 @@ def stability_key(
     cells = [Cell(source, perturbation, settings.score) for perturbation in (Clean(), *perturbations)]
     parts = [*(cell.key(data) for cell in cells), str(settings.paths)]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+
+
+def make_room_for_reports(folder: Path, keys: Sequence[str], *, force: bool) -> None:
+    """Remove the reports of a folder if there are others than those that will be written, or refuse.
+
+    Args:
+        folder: folder of the reports.
+        keys: keys of the reports that will be written (`stability_key`).
+        force: whether the others are removed.
+
+    Raises:
+        BenchError: there are others, and they must not be removed, or one is damaged.
+    """
+    found = read_all_stability(folder)
+    others = [report.checkpoint for report in found if report.key not in keys]
+    if not others:
+        return
+    if not force:
+        raise BenchError(
+            f"{folder} holds other stability reports ({', '.join(others)}); give `force` to replace them, or "
+            "another `out`"
+        )
+    tell(f"replaces the stability reports in {folder} ({', '.join(others)})")
+    for report in found:
+        path_of(folder, report.checkpoint).unlink()
+    for path in (folder / "figures").glob("stability.*"):
+        path.unlink()
 
 
 def run_stability(

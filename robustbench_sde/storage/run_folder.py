@@ -199,7 +199,7 @@ class RunFolder:
         """
         path = self.path / "manifest.yaml"
         manifest = read_yaml(path, megabytes=50)  # one entry for every cell
-        fault = _manifest_fault(manifest)
+        fault = manifest_fault(manifest)
         if fault:
             raise BenchError(
                 f"{path} has been changed: {fault}; "
@@ -249,7 +249,7 @@ def safe_name(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", label)[:80].strip("._")
 
 
-def _manifest_fault(manifest: dict[str, Any]) -> str | None:
+def manifest_fault(manifest: dict[str, Any]) -> str | None:
     """Say what a run would not have written like this, or None."""
     for name, kind in _MANIFEST.items():
         if not isinstance(manifest.get(name), kind):

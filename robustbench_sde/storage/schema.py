@@ -353,6 +353,7 @@ FILES = (
         "the command, versions, device and batches, hashes of data and checkpoints, every parameter of every "
         "cell, and whether the run is complete",
     ),
+    ("planned.json", "the manifest that the finished run will have, written before its first cell"),
     ("suite.yaml", "the suite of the run (`run`, `study`)"),
     ("examples/CELL.safetensors", "up to eight images of a cell, clean and perturbed, for the report"),
     ("images/*-CELL.npz", "all perturbed images of a cell; also as `.safetensors` (`save_images`)"),

@@ -63,11 +63,11 @@ def test_json_is_what_the_files_hold(sde_bench, place):
     found = []
     for sigma in (0.5, 40):
         code, stdout, _ = sde_bench(
-            "stability", "scalar", *SMALL, "--sigma", sigma, "--norm", "l2", "--json", "--out", "one"
+            "stability", "scalar", *SMALL, "--sigma", sigma, "--norm", "l2", "--json", "--out", sigma
         )
         assert code == 0
         (report,) = json.loads(stdout)
-        assert report == json.loads((place / "one" / "stability" / "scalar.json").read_text())
+        assert report == json.loads((place / str(sigma) / "stability" / "scalar.json").read_text())
         assert report["perturbations"][1]["eps"] == 0.5
         found.append(report["condition"]["agreement"])
     assert found == ["silent", "contradicts"]

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from robustbench_sde.data import ImageDataset
@@ -46,6 +47,7 @@ def audit(
     settings: AuditSettings | None = None,
     *,
     sha256: str = "",
+    planned: Callable[[AuditReport], object] | None = None,
     bars: Bars | None = None,
 ) -> AuditReport:
     """Try every rule on a model.
@@ -55,6 +57,7 @@ def audit(
         data: images, at least 10.
         settings: attack and scoring whose number is audited; None: the defaults of `sde-bench attack`.
         sha256: hash of the model's checkpoint, for the report.
+        planned: function that is called with the report, without verdicts, before anything is attacked.
         bars: progress of rules, and of the images of the current attack.
 
     Raises:
@@ -63,6 +66,19 @@ def audit(
     settings, bars = settings or AuditSettings(), bars or Bars()
     started = time.perf_counter()
     lab = Lab(model, data, settings, progress=bars.images)
+    report = AuditReport(
+        checkpoint=model.name,
+        sha256=sha256,
+        dataset=data.name,
+        images=len(data),
+        seed=settings.score.seed,
+        verdict=AuditVerdict.SKIP,
+        rules=(),
+        seconds=0.0,
+        setting=f"{settings}{_noise(model)}",
+    )
+    if planned is not None:
+        planned(report)
     bars.cells.start("rules", len(RULES))
     rules: list[AuditRule] = []
     try:
@@ -73,16 +89,11 @@ def audit(
                 bars.cells.advance(1)
     except InvalidEvaluationError as error:  # all comparisons are of different classifiers
         rules = [AuditRule("eps-0-control", AuditVerdict.FAIL, str(error), {}), *rules[1:]]
-    return AuditReport(
-        checkpoint=model.name,
-        sha256=sha256,
-        dataset=data.name,
-        images=len(data),
-        seed=settings.score.seed,
+    return replace(
+        report,
         verdict=AuditVerdict.worst(rule.verdict for rule in rules),
         rules=tuple(rules),
         seconds=time.perf_counter() - started,
-        setting=f"{settings}{_noise(model)}",
         accuracy=_number(lab),
         seen=max(
             (float(seen) for rule in rules if isinstance(seen := rule.numbers.get("seen"), float)),

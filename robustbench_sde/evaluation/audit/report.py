@@ -89,15 +89,27 @@ class AuditReport:
         Raises:
             BenchError: the file cannot be written.
         """
-        run = RunFolder(folder)
-        if self.sha256 and (folder / "manifest.yaml").exists():
-            names = [name for name, sha in run.read_manifest()["checkpoints"].items() if sha == self.sha256]
-            if names and self.checkpoint not in names:
-                return replace(self, checkpoint=str(names[0])).write(folder)
-        path = folder / "audits" / f"{self.checkpoint}.json"
+        named = replace(self, checkpoint=_name_in(folder, self.checkpoint, self.sha256))
+        path = _file_of(folder, named.checkpoint)
         with atomic_write(path) as temporary:
-            temporary.write_text(self.to_json() + "\n", encoding="utf-8")
+            temporary.write_text(named.to_json() + "\n", encoding="utf-8")
         return path
+
+    def replaced_in(self, folder: Path) -> "AuditReport | None":
+        """Return the report that `write` would replace by another one; None if there is none like that.
+
+        Reports are of one audit if checkpoint, images, seed and settings are equal.
+        """
+        path = _file_of(folder, _name_in(folder, self.checkpoint, self.sha256))
+        try:
+            found = AuditReport.from_json(path.read_bytes())
+        except (OSError, BenchError):  # none, or a damaged one, which says nothing
+            return None
+        return None if found._identity == self._identity else found
+
+    @property
+    def _identity(self) -> tuple[object, ...]:
+        return self.sha256, self.dataset, self.images, self.seed, self.setting
 
     def to_json(self) -> str:
         """Return indented JSON that `from_json` reads."""
@@ -130,6 +142,19 @@ def _read(path: Path) -> AuditReport:
         return AuditReport.from_json(path.read_bytes())
     except (OSError, BenchError) as error:
         raise BenchError(f"{path} is damaged ({error}); delete it and audit again") from error
+
+
+def _name_in(folder: Path, checkpoint: str, sha256: str) -> str:
+    """Return the name of a checkpoint in the run of a folder; its own name if it is not in the run."""
+    if not sha256 or not (folder / "manifest.yaml").exists():
+        return checkpoint
+    checkpoints = RunFolder(folder).read_manifest()["checkpoints"]
+    names = [str(name) for name, sha in checkpoints.items() if sha == sha256]
+    return checkpoint if checkpoint in names or not names else names[0]
+
+
+def _file_of(folder: Path, checkpoint: str) -> Path:
+    return folder / "audits" / f"{checkpoint}.json"
 
 
 def default_folder(report: AuditReport, checkpoint: Path | None) -> Path:

@@ -172,7 +172,7 @@ def write_stability(folder: Path, report: StabilityReport) -> Path:
     Raises:
         BenchError: the file cannot be written.
     """
-    path = _path(folder, report.checkpoint)
+    path = path_of(folder, report.checkpoint)
     with atomic_write(path) as temporary:
         temporary.write_text(report.to_json() + "\n", encoding="utf-8")
     return path
@@ -184,7 +184,7 @@ def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
     Raises:
         BenchError: the file is damaged.
     """
-    path = _path(folder, checkpoint)
+    path = path_of(folder, checkpoint)
     if not path.exists():
         return None
     try:
@@ -193,5 +193,18 @@ def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
         raise BenchError(f"{path} is damaged ({error}); delete it and run the command again") from error
 
 
-def _path(folder: Path, checkpoint: str) -> Path:
+def read_all_stability(folder: Path) -> list[StabilityReport]:
+    """Read the reports that `write_stability` has written into a folder, in the order of their names.
+
+    Raises:
+        BenchError: a file is damaged.
+    """
+    place = folder / "stability"
+    names = sorted(path.relative_to(place).with_suffix("").as_posix() for path in place.rglob("*.json"))
+    found = [read_stability(folder, name) for name in names]
+    return [report for report in found if report is not None]
+
+
+def path_of(folder: Path, checkpoint: str) -> Path:
+    """Return the file of a report."""
     return folder / "stability" / f"{checkpoint}.json"
