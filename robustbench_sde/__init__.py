@@ -1,6 +1,6 @@
 """How robust is a classifier whose forward pass is random?
 
-The whole public interface, thirteen functions; each is loaded on first use, so that importing the package is
+The whole public interface, fifteen functions; each is loaded on first use, so that importing the package is
 instant. The types that they take and return are documented where they are (docs/api.md).
 """
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from robustbench_sde.api.certify import certify
     from robustbench_sde.api.checkpoints import import_checkpoint, train
     from robustbench_sde.api.compare import compare
+    from robustbench_sde.api.gate import init_gate
     from robustbench_sde.api.models import as_classifier
     from robustbench_sde.api.run import run
     from robustbench_sde.api.score import score
@@ -32,6 +33,7 @@ _LAZY = {
     "compare": "robustbench_sde.api.compare",
     "corrupt": "robustbench_sde.perturbations.corruptions.apply",
     "import_checkpoint": "robustbench_sde.api.checkpoints",
+    "init_gate": "robustbench_sde.api.gate",
     "load_checkpoint": "robustbench_sde.models.checkpoint",
     "load_dataset": "robustbench_sde.data",
     "run": "robustbench_sde.api.run",
@@ -50,6 +52,7 @@ __all__ = [
     "compare",
     "corrupt",
     "import_checkpoint",
+    "init_gate",
     "load_checkpoint",
     "load_dataset",
     "run",

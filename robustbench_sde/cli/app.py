@@ -14,6 +14,7 @@ from robustbench_sde.cli.certify import certify_command
 from robustbench_sde.cli.command import OnceCommand
 from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
+from robustbench_sde.cli.gate import gate_app
 from robustbench_sde.cli.import_ import import_command
 from robustbench_sde.cli.interrupt import how_to_go_on, interruptible
 from robustbench_sde.cli.list_ import list_command
@@ -55,12 +56,17 @@ app.command("study")(study_command)
 app.command("versus")(versus_command)
 app.command("compare")(compare_command)
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(gate_app, name="gate")
 app.command("preview")(preview_command)
 app.command("report")(report_command)
 app.command("import")(import_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
-for _registered in (*app.registered_commands, *baseline_app.registered_commands):
+for _registered in (
+    *app.registered_commands,
+    *baseline_app.registered_commands,
+    *gate_app.registered_commands,
+):
     # a paragraph on one line: Typer keeps the line ends of a docstring, and a terminal adds its own
     _paragraphs = inspect.getdoc(_registered.callback) or ""
     _registered.help = "\n\n".join(" ".join(text.split()) for text in _paragraphs.split("\n\n"))

@@ -54,6 +54,22 @@ def compare_command(
             rich_help_panel=_OUTPUT,
         ),
     ] = False,
+    show_all: Annotated[
+        bool,
+        typer.Option("--all", help="Show the cells that are ok, too.", rich_help_panel=_OUTPUT),
+    ] = False,
+    comment: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a comment for a pull request into this file (Markdown).", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    badge: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the JSON of a badge into this file (endpoint of shields.io).", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
     junit_xml: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +82,7 @@ def compare_command(
 
     The exit code is 0 if no accuracy drops by more than --max-drop, 1 for a regression, 2 if the runs are not
     comparable, 3 if there are too few images to decide, and 4 if the run is not valid. docs/ci.md explains
-    the verdicts.
+    the verdicts. The verdict and counts come first, then the cells that changed; --all shows the others.
 
     The shipped baseline has 360 images; compare it with `sde-bench run smoke --images 360`.
 
@@ -80,13 +96,17 @@ def compare_command(
     comparison = rb.compare(resolve(baseline), resolve(run), policy=policy, max_drop=max_drop, alpha=alpha)
     if junit_xml is not None:
         show.write_junit(comparison, junit_xml)
+    if comment is not None:
+        show.write_comment(comparison, comment)
+    if badge is not None:
+        show.write_badge(comparison, badge)
     page = show.github_step_summary() if markdown else None
     if json:
         show.print_comparison_json(comparison)
     elif markdown and page is None:
         print(show.comparison_markdown(comparison), end="")
     else:
-        show.print_comparison(comparison)
+        show.print_comparison(comparison, show_all=show_all)
     if page is not None:
         show.write_step_summary(comparison, page)
         print(*show.annotations(comparison), sep="\n")

@@ -90,6 +90,19 @@ def drop_of_decisions(lost: int, won: int, images: int, alpha: float) -> Interva
     )
 
 
+def images_without_change(drop: float, alpha: float = 0.05) -> int:
+    """Return the number of paired images that exclude a drop if the result of none of them changes.
+
+    Args:
+        drop: drop as a share, above 0 and below 1.
+        alpha: 1 minus the level of the interval.
+
+    Source: Tango (1998), whose upper limit without changes is z^2 / (n + z^2).
+    """
+    squared = float(norm.ppf(1 - alpha / 2)) ** 2
+    return math.ceil(squared * (1 - drop) / drop - 1e-9)
+
+
 def _tango_upper(lost: int, won: int, images: int, z: float) -> float:
     """Return the largest drop d that the score test of "the drop is d" does not reject."""
 

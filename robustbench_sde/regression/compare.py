@@ -1,5 +1,6 @@
 """Gate: compare the cells of two runs image by image, and judge what the tests say."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from robustbench_sde.regression.measures import (
 )
 from robustbench_sde.regression.pairing import differences, names_of, pair_cells
 from robustbench_sde.regression.policy import Limits, Policy
-from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict
+from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, FewerImages, Verdict
 
 
 def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
@@ -45,9 +46,26 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
             for test in tests
         ]
         cells.append(_conclude(cell, changes) if changes else cell)
-    return Comparison(
-        baseline.name, run.name, policy.alpha, tuple(cells), tuple(_notes(cells, names, new, policy))
-    )
+    notes = tuple(_notes(cells, names, new, policy))
+    fewer = _fewer_images(pairs, run) if any(cell.verdict is Verdict.INCONCLUSIVE for cell in cells) else None
+    return Comparison(baseline.name, run.name, policy.alpha, tuple(cells), notes, fewer)
+
+
+def _fewer_images(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]], run: Side) -> FewerImages | None:
+    """Say that the run has fewer images than the baseline, and how to make it with as many; None if not."""
+    counts = [(len(now.ids), len(old.ids)) for old, now in pairs if now is not None and now.status == "ok"]
+    if not counts or any(now >= old for now, old in counts):
+        return None
+    images, asked = max(now for now, _ in counts), max(old for _, old in counts)
+    return FewerImages(images, asked, with_images(run.made.get("command", ""), asked))
+
+
+def with_images(command: str, images: int) -> str:
+    """Return a command of `sde-bench` with another number of images; empty for any other command."""
+    if not command.startswith("sde-bench "):
+        return ""
+    words = re.sub(r" --images[ =]\S+", "", command)
+    return f"{words} --images {images}"
 
 
 def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list[MeasureTest]]]:
@@ -141,6 +159,7 @@ def _judge(test: MeasureTest, p_holm: float, max_drop: float, alpha: float, stri
         verdict = Verdict.IMPROVED
     elif test.drop.high <= max_drop:
         verdict = Verdict.OK
+    decides = test.measure in ("accuracy", "certified_accuracy")
     open_question = verdict is Verdict.INCONCLUSIVE
     return Change(
         test.measure,
@@ -152,6 +171,7 @@ def _judge(test: MeasureTest, p_holm: float, max_drop: float, alpha: float, stri
         verdict,
         test.detectable(strictest) if open_question else None,
         test.needed(max_drop, strictest) if open_question else None,
+        paired.images_without_change(max_drop, alpha) if open_question and decides else None,
     )
 
 

@@ -58,6 +58,9 @@ class Change:
     #: number of images that would find `max_drop` in 80 % of runs; None if that is above 10 million,
     #: and unless inconclusive
     images_needed: int | None = None
+    #: number of images that exclude `max_drop` if the result of none of them changes; None for other measures
+    #: than accuracies of a decision, and unless inconclusive
+    images_unchanged: int | None = None
 
     def sentence(self, images: int, max_drop: float) -> str:
         """Say the verdict in words."""
@@ -72,9 +75,11 @@ class Change:
         if self.verdict is Verdict.OK:
             return f"{what} lost {points(max(0.0, self.drop.high))} points at most"
         needed = "more than 10 million" if self.images_needed is None else f"{self.images_needed:,}"
+        unchanged = "" if self.images_unchanged is None else f" ({self.images_unchanged:,} if none changes)"
         return (
             f"{what} lost {low} to {high} points; {images:,} images find a loss of "
-            f"{points(self.detectable_drop or 1.0)} at 80 % power, one of {100 * max_drop:g} takes {needed}"
+            f"{points(self.detectable_drop or 1.0)} at 80 % power, one of {100 * max_drop:g} takes "
+            f"{needed}{unchanged}"
         )
 
 
@@ -101,7 +106,36 @@ class CellVerdict:
         return self.limits.required or self.verdict is Verdict.REGRESSION
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True, repr=False)
+=======
+#: verdicts of cells in a count, in its order
+_COUNTED = {
+    Verdict.OK: "ok",
+    Verdict.IMPROVED: "improved",
+    Verdict.REGRESSION: "regressed",
+    Verdict.INCOMPARABLE: "incomparable",
+    Verdict.INCONCLUSIVE: "inconclusive",
+}
+
+
+@dataclass(frozen=True)
+class FewerImages:
+    """A run that is inconclusive because it has fewer images than its baseline."""
+
+    #: number of images of the run and of the baseline
+    run: int
+    baseline: int
+    #: command that makes the run with the images of the baseline; empty if that of the run is not known
+    command: str
+
+    def __str__(self) -> str:
+        mend = f"`{self.command}`" if self.command else f"run it with {self.baseline:,} images"
+        return f"the run has {self.run:,} images and the baseline {self.baseline:,}: {mend}"
+
+
+@dataclass(frozen=True)
+>>>>>>> e90fd56 (The gate says verdict, counts and changed cells first; gate init, action.yml, a pytest fixture, comments and badges)
 class Comparison:
     """Verdicts about all cells of a baseline."""
 
@@ -111,6 +145,8 @@ class Comparison:
     cells: tuple[CellVerdict, ...]
     #: remarks for the reader
     notes: tuple[str, ...]
+    #: reason why cells are inconclusive; None if they have the images of the baseline
+    fewer: FewerImages | None = None
 
     def __repr__(self) -> str:
         """Return one line: both sides, the verdict, and how many cells have each."""
@@ -127,6 +163,39 @@ class Comparison:
         """Worst verdict of the cells that count."""
         decisive = [cell.verdict for cell in self.cells if cell.decisive]
         return max(decisive, key=list(Verdict).index, default=Verdict.OK)
+
+    @property
+    def counts(self) -> str:
+        """Number of cells with each verdict, like ``48 ok, 4 regressed``."""
+        verdicts = [cell.verdict for cell in self.cells]
+        return ", ".join(
+            f"{verdicts.count(verdict)} {word}" for verdict, word in _COUNTED.items() if verdict in verdicts
+        )
+
+    @property
+    def changed(self) -> tuple[CellVerdict, ...]:
+        """Cells that are not ok, the worst first; without those that only lack images (`fewer`)."""
+        silent = {Verdict.OK} | ({Verdict.INCONCLUSIVE} if self.fewer else set())
+        order = list(Verdict)
+        found = [cell for cell in self.cells if cell.verdict not in silent]
+        return tuple(
+            sorted(
+                found,
+                key=lambda cell: (
+                    -order.index(cell.verdict),
+                    -max((change.drop.estimate for change in cell.changes), default=0.0),
+                ),
+            )
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Verdict, counts and the worst cell or the lack of images in one line."""
+        worst = next(iter(self.changed), None)
+        why = f"; {self.fewer}" if self.fewer else ""
+        if worst is not None and worst.verdict is not Verdict.IMPROVED:
+            why = f"; {worst.name}: {worst.reason}"
+        return f"{self.verdict}: {self.counts}{why}"
 
     @property
     def exit_code(self) -> ExitCode:
@@ -149,6 +218,9 @@ class Comparison:
         return {
             "verdict": self.verdict,
             "exit_code": int(self.exit_code),
+            "counts": self.counts,
+            "sentence": self.sentence,
+            "fewer_images": None if self.fewer is None else asdict(self.fewer),
             "baseline": self.baseline,
             "run": self.run,
             "alpha": self.alpha,

@@ -3,7 +3,7 @@
 import html
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,28 +25,52 @@ _STYLES = {
     Verdict.INCOMPARABLE: "bold magenta",
     Verdict.REGRESSION: "bold red",
 }
+#: colours of badges
+_COLOURS = {
+    Verdict.OK: "brightgreen",
+    Verdict.IMPROVED: "brightgreen",
+    Verdict.INCONCLUSIVE: "yellow",
+    Verdict.INCOMPARABLE: "orange",
+    Verdict.REGRESSION: "red",
+}
+#: first line of a comment on a pull request
+COMMENT_MARK = "<!-- sde-bench gate -->"
 _MEASURES = {"accuracy": "accuracy", "single_draw_accuracy": "single draw"}
 
 
-def print_comparison(comparison: Comparison) -> None:
-    """Print the table, a sentence for each cell that is not ok, notes, and the verdict last."""
+def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
+    """Print the verdict, the counts, the changed cells with a sentence each, and notes.
+
+    Args:
+        comparison: what is printed.
+        show_all: whether the table has the other cells as well; without it a line counts them.
+    """
     console = make_console()
-    lines: list[list[CellText]] = []
-    for cell in comparison.cells:
-        *texts, verdict = _texts(cell, comparison)
-        lines.append([*texts, Text(verdict, _STYLES[cell.verdict])])
-    console.print(fit_to_width(console, _title(comparison), _columns(comparison), [lines]))
+    overall = (comparison.verdict, _STYLES[comparison.verdict])
+    console.print(Text.assemble("verdict: ", overall, f" · {comparison.counts}"))
+    if comparison.fewer is not None:
+        console.print(Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]), soft_wrap=True)
+    rest = _rest(comparison)
+    blocks = [
+        [_styled(cell, comparison) for cell in cells]
+        for cells in (comparison.changed, rest if show_all else ())
+        if len(cells)
+    ]
+    if blocks:
+        console.print(fit_to_width(console, _title(comparison), _columns(comparison), blocks))
+    else:
+        console.print(Text(_title(comparison), "dim"), soft_wrap=True)
     said: dict[tuple[Verdict, str], list[str]] = {}
-    for cell in comparison.cells:
-        if cell.verdict is not Verdict.OK:
-            said.setdefault((cell.verdict, cell.reason), []).append(cell.name)
+    for cell in comparison.changed:
+        said.setdefault((cell.verdict, cell.reason), []).append(cell.name)
     for (verdict, reason), (first, *others) in said.items():
         more = f" and {len(others)} more" if others else ""
         line = Text.assemble((verdict, _STYLES[verdict]), f" {first}{more}: {reason}")
         console.print(line, soft_wrap=True)
     for note in comparison.notes:
         console.print(Text(note, "dim"), soft_wrap=True)
-    console.print(Text.assemble("verdict: ", (comparison.verdict, _STYLES[comparison.verdict])))
+    if rest and not show_all:
+        console.print(Text(f"{_rest_in_words(comparison)}: --all shows them", "dim"))
 
 
 def print_comparison_json(comparison: Comparison) -> None:
@@ -55,14 +79,48 @@ def print_comparison_json(comparison: Comparison) -> None:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Return the comparison as Markdown for a pull request; markup in names is escaped."""
-    rows = [
-        [html.escape(text) for text in (*_texts(cell, comparison), cell.reason)] for cell in comparison.cells
-    ]
-    frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
-    notes = "".join(f"\n{html.escape(note)}\n" for note in comparison.notes)
-    title = html.escape(_title(comparison))
-    return f"### Robustness: {comparison.verdict}\n\n{title}\n\n{markdown_table(frame)}{notes}"
+    """Return the comparison as Markdown for a pull request: changed cells first, the others folded.
+
+    Markup in names is escaped.
+    """
+    parts = [f"### Robustness: {comparison.verdict}", f"**{comparison.counts}**"]
+    if comparison.fewer is not None:
+        parts.append(html.escape(str(comparison.fewer)))
+    parts.append(html.escape(_title(comparison)))
+    if comparison.changed:
+        parts.append(_markdown_cells(comparison, comparison.changed))
+    parts += [html.escape(note) for note in comparison.notes]
+    if rest := _rest(comparison):
+        summary = f"<summary>{_rest_in_words(comparison)}</summary>"
+        parts.append(f"<details>\n{summary}\n\n{_markdown_cells(comparison, rest)}\n\n</details>")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_comment(comparison: Comparison, path: Path) -> None:
+    """Write the Markdown for a comment on a pull request; its first line lets a bot find it again.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(f"{COMMENT_MARK}\n{comparison_markdown(comparison)}", encoding="utf-8")
+
+
+def write_badge(comparison: Comparison, path: Path) -> None:
+    """Write the JSON of a badge, which https://img.shields.io/endpoint?url=... draws.
+
+    Raises:
+        BenchError: it cannot be written.
+    """
+    badge = {
+        "schemaVersion": 1,
+        "label": "robustness",
+        "message": f"{comparison.verdict}: {comparison.counts}",
+        "color": _COLOURS[comparison.verdict],
+        "isError": comparison.verdict is Verdict.REGRESSION,
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(badge, indent=2) + "\n", encoding="utf-8")
 
 
 def write_step_summary(comparison: Comparison, path: Path) -> None:
@@ -79,9 +137,14 @@ def write_step_summary(comparison: Comparison, path: Path) -> None:
 
 
 def annotations(comparison: Comparison) -> Iterator[str]:
-    """Return the lines that GitHub shows beside the job: errors, and a warning for each inconclusive cell."""
-    for cell in comparison.cells:
-        if cell.decisive and cell.verdict not in (Verdict.OK, Verdict.IMPROVED):
+    """Return the lines that GitHub shows beside the job: errors, and a warning for each inconclusive cell.
+
+    A run that lacks images has one warning for all its inconclusive cells.
+    """
+    if comparison.fewer is not None:
+        yield f"::warning title=robustness inconclusive::{comparison.fewer}".replace("%", "%25")
+    for cell in comparison.changed:
+        if cell.decisive and cell.verdict is not Verdict.IMPROVED:
             kind = "warning" if cell.verdict is Verdict.INCONCLUSIVE else "error"
             message = f"{cell.name}: {cell.reason}".replace("%", "%25")  # no line breaks in either
             yield f"::{kind} title=robustness {cell.verdict}::{message}"
@@ -117,6 +180,28 @@ def github_step_summary() -> Path | None:
     """Return the file that GitHub shows as the page of a job; None outside a GitHub job."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     return Path(path) if path else None
+
+
+def _rest(comparison: Comparison) -> list[CellVerdict]:
+    changed = comparison.changed
+    return [cell for cell in comparison.cells if cell not in changed]
+
+
+def _rest_in_words(comparison: Comparison) -> str:
+    """Count the cells that are folded, like ``48 cells ok`` or ``52 cells inconclusive``."""
+    verdicts = dict.fromkeys(cell.verdict for cell in _rest(comparison))
+    return f"{counted(len(_rest(comparison)), 'cell')} {' or '.join(verdicts)}"
+
+
+def _styled(cell: CellVerdict, comparison: Comparison) -> list[CellText]:
+    *texts, verdict = _texts(cell, comparison)
+    return [*texts, Text(verdict, _STYLES[cell.verdict])]
+
+
+def _markdown_cells(comparison: Comparison, cells: Sequence[CellVerdict]) -> str:
+    rows = [[html.escape(text) for text in (*_texts(cell, comparison), cell.reason)] for cell in cells]
+    frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
+    return markdown_table(frame).rstrip("\n")
 
 
 def _title(comparison: Comparison) -> str:

@@ -1,9 +1,11 @@
 """Where numbers come from: versions, hashes, revision, command."""
 
 import hashlib
+import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -37,6 +39,44 @@ def git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
+
+
+def requirement() -> str:
+    """Return what `pip install` takes to install this package as it is installed here.
+
+    From a repository it names the commit; from an index, the version. A checkout whose repository is not
+    known gives an address with OWNER, which somebody has to fill in.
+    """
+    found = metadata.distribution("robustbench-sde")
+    try:
+        origin = json.loads(found.read_text("direct_url.json") or "null")
+    except ValueError:
+        origin = None
+    if not isinstance(origin, dict):
+        return f"robustbench-sde=={found.version}"
+    url, commit = str(origin.get("url", "")), origin.get("vcs_info", {}).get("commit_id", "")
+    if not commit:
+        place = url.removeprefix("file://")
+        url, commit = _git(place, "remote", "get-url", "origin"), _git(place, "rev-parse", "HEAD")
+    if not url.startswith(("https://", "ssh://")):
+        url = "https://github.com/OWNER/robustbench-sde"
+    return f"git+{url}@{commit or 'REVISION'}"
+
+
+def _git(place: str, *words: str) -> str:
+    """Return what git says in a folder; nothing outside git."""
+    try:
+        asked = subprocess.run(
+            ["git", "-C", place, *words], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return asked.stdout.strip()
+
+
+def ignored_by_git(paths: Sequence[str]) -> list[str]:
+    """Return those of these paths that git would not commit; none outside git."""
+    return _git(".", "check-ignore", *paths).splitlines() if paths else []
 
 
 def command_line() -> str:
