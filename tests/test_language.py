@@ -32,7 +32,15 @@ FILE = re.compile(
 #: folders of the repository that texts of the package and of the tests refer to
 FOLDERS = ("docs/", "tests/", "benchmarks/", "examples/", "robustbench_sde/")
 #: folders whose files are made by runs and trainings
-MADE = ("reports/", "checkpoints/", "audits/", "stability/", "certificates/")
+MADE = (
+    "reports/",
+    "checkpoints/",
+    "robustness/",
+    ".github/workflows/robustness",
+    "audits/",
+    "stability/",
+    "certificates/",
+)
 
 
 def unclear(text: str) -> Iterator[str]:

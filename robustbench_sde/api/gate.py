@@ -12,7 +12,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.located import shipped_checkpoints
 from robustbench_sde.progress import Bars
 from robustbench_sde.regression import scaffold
-from robustbench_sde.regression.policy import Limits
+from robustbench_sde.regression.policy import load_policy
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.provenance import ignored_by_git, requirement
 
@@ -64,11 +64,14 @@ def init_gate(
         force: whether files that are there are replaced, and another run in reports/gate.
         bars: as in `attack`.
 
+    Returns:
+        The files, the number of cells of the baseline, and what is left to do by hand.
+
     Raises:
         BenchError: a file is there already, or the suite cannot be run.
         InvalidEvaluationError: a cell must not be used.
     """
-    Limits(max_drop=max_drop)
+    load_policy(max_drop=max_drop)
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     found = find_checkpoints([Path(path) for path in named or ()], dataset)
     shipped = shipped_checkpoints()

@@ -109,7 +109,8 @@ def compare_command(
         show.print_comparison(comparison, show_all=show_all)
     if page is not None:
         show.write_step_summary(comparison, page)
-        print(*show.annotations(comparison), sep="\n")
+        for line in show.annotations(comparison):
+            print(line)
     raise typer.Exit(comparison.exit_code)
 
 

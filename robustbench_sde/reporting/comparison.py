@@ -115,7 +115,7 @@ def write_badge(comparison: Comparison, path: Path) -> None:
     badge = {
         "schemaVersion": 1,
         "label": "robustness",
-        "message": f"{comparison.verdict}: {comparison.counts}",
+        "message": comparison.counts,
         "color": _COLOURS[comparison.verdict],
         "isError": comparison.verdict is Verdict.REGRESSION,
     }
@@ -212,6 +212,11 @@ def _title(comparison: Comparison) -> str:
 
 def _columns(comparison: Comparison) -> list[TableColumn]:
     level = f"{100 * (1 - comparison.alpha):g} %"
+    single = [
+        TableColumn("single draw", spare=3),
+        TableColumn(f"single draw lost ({level})", spare=4),
+        TableColumn("single draw p", spare=5),
+    ]
     others = [
         column
         for place, metric in enumerate(_metrics(comparison))
@@ -227,9 +232,7 @@ def _columns(comparison: Comparison) -> list[TableColumn]:
         TableColumn("accuracy"),
         TableColumn(f"lost ({level})"),
         TableColumn("p", spare=2),
-        TableColumn("single draw", spare=3),
-        TableColumn(f"single draw lost ({level})", spare=4),
-        TableColumn("single draw p", spare=5),
+        *(single if "single_draw_accuracy" in _measured(comparison) else []),
         *others,
         TableColumn("verdict", numeric=False),
     ]
@@ -237,8 +240,12 @@ def _columns(comparison: Comparison) -> list[TableColumn]:
 
 def _metrics(comparison: Comparison) -> list[str]:
     """Return the names of the accuracies beside the two that are always tested, each once."""
-    names = (change.measure for cell in comparison.cells for change in cell.changes)
-    return list(dict.fromkeys(name for name in names if name not in _MEASURES))
+    return [name for name in _measured(comparison) if name not in _MEASURES]
+
+
+def _measured(comparison: Comparison) -> dict[str, None]:
+    """Return the names of all accuracies that were tested, each once."""
+    return dict.fromkeys(change.measure for cell in comparison.cells for change in cell.changes)
 
 
 def _metric_name(metric: str) -> str:
@@ -247,7 +254,9 @@ def _metric_name(metric: str) -> str:
 
 def _texts(cell: CellVerdict, comparison: Comparison) -> list[str]:
     changes = {change.measure: change for change in cell.changes}
-    measures = [*_MEASURES, *_metrics(comparison)]
+    measured = _measured(comparison)
+    always = [name for name in _MEASURES if name == "accuracy" or name in measured]
+    measures = [*always, *_metrics(comparison)]
     numbers = [text for measure in measures for text in _change(changes.get(measure))]
     return [cell.name, str(cell.images or ""), *numbers, cell.verdict]
 

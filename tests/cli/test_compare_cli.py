@@ -45,16 +45,73 @@ CODES = {"ok": 0, "improved": 0, "regression": 1, "incomparable": 2, "inconclusi
 @pytest.mark.parametrize("baseline", ["before", "baseline.json"])
 @pytest.mark.parametrize("name", CODES)
 def test_verdict_and_exit_code(sde_bench, runs, name, baseline):
-    """Verdict and exit code agree for a run folder and for a baseline file; the verdict is the last line."""
+    """Verdict and exit code agree for a run folder and for a baseline file; the verdict is the first line."""
     code, stdout, stderr = sde_bench("compare", baseline, name)
     verdict = "incomparable" if name == "invalid" else name
     assert (code, stderr) == (CODES[name], "")
-    assert stdout.splitlines()[-1] == f"verdict: {verdict}"
+    counts = {"ok": "2 ok", "regression": "1 ok, 1 regressed"}.get(name, f"1 ok, 1 {verdict}")
+    assert stdout.splitlines()[0] == f"verdict: {verdict} · {counts}"
     assert f"{baseline} -> {name}" in stdout
     if name == "regression":
         assert "regression a|<net> pgd linf eps=0.03: accuracy lost 6.9 (4 to 10.4) points, p =" in stdout
     if name == "inconclusive":
         assert "360 images find a loss of" in stdout
+
+
+def test_changed_cells_come_first_and_the_others_are_one_line(sde_bench, runs):
+    """The table has the changed cells alone; `--all` adds the others after them."""
+    _, few, _ = sde_bench("compare", "baseline.json", "regression")
+    assert "net fog 3" not in few
+    assert few.splitlines()[-1] == "1 cell ok: --all shows them"
+    _, whole, _ = sde_bench("compare", "baseline.json", "regression", "--all")
+    assert whole.index("a|<net> pgd") < whole.index("net fog 3")
+    assert "--all" not in whole
+
+
+def test_a_run_with_fewer_images_gets_one_line_with_the_command(sde_bench, runs):
+    """One line names both numbers and the command that mends it, on the terminal and in Markdown."""
+    few = [make_cell(changed(20, 20)[0], checkpoint=f"net{index}") for index in range(3)]
+    many = [make_cell(changed(360, 200)[0], checkpoint=f"net{index}") for index in range(3)]
+    write_run(runs / "few", make_side(*few), command="sde-bench run smoke --images 20 --quiet")
+    write_run(runs / "many", make_side(*many))
+    mended = "the run has 20 images and the baseline 360: `sde-bench run smoke --quiet --images 360`"
+    code, stdout, _ = sde_bench("compare", "many", "few")
+    assert code == 3
+    assert stdout.splitlines()[:2] == ["verdict: inconclusive · 3 inconclusive", mended]
+    assert stdout.count("net") == 0, "no cell has a line of its own"
+    assert mended in sde_bench("compare", "many", "few", "--markdown")[1]
+    assert json.loads(sde_bench("compare", "many", "few", "--json")[1])["fewer_images"]["baseline"] == 360
+    assert "fewer_images" in sde_bench("compare", "many", "many", "--json")[1]
+
+
+def test_too_few_images_say_how_many_unchanged_ones_suffice(sde_bench, runs):
+    """The sentence gives both numbers of images: to find the loss, and to exclude it if nothing changes."""
+    quiet = make_cell(changed(100, 50)[0])
+    write_run(runs / "small", make_side(quiet))
+    _, stdout, _ = sde_bench("compare", "small", "small")
+    assert "one of 2 takes 394 (189 if none changes)" in stdout
+
+
+def test_a_comment_and_a_badge_are_written(sde_bench, runs):
+    """The comment is the Markdown after a mark; the badge has the keys that shields.io reads."""
+    code, _, _ = sde_bench("compare", "baseline.json", "regression", "--comment", "c.md", "--badge", "b.json")
+    assert code == 1
+    comment = (runs / "c.md").read_text()
+    assert comment.startswith(
+        "<!-- sde-bench gate -->\n### Robustness: regression\n\n**1 ok, 1 regressed**\n"
+    )
+    shown, folded = comment.split("<details>")
+    assert "a\\|&lt;net&gt; pgd" in shown
+    assert "fog 3" not in shown
+    assert "<summary>1 cell ok</summary>" in folded
+    assert "| net fog 3 |" in folded
+    assert json.loads((runs / "b.json").read_text()) == {
+        "schemaVersion": 1,
+        "label": "robustness",
+        "message": "1 ok, 1 regressed",
+        "color": "red",
+        "isError": True,
+    }
 
 
 def test_a_baseline_stands_on_either_side(sde_bench, runs):
@@ -152,6 +209,10 @@ WRONG = [
     (("compare", "before", "ok", "--policy", "nowhere.yaml"), "nowhere.yaml"),
     (("compare", "before", "ok", "--json", "--markdown"), "give one"),
     (("compare", "before", "ok", "--junit-xml", "text/junit.xml"), "cannot write"),
+    (("compare", "before", "ok", "--comment", "text/comment.md"), "cannot write"),
+    (("compare", "before", "ok", "--badge", "text/badge.json"), "cannot write"),
+    (("gate", "init", "nowhere"), "unknown checkpoint 'nowhere'"),
+    (("gate", "init", "--max-drop", "2"), "max_drop"),
     (("compare", "before"), "see `sde-bench compare --help`"),
     (("baseline", "save", "nowhere", "b.json"), "nowhere is not the folder of a run"),
     (("baseline", "save", "before", "text/b.json"), "cannot write"),

@@ -22,7 +22,7 @@ STABILITY = ("stability", "one", "--images", 2, "--paths", 1, "--steps", 1, "--q
 STUDY = ("study", "clean", "one", "--quiet")
 SUITE = "images: 4\nscore_draws: 2\nperturbations:\n  - {corruption: fog, severity: [1, 2]}\n"
 
-#: by command: words that make a run, and words that make another one
+#: words that make a run and words that make another one, by command
 OTHERS = {
     "attack": (ATTACK, (*ATTACK, "--eps", 0.1)),
     "corrupt": (

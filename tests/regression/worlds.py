@@ -59,7 +59,7 @@ def changed(images, right, lost=0, won=0):
     return before, after
 
 
-def write_run(path, side, *, complete=True):
+def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
     """The run folder of a side."""
     folder = RunFolder(path)
     rows, entries = [], []
@@ -90,7 +90,7 @@ def write_run(path, side, *, complete=True):
     folder.write_manifest(
         {
             "format": 1,
-            "command": "sde-bench run smoke",
+            "command": command,
             "complete": complete,
             "versions": {"robustbench-sde": "0.1"},
             "git_revision": None,
