@@ -1,6 +1,5 @@
 """Verdicts about a measure, a cell and the whole comparison; `docs/ci.md` explains them."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -106,9 +105,6 @@ class CellVerdict:
         return self.limits.required or self.verdict is Verdict.REGRESSION
 
 
-<<<<<<< HEAD
-@dataclass(frozen=True, repr=False)
-=======
 #: verdicts of cells in a count, in its order
 _COUNTED = {
     Verdict.OK: "ok",
@@ -134,8 +130,7 @@ class FewerImages:
         return f"the run has {self.run:,} images and the baseline {self.baseline:,}: {mend}"
 
 
-@dataclass(frozen=True)
->>>>>>> e90fd56 (The gate says verdict, counts and changed cells first; gate init, action.yml, a pytest fixture, comments and badges)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Verdicts about all cells of a baseline."""
 
@@ -150,9 +145,8 @@ class Comparison:
 
     def __repr__(self) -> str:
         """Return one line: both sides, the verdict, and how many cells have each."""
-        found = Counter(cell.verdict for cell in self.cells)
-        counts = ", ".join(f"{found[verdict]} {verdict}" for verdict in Verdict if found[verdict])
-        return f"<Comparison: {self.baseline} -> {self.run}, {self.verdict} ({counts or 'no cells'})>"
+        counts = self.counts or "no cells"
+        return f"<Comparison: {self.baseline} -> {self.run}, {self.verdict} ({counts})>"
 
     def _repr_html_(self) -> str | None:
         """Return the table that the command prints, for notebooks."""
