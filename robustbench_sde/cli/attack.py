@@ -1,30 +1,21 @@
 """Define `sde-bench attack`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
-from robustbench_sde.cli import complete, inputs, texts
+from robustbench_sde.cli import inputs, texts
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError, ExitCode
+from robustbench_sde.errors import ExitCode
 
 
 def attack_command(
     context: typer.Context,
     checkpoints: o.Checkpoints = None,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Attacks by name, separated by commas or repeated.",
-            show_default="pgd",
-            rich_help_panel=o.ATTACK,
-            autocompletion=complete.attacks,
-        ),
-    ] = None,
+    attack: o.Attacks = None,
     norm: o.Norm = "linf",
     eps: Annotated[
         list[str] | None,
@@ -37,30 +28,9 @@ def attack_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of steps or queries of attacks with a budget, and of attacks of foolbox; default: "
-            "depends on the attack. For other minimal-norm attacks use --set cw.steps=200.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
-    eot_draws: Annotated[
-        str | None,
-        typer.Option(
-            help="Number of fresh draws averaged in every gradient; auto: as many as each image needs. "
-            "Default: "
-            "8, or 1 for liu2020.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
-    restarts: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of independent runs, of which the worst counts. Default: 1, or 10 for noise.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
+    steps: o.Steps = None,
+    eot_draws: o.EotDraws = None,
+    restarts: o.Restarts = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -69,14 +39,7 @@ def attack_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
-    budget: Annotated[
-        int | None,
-        typer.Option(
-            help="Largest number of gradient passes per image, counting each draw; the steps are reduced "
-            "to fit.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
+    budget: o.Budget = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -92,15 +55,7 @@ def attack_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="A.NAME=VALUE",
-            help="Parameter of one attack, ATTACK.NAME=VALUE; may be repeated.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
+    set_: o.SetParameters = None,
     model: o.Model = None,
     weights: o.Weights = None,
     normalize: o.Normalize = None,
@@ -172,7 +127,7 @@ def attack_command(
     from robustbench_sde.reporting.tries import accuracy_against_tries
 
     options = inputs.shared(context)
-    attacks = _with_parameters(texts.names(attack or ["pgd"], complete.known("attacks")), set_ or [])
+    attacks = inputs.find_attacks(attack, set_)
     budgets = [None] if texts.parts(eps or []) == ["none"] else texts.parse_eps(eps or ["0.03"], norm)
     data = inputs.load_images(context)
     models = inputs.find_models(context, checkpoints, data, options["device"])
@@ -210,19 +165,3 @@ def attack_command(
         print_summary(summary, folder=str(folder.path), reused=result.reused, tries=tries)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)
-
-
-def _with_parameters(names: list[str], texts: list[str]) -> dict[str, dict[str, Any]]:
-    """Return attacks by name with the parameters that `--set` gives to each, like ``cw.steps=200``."""
-    from robustbench_sde.storage.files import parse_scalar
-
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for text in texts:
-        target, equals, value = text.partition("=")
-        name, dot, parameter = target.partition(".")
-        if not (equals and dot):
-            raise BenchError(f"--set {text!r}: write ATTACK.NAME=VALUE, like cw.steps=200")
-        if name not in own:
-            raise BenchError(f"--set names {name!r}, which is not in --attack {','.join(names)}")
-        own[name][parameter] = parse_scalar(value)
-    return own

@@ -7,6 +7,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde.cli import complete
+from robustbench_sde.cli.texts import names as parse_names
 from robustbench_sde.cli.texts import parse_smoothing
 from robustbench_sde.errors import BenchError
 
@@ -79,6 +80,27 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
         interpolation=options.get("interpolation", "bilinear"),
         class_order=options.get("class_order"),
     )
+
+
+def find_attacks(named: list[str] | None, settings: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Return the attacks of `--attack`, with the parameters that `--set` gives each, like ``cw.steps=200``.
+
+    Raises:
+        BenchError: `--set` is no such text, or names another attack.
+    """
+    from robustbench_sde.storage.files import parse_scalar
+
+    names = parse_names(named or ["pgd"], complete.known("attacks"))
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in settings or ():
+        target, equals, value = text.partition("=")
+        name, dot, parameter = target.partition(".")
+        if not (equals and dot):
+            raise BenchError(f"--set {text!r}: write ATTACK.NAME=VALUE, like cw.steps=200")
+        if name not in own:
+            raise BenchError(f"--set names {name!r}, which is not in --attack {','.join(names)}")
+        own[name][parameter] = parse_scalar(value)
+    return own
 
 
 def find_models(

@@ -230,6 +230,55 @@ RuleOption = Annotated[
         rich_help_panel=SCORING,
     ),
 ]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Attacks by name, separated by commas or repeated.",
+        show_default="pgd",
+        rich_help_panel=ATTACK,
+        autocompletion=complete.attacks,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of steps or queries of attacks with a budget, and of attacks of foolbox; default: "
+        "depends on the attack. For other minimal-norm attacks use --set cw.steps=200.",
+        rich_help_panel=ATTACK,
+    ),
+]
+EotDraws = Annotated[
+    str | None,
+    typer.Option(
+        help="Number of fresh draws averaged in every gradient; auto: as many as each image needs. "
+        "Default: 8, or 1 for liu2020.",
+        rich_help_panel=ATTACK,
+    ),
+]
+Restarts = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of independent runs, of which the worst counts. Default: 1, or 10 for noise.",
+        rich_help_panel=ATTACK,
+    ),
+]
+Budget = Annotated[
+    int | None,
+    typer.Option(
+        help="Largest number of gradient passes per image, counting each draw; the steps are reduced to fit.",
+        rich_help_panel=ATTACK,
+    ),
+]
+SetParameters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.NAME=VALUE",
+        help="Parameter of one attack, ATTACK.NAME=VALUE; may be repeated.",
+        rich_help_panel=ATTACK,
+    ),
+]
 Norm = Annotated[
     choices.NormName,
     typer.Option(help="Norm of the perturbation.", case_sensitive=False, rich_help_panel=ATTACK),

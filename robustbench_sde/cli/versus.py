@@ -55,16 +55,7 @@ def versus_command(
             rich_help_panel=_COMPARISON,
         ),
     ] = False,
-    attack: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Attacks by name, separated by commas or repeated.",
-            show_default="pgd",
-            rich_help_panel=o.ATTACK,
-            autocompletion=complete.attacks,
-        ),
-    ] = None,
+    attack: o.Attacks = None,
     norm: o.Norm = "linf",
     eps: Annotated[
         list[str] | None,
@@ -75,17 +66,16 @@ def versus_command(
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Number of steps; default: depends on the attack.", rich_help_panel=o.ATTACK),
-    ] = None,
-    eot_draws: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of fresh draws averaged in every gradient; default: depends on the attack.",
-            rich_help_panel=o.ATTACK,
-        ),
-    ] = None,
+    steps: o.Steps = None,
+    eot_draws: o.EotDraws = None,
+    restarts: o.Restarts = None,
+    budget: o.Budget = None,
+    set_: o.SetParameters = None,
+    model: o.Model = None,
+    weights: o.Weights = None,
+    normalize: o.Normalize = None,
+    classes: o.Classes = None,
+    class_map: o.ClassMap = None,
     dataset: o.Dataset = "digits",
     data_dir: o.DataDir = None,
     download: o.Download = False,
@@ -95,6 +85,8 @@ def versus_command(
     interpolation: o.Interpolation = "bilinear",
     class_order: o.ClassOrder = None,
     images: o.Images = 200,
+    sigma: o.Sigma = None,
+    noise: o.Noise = True,
     device: o.Device = "auto",
     precision: o.Precision = "fp32",
     smoothing: o.Smoothing = None,
@@ -132,19 +124,23 @@ def versus_command(
         named = [*([Path(reference)] if reference else []), *(networks or [])]
         if not named:
             raise BenchError("name the reference, like `sde-bench versus digits-ode`, or give --run")
+        options, data = inputs.shared(context), inputs.load_images(context)
+        models = inputs.find_models(context, named[1:], data, options["device"])
         with progress_bars(quiet=quiet) as bars:
             found = rb.versus(
                 named[0],
-                [*named[1:]] or None,
-                inputs.load_images(context),
-                texts.names(attack or ["pgd"], complete.known("attacks")),
+                models,
+                data,
+                inputs.find_attacks(attack, set_),
                 kinds=kind,
                 allow_unequal=allow_unequal,
                 norm=norm,
                 eps=texts.parse_eps(eps or ["0.03"], norm),
                 steps=steps,
-                eot_draws=eot_draws,
-                **inputs.shared(context),
+                eot_draws=None if eot_draws is None else texts.parse_draws(eot_draws),
+                restarts=restarts,
+                passes=budget,
+                **options,
                 out=out or "auto",
                 force=force,
                 bars=bars,

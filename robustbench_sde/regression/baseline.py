@@ -63,6 +63,8 @@ class _File(Spec):
     #: draws that answer one submission of each cell, and how many answers are right, packed as draws are
     #: (empty with one draw an answer); no entries in files where every draw is an answer
     answers: list[tuple[Annotated[int, Field(ge=1, le=65_535)], str]] = Field(default_factory=list)
+    #: number format of the network of each cell; no entries in files where all are fp32
+    precisions: list[Line] = Field(default_factory=list)
 
 
 def read_side(path: Path) -> Side:
@@ -110,6 +112,8 @@ def save_baseline(run: Side, path: Path) -> None:
             (cell.facts.try_draws, "" if cell.right_answers is None else _pack_draws(cell.right_answers))
             for cell in run.cells
         ]
+    if any(cell.facts.precision != "fp32" for cell in run.cells):
+        blocks["precisions"] = [cell.facts.precision for cell in run.cells]
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     for name, entries in blocks.items():
         lines = ",\n".join(json.dumps(entry) for entry in entries)
@@ -141,14 +145,15 @@ def read_baseline(path: Path) -> Side:
         raise first_problem(error, f"{path} is not a baseline") from error
     count = len(parsed.cells)
     whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == count
-    whole = whole and len(parsed.answers) in (0, count)
+    whole = whole and len(parsed.answers) in (0, count) and len(parsed.precisions) in (0, count)
     if not whole or tuple(parsed.columns) != _COLUMNS:
         raise BenchError(f"{path} is damaged: its images repeat, or cells, outcomes and columns do not match")
     ids = np.array(parsed.images, dtype=np.int64)
     answers = parsed.answers or [(1, "")] * count
+    precisions = parsed.precisions or ["fp32"] * count
     cells = tuple(
-        _measured(path, parsed, row, outcomes, own, ids)
-        for row, outcomes, own in zip(parsed.cells, parsed.outcomes, answers, strict=True)
+        _measured(path, parsed, *entry, ids)
+        for entry in zip(parsed.cells, parsed.outcomes, answers, precisions, strict=True)
     )
     return Side(str(path), cells, parsed.made)
 
@@ -183,6 +188,7 @@ def _measured(
     row: _Row,
     outcomes: tuple[str, str],
     answers: tuple[int, str],
+    precision: str,
     ids: npt.NDArray[np.int64],
 ) -> ComparedCell:
     if row.settings >= len(parsed.settings):
@@ -193,6 +199,7 @@ def _measured(
         fingerprint=parsed.fingerprint,
         settings=parsed.settings[row.settings],
         try_draws=answers[0],
+        precision=precision,
     )
     right_answers = None
     try:

@@ -54,6 +54,8 @@ class Facts(MeasuredRow):
     settings: Line
     #: draws that answer one submission
     try_draws: int = Field(default=1, ge=1, le=65_535)
+    #: number format of the network: fp32, tf32 or bf16
+    precision: Line = "fp32"
 
     @property
     def answers(self) -> int:
@@ -137,6 +139,7 @@ def read_run(path: Path) -> Side:
             for entry in manifest["cells"]
             if "parameters" in entry
         }
+        precisions = {entry["cell"]: str(entry.get("precision", "fp32")) for entry in manifest["cells"]}
         version = manifest["versions"]["robustbench-sde"]
     except (TypeError, KeyError, AttributeError) as error:
         raise BenchError(
@@ -146,7 +149,8 @@ def read_run(path: Path) -> Side:
     cells = []
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
         records = read_checked_records(folder, row) if row["status"] == "ok" else None
-        cell = measured(row, records, settings.get(row["cell"], ""))
+        precision = precisions.get(row["cell"], "fp32")
+        cell = measured(row, records, settings.get(row["cell"], ""), precision)
         cells.append(replace(cell, parameters=parameters.get(row["cell"], {})))
     cells += [cell for report in read_reports(path) for cell in _certified(report)]
     origin = {
@@ -192,21 +196,25 @@ def _certified(report: CertificateReport) -> Iterator[ComparedCell]:
         )
 
 
-def measured(row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str) -> ComparedCell:
+def measured(
+    row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str, precision: str = "fp32"
+) -> ComparedCell:
     """Make a cell from its row of the summary and its records.
 
     Args:
         row: columns as in `SUMMARY`.
         records: columns as in `RECORDS`; None if the status of the row is not ok.
         settings: perturbation with all its parameters.
+        precision: number format of the network.
 
     Raises:
         BenchError: a value of the row is not one that a run writes.
     """
-    named = {name: row[name] for name in Facts.model_fields if name != "settings"}
+    given = {"settings": settings, "precision": precision}
+    named = {name: row[name] for name in Facts.model_fields if name not in given}
     known = {name: None if _is_nan(value) else value for name, value in named.items()}
     try:
-        facts = Facts.model_validate(known | {"settings": settings})
+        facts = Facts.model_validate(known | given)
     except ValidationError as error:
         raise first_problem(error, "summary") from error
     if records is None:

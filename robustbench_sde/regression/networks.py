@@ -9,11 +9,11 @@ from robustbench_sde.regression.measured import ComparedCell
 
 
 def group_by_network(cells: Sequence[ComparedCell]) -> dict[str, dict[Setting, ComparedCell]]:
-    """Group valid cells by network; a checkpoint with several noises or solvers is several networks.
+    """Group valid cells by network; a checkpoint with several noises, solvers or precisions is several.
 
     Of cells that differ in the number of score draws, the one with the most is kept.
     """
-    fields = ("noise", "sigma", "solver", "solver_steps", "rule", "seed")
+    fields = ("noise", "sigma", "solver", "solver_steps", "precision", "rule", "seed")
     sound = [cell for cell in cells if cell.status == "ok"]
     values: dict[tuple[str, str], set[object]] = defaultdict(set)
     for cell in sound:
@@ -81,6 +81,8 @@ def _effort(reference: ComparedCell, rival: ComparedCell) -> Iterator[str]:
     if one.settings != other.settings:
         ours, theirs = reference.differing(rival)
         yield f"{ours[:80] or 'nothing'} against {theirs[:80] or 'nothing'}"
+    if one.precision != other.precision:
+        yield f"precision {one.precision} against {other.precision}"
     if one.rule != other.rule:
         yield f"rule {one.rule} against {other.rule}"
     random = one.noise != "none" and other.noise != "none"

@@ -45,6 +45,7 @@ def names_of(cells: Sequence[Facts]) -> list[str]:
             "sigma",
             "solver",
             "solver_steps",
+            "precision",
             "score_draws",
             "rule",
             "try_draws",

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from builders import save_digits_model
 from regression.worlds import changed, make_cell, make_side, write_run
 
@@ -56,6 +57,22 @@ def test_missing_cells_are_run_and_found_again(sde_bench, tmp_path):
     code, again, _ = sde_bench("versus", "ode", *small)
     assert json.loads(again) == found
     assert [path.stat().st_mtime_ns for path in records] == times
+
+
+def test_options_of_the_attack_and_a_module_are_taken(sde_bench, tmp_path):
+    """Restarts, a budget of passes and --set reach the attack; --model is compared with the reference."""
+    save_digits_model(tmp_path / "checkpoints" / "ode.safetensors", noise=())
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))\n"
+    )
+    options = ("--images", 4, "--restarts", 2, "--budget", 8, "--set", "pgd.steps=4", "--score-draws", 2)
+    code, stdout, stderr = sde_bench(
+        "versus", "ode", "--model", "net.py:make", *options, "--out", "run", "--json"
+    )
+    assert code == 0, stderr
+    assert {row["subject"] for row in json.loads(stdout)["rows"]} == {"make"}
+    attacked = yaml.safe_load((tmp_path / "run" / "manifest.yaml").read_text())["cells"][-1]["parameters"]
+    assert (attacked["steps"], attacked["restarts"], attacked["passes"]) == (4, 2, 8)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import base64
 import json
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from regression.worlds import DRAWS, changed, make_cell, make_side, write_run
 from robustbench_sde.errors import BenchError, ExitCode
 from robustbench_sde.regression.baseline import read_baseline, read_side, save_baseline
 from robustbench_sde.regression.measured import Side, read_run
+from robustbench_sde.regression.pairing import differences
 
 
 @pytest.fixture
@@ -65,6 +67,19 @@ def test_a_run_folder_and_its_baseline_are_the_same_side(tmp_path, side):
     assert_equal(run, side)
     save_baseline(run, tmp_path / "b.json")
     assert_equal(read_side(tmp_path / "b.json"), side)
+
+
+def test_number_formats_are_kept_and_a_change_of_them_is_named(tmp_path, side):
+    """A cell in bf16 comes back as such from the run folder and the baseline; other files say nothing."""
+    first, *others = side.cells
+    coarse = replace(first, facts=first.facts.model_copy(update={"precision": "bf16"}))
+    run = read_side(write_run(tmp_path / "run", make_side(coarse, *others)))
+    save_baseline(run, tmp_path / "b.json")
+    found = read_side(tmp_path / "b.json")
+    assert [cell.facts.precision for cell in found.cells] == ["bf16"] + ["fp32"] * 5
+    assert differences(first, found.cells[0]) == ["precision fp32 -> bf16"]
+    save_baseline(side, tmp_path / "plain.json")
+    assert "precision" not in (tmp_path / "plain.json").read_text()
 
 
 def test_a_changed_cell_changes_two_lines(tmp_path, side):

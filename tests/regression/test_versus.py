@@ -111,6 +111,7 @@ def test_a_checkpoint_stands_for_its_kind():
             "eot_draws=8 against eot_draws=1",
         ),
         ({"rule": "vote"}, "rule mean-prob against vote"),
+        ({"precision": "bf16"}, "precision fp32 against bf16"),
     ],
 )
 def test_unequal_effort_is_refused_unless_it_is_allowed(facts, words):

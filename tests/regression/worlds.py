@@ -66,7 +66,9 @@ def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
     for number, cell in enumerate(side.cells):
         key, facts = f"cell{number}", cell.facts
         row = {column.name: np.nan if column.dtype == "float64" else 0 for column in SUMMARY}
-        row |= {name: getattr(facts, name) for name in Facts.model_fields if name != "settings"}
+        row |= {
+            name: getattr(facts, name) for name in Facts.model_fields if name not in ("settings", "precision")
+        }
         row |= {"images": len(cell.ids), "status": cell.status, "cell": key}
         row |= {name: np.nan if row[name] is None else row[name] for name in ("eps", "severity", "sigma")}
         records = {column.name: np.zeros(len(cell.ids)).astype(_plain(column.dtype)) for column in RECORDS}
@@ -82,7 +84,12 @@ def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
             row |= numbers_of(table(pd.DataFrame(records), RECORDS), row["norm"], row["eps"])
         rows.append(row)
         entries.append(
-            {"cell": key, "perturbation": facts.settings, "parameters": parameters_in(facts.settings)}
+            {
+                "cell": key,
+                "perturbation": facts.settings,
+                "parameters": parameters_in(facts.settings),
+                "precision": facts.precision,
+            }
         )
         if cell.status == "ok":
             folder.write_cell(key, facts.label, row, pd.DataFrame(records))
