@@ -7,7 +7,8 @@ drawn at random among all places of the core: the places with the smallest hashe
 so that a change elsewhere does not change the sample. A change of an annotation or docstring is no mutation.
 First the tests of the core run on the code as it is, and coverage.py notes which test executes which line.
 Then each mutant meets the tests that execute its line, the quickest first; where the line only runs while
-a module is imported, it meets all tests of its folder; never more of them than take `--most` seconds. A
+a module is imported, those that execute a line of its function, class or module; where coverage.py sees none,
+all tests of its folder. It never meets more of them than take `--most` seconds. A
 mutant is killed if a test fails, or if the tests take a minute more than `--patience` times their usual
 seconds; the others are printed with their line.
 Those that change no behaviour stand in `benchmarks/equivalent_mutants.yaml`, each with the reason.
@@ -37,6 +38,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 #: Folders of the core, and the tests about each, the nearest first.
 CORE: dict[str, list[str]] = {
+    "robustbench_sde/sde/kernels": ["tests/sde/test_interpreted.py"],
     "robustbench_sde/sde": ["tests/sde", "tests/models"],
     "robustbench_sde/perturbations/attacks": ["tests/perturbations/attacks", "tests/peers"],
     "robustbench_sde/evaluation": [
@@ -218,23 +220,31 @@ def lines_of_statement(code: str, line: int) -> range:
     return best
 
 
-def runs_on_import(code: str, line: int) -> bool:
-    """Whether a line is outside the body of every function, so that it runs when the module is imported."""
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+def lines_it_serves(code: str, line: int) -> range:
+    """Give the lines of the function or class that a line belongs to, if it runs on import; else none.
+
+    A default of a parameter serves its function, a field its class, and anything else the module.
+    """
+    best, size = range(1, code.count("\n") + 2), float("inf")
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, functions):
-            body = node.body if isinstance(node.body, list) else [node.body]
-            if body[0].lineno <= line <= (body[-1].end_lineno or body[-1].lineno):
-                return False
-    return True
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+            continue
+        first = min([node.lineno, *(found.lineno for found in node.decorator_list)])
+        end = node.end_lineno or node.lineno
+        if isinstance(node, ast.FunctionDef) and node.body[0].lineno <= line <= end:
+            return range(0)
+        if first <= line <= end and end - first < size:
+            best, size = range(first, end + 1), end - first
+    return best
 
 
 def tests_of(mutant: Mutant, tests: Tests, most: float) -> list[str]:
     """List the tests that execute the line of a mutant, the quickest first, up to `most` seconds."""
     known = tests.lines.get(mutant.file, {})
     code = (ROOT / mutant.file).read_text()
-    found = {test for line in lines_of_statement(code, mutant.line) for test in known.get(line, ())}
-    if not found or runs_on_import(code, mutant.line):  # any test may notice
+    lines = lines_it_serves(code, mutant.line) or lines_of_statement(code, mutant.line)
+    found = {test for line in lines for test in known.get(line, ()) if test in tests.seconds}
+    if not found:  # coverage.py does not see it run: kernels
         files = set(test_files(folder_of(mutant.file)))
         found = {test for test in tests.seconds if test.partition("::")[0] in files}
     order = sorted(found & tests.seconds.keys(), key=lambda test: (tests.seconds[test], test))
@@ -270,6 +280,7 @@ def in_child(tree: Path, work: Callable[[], int], timeout: float) -> tuple[str, 
         os.setsid()
         os.chdir(tree)
         sys.path[:0] = [str(tree), str(tree / "tests"), str(tree / "tests" / "helpers")]
+        os.environ["PYTHONPATH"] = str(tree)  # for processes that a test starts
         log = os.open(tree / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
