@@ -115,14 +115,15 @@ def study_command(
         rows, _ = write_study(name, summary, trained, folder)
     if json:
         print_json(rows if corruptions is None else summary)
-    elif corruptions is not None:
-        print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
     else:
         console = make_console()
         answer = read_versus(folder)
         for sentence in [] if answer is None else answer.sentences():
             console.print(sentence, style="bold", soft_wrap=True, markup=False)
-        console.print(study_table(console, name, rows, summary_title(summary)))
-        print_footer(summary, folder=place, reused=result.reused)
+        if corruptions is not None:
+            print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
+        else:
+            console.print(study_table(console, name, rows, summary_title(summary)))
+            print_footer(summary, folder=place, reused=result.reused)
     if not result.ok:
         raise typer.Exit(ExitCode.INVALID)

@@ -70,6 +70,14 @@ def test_every_study_writes_a_table_and_a_figure_and_is_resumed(sde_bench, place
         assert len(table) == len(json.loads(stdout))
 
 
+@pytest.mark.parametrize("name", ["budget", "corruption"])
+def test_a_study_says_first_whether_the_noise_helps(sde_bench, name):
+    """With one ODE among SDEs its first line compares them, image by image."""
+    code, stdout, stderr = sde_bench("study", name, "--images", 6, "--quiet")
+    assert code == 0, stderr
+    assert "the ODE" in stdout.splitlines()[0]
+
+
 def study(sde_bench, place, name):
     assert sde_bench("study", name, "--images", 6, "--quiet")[0] == 0
     folder = RunFolder(place / "reports" / f"study-{name}")
