@@ -72,7 +72,7 @@ def test_every_study_writes_a_table_and_a_figure_and_is_resumed(sde_bench, place
 
 @pytest.mark.parametrize("name", ["budget", "corruption"])
 def test_a_study_says_first_whether_the_noise_helps(sde_bench, name):
-    """With one ODE among SDEs its first line compares them, image by image."""
+    """The first line compares the SDEs with the only ODE, image by image."""
     code, stdout, stderr = sde_bench("study", name, "--images", 6, "--quiet")
     assert code == 0, stderr
     assert "the ODE" in stdout.splitlines()[0]
