@@ -1,8 +1,8 @@
 """Find plug-ins: entries that other installed packages add to our registries (docs/your-data.md).
 
 A package declares entry points in the groups ``robustbench_sde.datasets``, ``robustbench_sde.models``,
-``robustbench_sde.attacks`` and ``robustbench_sde.corruptions``. Its code is imported only when somebody asks
-for a name that is not built in, or for a listing.
+``robustbench_sde.attacks``, ``robustbench_sde.corruptions`` and ``robustbench_sde.loggers``. Its code is
+imported only when somebody asks for a name that is not built in, or for a listing.
 """
 
 from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Plugins(Generic[_T]):
     """Plug-ins of one registry."""
 
-    #: ``datasets``, ``models``, ``attacks`` or ``corruptions``
+    #: ``datasets``, ``models``, ``attacks``, ``corruptions`` or ``loggers``
     kind: str
     #: function from a name and the object of the entry point to an entry; raises BenchError if it is none
     accept: Callable[[str, object], _T]

@@ -15,7 +15,9 @@ from robustbench_sde.progress import Progress
 from robustbench_sde.training import loop
 from robustbench_sde.training.config import parse_config
 from robustbench_sde.training.distributed import joined
+from robustbench_sde.training.loggers import Loggers, find_loggers
 from robustbench_sde.training.named import read_config
+from robustbench_sde.training.state import state_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -48,6 +50,7 @@ def train(
     interpolation: str = "bilinear",
     class_order: str | None = None,
     device: str = "auto",
+    log: Loggers | None = None,
     progress: bool | Progress = False,
     **options: Any,
 ) -> Checkpoint:
@@ -76,6 +79,9 @@ def train(
         interpolation: as in `load_dataset`.
         class_order: as in `load_dataset`.
         device: device that computes: `auto`, `cpu`, `cuda` or `mps`.
+        log: trackers that get the numbers of each epoch: `tensorboard`, `mlflow`, `wandb`, the name of a
+            plug-in, or a function of a `Training` that returns a `TrainingLogger`; or several of them. The
+            numbers are also in ``<name>.log.csv`` beside the checkpoint.
         progress: whether to draw progress, on a terminal or in a notebook; or a receiver of progress, of
             every batch.
         **options: fields of `TrainConfig`, like preset, noise, sigma, solver, epochs, lr, adversarial and
@@ -91,7 +97,7 @@ def train(
     written = {} if config is None else read_config(str(config))
     known = written.pop("dataset", "digits")
     written.pop("description", None)
-    parsed = parse_config(written | options)
+    parsed, loggers = parse_config(written | options), find_loggers(log)
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
     load |= {"resize": resize, "crop": crop, "interpolation": interpolation, "class_order": class_order}
     with joined(resolve_device(device)) as team:
@@ -103,7 +109,16 @@ def train(
         scored = None if test is None else dataset_of(test)
         path = _new(out, parsed.default_name(data), force or resume)
         with shown_bar(progress if team.leads else False) as bar:
-            header = loop.train(parsed, data, path, test=scored, resume=resume, team=team, progress=bar)
+            header = loop.train(
+                parsed,
+                data,
+                path,
+                test=scored,
+                resume=resume,
+                team=team,
+                progress=bar,
+                loggers=loggers,
+            )
     return Checkpoint(path, header)
 
 
@@ -149,6 +164,6 @@ def _new(out: str | Path | None, name: str, overwrite: bool) -> Path:
     if path.suffix != ".safetensors":
         raise BenchError(f"`out` is {path}; it must end in .safetensors")
     if path.exists() and not overwrite:
-        resumed = "`resume` to go on, " * loop.state_of(path).exists()
+        resumed = "`resume` to go on, " * state_of(path).exists()
         raise BenchError(f"{path} exists; give `force` to overwrite it, {resumed}or another `out`")
     return path

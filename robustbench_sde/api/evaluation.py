@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from robustbench_sde.api.models import about_trainings
+from robustbench_sde.api.models import about_trainings, write_trainings
 from robustbench_sde.api.result import Result
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
@@ -80,6 +80,7 @@ def evaluate_work(
         reference=reference,
         replace=force,
     )
+    write_trainings(work.sources, folder)
     return Result(
         run.summary,
         folder.path,

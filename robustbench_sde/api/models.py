@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from torch import nn
 
 from robustbench_sde.api.arguments import Data, Numbers, dataset_of, numbers_of
@@ -23,6 +24,8 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.models.weights import load_weights
 from robustbench_sde.runs.names import distinct_paths, with_distinct_names
 from robustbench_sde.runs.sources import LiveSource, ModuleSource, Source
+from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.training.history import of_header
 
 #: A checkpoint by its file or its name in checkpoints/, a classifier, or a network of your own.
 Model = str | Path | RandomClassifier | nn.Module
@@ -231,6 +234,22 @@ def about_trainings(sources: Iterable[Source]) -> dict[str, Any]:
     names = {source.path: source.name for source in sources if source.path is not None}
     found = {names[path]: sentence for path, sentence in unfinished(names).items()}
     return {"unfinished": found} if found else {}
+
+
+def write_trainings(sources: Iterable[Source], folder: RunFolder) -> None:
+    """Write `trainings.csv`, a row for each epoch of each checkpoint whose header has its history.
+
+    Without any such checkpoint an earlier file is removed.
+    """
+    tables = []
+    for path, name in {source.path: source.name for source in sources if source.path is not None}.items():
+        history = of_header(read_header(path).training) if path.suffix == ".safetensors" else None
+        if history is not None:
+            tables.append(history.assign(checkpoint=name)[["checkpoint", *history.columns]])
+    if tables:
+        folder.write_text("trainings.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
+    else:
+        (folder.path / "trainings.csv").unlink(missing_ok=True)
 
 
 def _located(path: Path) -> Path:

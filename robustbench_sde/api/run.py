@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from robustbench_sde.api.arguments import Numbers, numbers_of
-from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints
+from robustbench_sde.api.models import about_trainings, compute_of, find_checkpoints, write_trainings
 from robustbench_sde.api.progress import shown
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import Interpolation
@@ -140,6 +140,7 @@ def run(
             replace=force or ("suite" if out == "auto" else False),
         )
     folder.write_text("suite.yaml", chosen.document.text)
+    write_trainings(work.sources, folder)
     return Result(
         done.summary,
         folder.path,

@@ -55,6 +55,11 @@ def devices(incomplete: str) -> list[str]:
     return _starting(incomplete, ("auto", "cpu", "cuda", "mps"))
 
 
+def loggers(incomplete: str) -> list[str]:
+    """Complete the last of several trackers of trainings."""
+    return _last_of(incomplete, known("loggers"))
+
+
 def presets(incomplete: str) -> list[str]:
     """Complete an architecture."""
     return _starting(incomplete, catalogue()["presets"])

@@ -27,6 +27,7 @@ _KINDS = (
     "configs",
     "corruptions",
     "datasets",
+    "loggers",
     "models",
     "noise",
     "presets",
@@ -64,6 +65,7 @@ def list_command(
         "configs": _configs,
         "corruptions": _corruptions,
         "datasets": _datasets,
+        "loggers": _loggers,
         "models": _models,
         "noise": lambda: complete.catalogue()["noise"],
         "presets": lambda: complete.catalogue()["presets"],
@@ -89,7 +91,7 @@ def list_command(
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """Return one line about each built-in attack, corruption, data set, noise and preset, from registries.
+    """Return one line about each built-in attack, corruption, data set, logger, noise and preset.
 
     `make tables` writes it into catalogue.json, which `complete.catalogue` reads.
     """
@@ -98,6 +100,7 @@ def catalogue() -> dict[str, dict[str, str]]:
     from robustbench_sde.perturbations.attacks.registry import ATTACKS
     from robustbench_sde.perturbations.corruptions.registry import CORRUPTIONS, PLAIN
     from robustbench_sde.sde.diffusion import NOISE_TERMS
+    from robustbench_sde.training.trackers import TRACKERS
 
     plain = {
         f"{name}:{perturbation.parameter}": f"plain: {_first_line(perturbation.recipe)}"
@@ -107,6 +110,7 @@ def catalogue() -> dict[str, dict[str, str]]:
         "attacks": {name: _attack_line(attack) for name, attack in ATTACKS.items()},
         "corruptions": {name: _corruption_line(each) for name, each in CORRUPTIONS.items()} | plain,
         "datasets": {name: entry.summary for name, entry in DATASETS.items()},
+        "loggers": {name: _first_line(kind) for name, kind in TRACKERS.items()},
         "noise": {name: _noise_line(term) for name, term in NOISE_TERMS.items()},
         "presets": {
             name: ", ".join(f"{key} {value}" for key, value in preset.items())
@@ -175,6 +179,15 @@ def _datasets() -> dict[str, str]:
     from robustbench_sde.data.registry import DATASET_PLUGINS
 
     return ours | _plugins(DATASET_PLUGINS, ours, lambda entry: entry.summary)
+
+
+def _loggers() -> dict[str, str]:
+    ours = complete.catalogue()["loggers"]
+    if not complete.plugged("loggers"):
+        return ours
+    from robustbench_sde.training.loggers import LOGGER_PLUGINS
+
+    return ours | _plugins(LOGGER_PLUGINS, ours, _first_line)
 
 
 def _models() -> dict[str, str]:

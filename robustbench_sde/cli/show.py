@@ -105,8 +105,18 @@ def _show_baseline(path: Path, *, json: bool) -> None:
 def _show_checkpoint(path: Path, *, json: bool) -> None:
     from robustbench_sde.models.checkpoint import read_header
     from robustbench_sde.reporting.terminal import print_entries
+    from robustbench_sde.reporting.training import print_history
+    from robustbench_sde.training.history import of_header
 
     header = read_header(path)
-    print_entries(header.model_dump(mode="json"), as_json=json)
-    if header.unfinished and not json:
+    if json:
+        print_entries(header.model_dump(mode="json"), as_json=True)
+        return
+    history = of_header(header.training)
+    if history is not None:
+        header.training.pop("history")
+    print_entries(header.model_dump(mode="json"), as_json=False)
+    if history is not None:
+        print_history(history)
+    if header.unfinished:
         print(f"training: {header.unfinished}")

@@ -2,12 +2,14 @@
 
 import os
 import time
+from functools import partial
 from typing import Annotated
 
 import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
+from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import InterruptedWorkError, counted
 
@@ -34,10 +36,10 @@ def train_command(
         str,
         typer.Option(
             help="Noise: none (an ODE), a kind of sde-bench list noise, or several terms: "
-            "additive:0.3+levy:0.2,alpha=1.5.",
+            "additive:0.3+levy:0.2,alpha=1.5. ResNets and solvers of ODEs have none by default.",
             rich_help_panel=_MODEL,
         ),
-    ] = "none",
+    ] = "multiplicative",
     sigma: Annotated[
         float,
         typer.Option(
@@ -165,15 +167,28 @@ def train_command(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Trackers that also get the numbers of each epoch: tensorboard, mlflow, wandb or those of "
+            "plug-ins, separated by commas or repeated.",
+            rich_help_panel=o.OUTPUT,
+            autocompletion=complete.loggers,
+        ),
+    ] = None,
     out: o.OutCheckpoint = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a Neural ODE or SDE classifier and write a checkpoint after every epoch.
 
+    The numbers of each epoch are in NAME.log.csv beside the checkpoint, and show draws their curve.
+
     [bold]Example:[/bold] sde-bench train --dataset digits --noise multiplicative --sigma 0.5
     """
     from robustbench_sde.reporting.progress import progress_bar
     from robustbench_sde.reporting.terminal import make_console
+    from robustbench_sde.reporting.training import EpochLines
     from robustbench_sde.runs.words import interval
     from robustbench_sde.training.config import TrainConfig
 
@@ -195,6 +210,7 @@ def train_command(
                 interpolation=interpolation,
                 class_order=class_order,
                 device=device,
+                log=[*(log or []), partial(EpochLines, quiet=quiet)],
                 progress=progress,
                 **{name: value for name, value in typed.items() if name in TrainConfig.model_fields},
             )

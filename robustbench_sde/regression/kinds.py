@@ -13,6 +13,7 @@ _OF_ONE_TRAINING = (
     "seed",
     "seconds",
     "final_loss",
+    "history",
     "epochs_done",
     "test_accuracy",
     "test_images",

@@ -16,6 +16,8 @@ from robustbench_sde.reporting.notebook_progress import NotebookBoard, in_notebo
 
 #: Seconds between two plain lines.
 _INTERVAL = 15.0
+#: Width of a note like `epoch 100/110 loss 1.854 acc 45.3%`.
+_NOTE = 36
 #: Widths of `1234/5678` and `0:12:34`.
 _NUMBERS = (9, 7)
 
@@ -55,18 +57,28 @@ def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
 def _columns(width: int, bars: int) -> list[ProgressColumn]:
     """Return columns in which texts are cut first; counts and times are always shown whole.
 
-    Of two bars, the notes repeat each other's text and are cut first. A bar alone keeps its note and cuts its
-    name.
+    Of two bars, the notes repeat each other's text, stand last and are cut first. A bar alone has its note,
+    which says how the work goes, before the bar, and its name is cut first.
     """
-    bar, description = (40, 60) if width >= 160 else (10, width // 2 if bars > 1 else width // 3)
-    note = width - description - bar - sum(_NUMBERS) - 4  # a space between columns
-    return [
+    wide = width >= 160
+    bar = 40 if wide else 10
+    room = width - bar - sum(_NUMBERS) - 4  # a space between columns
+    if bars > 1:
+        description = 60 if wide else width // 2
+        note = max(1, room - description)
+    else:
+        note = min(_NOTE, max(1, room - 1))
+        description = max(1, min(60, room - note))
+    texts = [
         TextColumn("{task.description}", markup=False, table_column=_cut(description)),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=_cut(note)),
+    ]
+    counts = [
         BarColumn(bar),
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=_NUMBERS[0])),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=_NUMBERS[1])),
-        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=_cut(max(1, note))),
     ]
+    return [texts[0], *counts, texts[1]] if bars > 1 else [*texts, *counts]
 
 
 def _cut(width: int) -> Column:

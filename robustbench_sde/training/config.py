@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from robustbench_sde.models.noise import NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import Seed, Spec, first_problem
+from robustbench_sde.sde.solvers import SOLVERS
 from robustbench_sde.texts import parse_budget
 
 
@@ -32,8 +33,9 @@ class TrainConfig(Spec):
     """Options that, with the data, decide the weights."""
 
     preset: str = "digits"
-    #: kind of noise: ``none``, one, or several with scales: ``additive:0.3+multiplicative`` (`parse_noise`)
-    noise: str = "none"
+    #: kind of noise: ``none``, one, or several with scales: ``additive:0.3+multiplicative`` (`parse_noise`);
+    #: not given: ``multiplicative``, or ``none`` for presets and solvers that have no noise (`usual_noise`)
+    noise: str = "multiplicative"
     #: noise scale; for dropout sqrt((1-p)/p) with p the share kept
     sigma: float = Field(default=0.5, ge=0, le=1e3)
     #: share p kept by dropout, in place of `sigma`
@@ -69,6 +71,13 @@ class TrainConfig(Spec):
     #: weight of the divergence in TRADES
     trades_beta: float = Field(default=6.0, gt=0, le=1e3)
     seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _noise_is_chosen(cls, options: Any) -> Any:
+        if isinstance(options, Mapping) and "noise" not in options:
+            return {**options, "noise": usual_noise(options.get("preset"), options.get("solver"))}
+        return options
 
     @model_validator(mode="after")
     def _noise_makes_sense(self) -> Self:
@@ -159,6 +168,15 @@ class TrainConfig(Spec):
             return ModelSpec.model_validate(fields | preset | steps)
         except ValidationError as error:
             raise first_problem(error) from error
+
+
+def usual_noise(preset: object, solver: object) -> str:
+    """Return the noise of a training that asks for none in particular: ``multiplicative``, if it can have it.
+
+    A ResNet is trained without noise, and so is what a solver of ODEs solves.
+    """
+    odes = isinstance(solver, str) and solver in SOLVERS and not SOLVERS[solver].noise_orders
+    return "none" if odes or "resnet" in str(preset) else "multiplicative"
 
 
 def parse_config(options: Mapping[str, object]) -> TrainConfig:

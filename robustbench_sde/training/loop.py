@@ -1,18 +1,16 @@
 """Run the training loop: interruptible at any moment, resumable to the same weights."""
 
 import contextlib
-import json
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
@@ -20,43 +18,16 @@ from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.storage.lock import locked_file
-from robustbench_sde.storage.tensors import read_tensors, write_tensors
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate
 from robustbench_sde.training.distributed import Step, Team
+from robustbench_sde.training.history import Epoch, for_header, write_log
+from robustbench_sde.training.loggers import MakeLogger, OpenLoggers
+from robustbench_sde.training.state import Identity, State, new_key, read_state, state_of, write_state
+from robustbench_sde.training.tracking import Training
 
 #: Number of draws that score the finished model on its test images.
 _TEST_DRAWS = 8
-
-
-@dataclass
-class _State:
-    """State that an epoch hands to the next; everything else is keyed."""
-
-    weights: dict[str, Tensor]
-    momenta: dict[str, Tensor] = field(default_factory=dict)
-    epoch: int = 0
-    seconds: float = 0.0
-    loss: float = math.nan
-
-
-@dataclass(frozen=True)
-class _Identity:
-    """Identity of the training that a state belongs to."""
-
-    config: TrainConfig
-    fingerprint: str
-
-    def __str__(self) -> str:
-        return json.dumps([self.config.model_dump(), self.fingerprint], sort_keys=True)
-
-    def is_that_of(self, text: str) -> bool:
-        """Whether `text` names this training; options that it lacks, being older, have their defaults."""
-        try:
-            options, fingerprint = json.loads(text)
-            return (TrainConfig.model_validate(options), fingerprint) == (self.config, self.fingerprint)
-        except (ValueError, TypeError):  # the former also of pydantic
-            return False
 
 
 def train(
@@ -69,6 +40,7 @@ def train(
     device: torch.device | str = "cpu",
     team: Team | None = None,
     progress: Progress = SILENT,
+    loggers: Sequence[MakeLogger] = (),
 ) -> CheckpointHeader:
     """Train a classifier and write a checkpoint after every epoch.
 
@@ -78,11 +50,14 @@ def train(
     Args:
         config: what to train and how.
         data: the training split.
-        path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end.
+        path: checkpoint to write; ``<stem>.state.safetensors`` beside it keeps the optimiser until the end,
+            and ``<stem>.log.csv`` has a line for each epoch.
         test: images on which the finished model is scored, for the header.
         resume: whether to continue from that state, which must exist.
         device: device to train on; that of `team` if one is given.
         team: the processes that train together; the first of them writes.
+        progress: receiver of progress, of every batch.
+        loggers: functions that open receivers of every epoch.
 
     Returns:
         The header of the finished checkpoint.
@@ -103,7 +78,9 @@ def train(
         raise BenchError(f"nothing to resume: {why}")
     with locked_file(path) if team.leads else contextlib.nullcontext():
         try:
-            return _train(config, data, path, test=test, resume=resume, team=team, progress=progress)
+            return _train(
+                config, data, path, test=test, resume=resume, team=team, progress=progress, loggers=loggers
+            )
         except KeyboardInterrupt as interrupt:
             if state_path.exists():
                 raise KeyboardInterrupt(f"{state_path} is there to resume from") from interrupt
@@ -119,19 +96,23 @@ def _train(
     resume: bool,
     team: Team,
     progress: Progress,
+    loggers: Sequence[MakeLogger],
 ) -> CheckpointHeader:
     """Train in the process that writes `path`, and in those that help it."""
     spec, state_path = config.model_spec(data), state_of(path)
-    identity = _Identity(config, data.fingerprint)
+    identity = Identity(config, data.fingerprint)
     if resume:
-        state = _read_state(state_path, identity)
+        state = read_state(state_path, identity)
     else:
-        state = _State(Classifier.initialised(spec, config.seed).state_dict())
+        state = State(Classifier.initialised(spec, config.seed).state_dict(), key=new_key(identity))
     model = Classifier.from_weights(spec, state.weights).to(team.device).train()
     step = team.steps(model, config)
 
+    told = OpenLoggers((), _training(config, spec, data, path, state))
     if team.leads:
-        _write_state(state_path, state, identity)  # also an interrupted first epoch can be resumed
+        told = OpenLoggers(loggers, _training(config, spec, data, path, state))
+        write_state(state_path, state, identity)  # also an interrupted first epoch can be resumed
+        write_log(path, state.history)  # what a kill between state and log has left out is in the state
     progress.start(f"train {path.stem}", config.epochs * math.ceil(len(data) / config.batch_size))
     progress.advance(state.epoch * math.ceil(len(data) / config.batch_size))
     try:
@@ -139,26 +120,50 @@ def _train(
             with team.stepping():
                 _epoch(model, step, state, config, data, team, progress)
             if team.leads:
-                _write_state(state_path, state, identity)
+                write_state(state_path, state, identity)
+                write_log(path, state.history)
                 save_checkpoint(path, model, _header(config, spec, data, state))
-    except KeyboardInterrupt:
+            told.epoch(state.history[-1])
+    except BaseException as error:
+        told.close({}, finished=False)
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         if team.leads:
             save_checkpoint(path, model, _header(config, spec, data, state, interrupted=True))
         raise
     header = _header(config, spec, data, state)
     if not team.leads:
         return header
-    if test is not None:
-        header.training.update(_test(model.eval(), test, config.seed))
-    save_checkpoint(path, model, header)
-    state_path.unlink(missing_ok=True)
+    try:
+        if test is not None:
+            header.training.update(_test(model.eval(), test, config.seed))
+        save_checkpoint(path, model, header)
+        state_path.unlink(missing_ok=True)
+    except BaseException:
+        told.close({}, finished=False)
+        raise
+    told.close({"accuracy": header.training["test_accuracy"][0]} if test is not None else {}, finished=True)
     return header
+
+
+def _training(config: TrainConfig, spec: ModelSpec, data: ImageDataset, path: Path, state: State) -> Training:
+    """Describe a training to loggers."""
+    kind = "Neural SDE" if spec.active_noise else "Neural ODE" if "resnet" not in config.preset else "ResNet"
+    noise = " + ".join(f"{term.kind} noise of sigma {term.sigma:g}" for term in spec.active_noise)
+    left = "" if not state.epoch else f", {state.epoch} done"
+    solved = f"{counted(spec.steps, 'step')} of {spec.solver}"
+    words = (
+        f"{kind}, {noise or 'no noise'}; preset {config.preset}, {solved}; "
+        f"{counted(config.epochs, 'epoch')}{left}, {len(data):,} images of {data.name}, seed {config.seed}"
+    )
+    options = config.model_dump() | {"dataset": data.name}
+    return Training(path.stem, path, words, options, state.key, tuple(state.history))
 
 
 def _epoch(
     model: Classifier,
     step: Step,
-    state: _State,
+    state: State,
     config: TrainConfig,
     data: ImageDataset,
     team: Team,
@@ -213,9 +218,21 @@ def _epoch(
         for name, parameter in model.named_parameters()
         if config.momentum > 0
     }
+    seconds = time.perf_counter() - started
     state.epoch += 1
-    state.seconds += time.perf_counter() - started
+    state.seconds += seconds
     state.loss = sum(losses) / len(losses)
+    sigma = _sigma(model)
+    state.history.append(Epoch(state.epoch, state.loss, right / seen, rate, sigma, round(seconds, 3)))
+
+
+def _sigma(model: Classifier) -> float:
+    """Return the noise scale of a model: learned scales are means over the blocks."""
+    scales = [
+        float(model.learned[term.kind].detach().abs().mean()) if term.learned else term.sigma
+        for term in model.spec.active_noise
+    ]
+    return math.hypot(*scales)
 
 
 def _test(model: Classifier, test: ImageDataset, seed: int) -> dict[str, Any]:
@@ -229,7 +246,7 @@ def _test(model: Classifier, test: ImageDataset, seed: int) -> dict[str, Any]:
 
 
 def _header(
-    config: TrainConfig, spec: ModelSpec, data: ImageDataset, state: _State, *, interrupted: bool = False
+    config: TrainConfig, spec: ModelSpec, data: ImageDataset, state: State, *, interrupted: bool = False
 ) -> CheckpointHeader:
     training: dict[str, Any] = config.model_dump() | {
         "images": len(data),
@@ -237,40 +254,9 @@ def _header(
         "seconds": round(state.seconds, 1),
         "final_loss": None if math.isnan(state.loss) else round(state.loss, 4),
     }
+    if state.history:
+        training["history"] = for_header(state.history)
     if interrupted:
         training["interrupted"] = f"in epoch {state.epoch + 1}"
     dataset = DatasetRef(name=data.name, fingerprint=data.fingerprint, class_names=data.class_names)
     return CheckpointHeader(model=spec, dataset=dataset, training=training)
-
-
-def state_of(path: Path) -> Path:
-    """Return the path of the state of an unfinished training of the checkpoint `path`."""
-    return path.with_name(f"{path.stem}.state.safetensors")
-
-
-def _write_state(path: Path, state: _State, identity: _Identity) -> None:
-    tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
-    tensors |= {f"momenta.{name}": tensor for name, tensor in state.momenta.items()}
-    metadata = {"identity": str(identity), "epoch": state.epoch, "seconds": state.seconds, "loss": state.loss}
-    cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_tensors(path, cpu, {name: str(value) for name, value in metadata.items()})
-
-
-def _read_state(path: Path, identity: _Identity) -> _State:
-    tensors, metadata = read_tensors(path)
-    if not identity.is_that_of(metadata.get("identity", "")):
-        raise BenchError(
-            f"{path} belongs to another training (options or data differ); "
-            "give the same ones, or start anew without `resume`"
-        )
-    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
-    return _State(
-        weights=parts["weights"],
-        momenta=parts["momenta"],
-        epoch=int(metadata["epoch"]),
-        seconds=float(metadata["seconds"]),
-        loss=float(metadata["loss"]),
-    )

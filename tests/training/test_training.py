@@ -63,7 +63,8 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path, batches, 
     assert header.training["epochs_done"] == 3
     first, second = weights(whole), weights(stopped)
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole.safetensors", "stopped.safetensors"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".csv"}
+    assert not list(tmp_path.glob("*.state.*"))
 
 
 def test_resume_refuses_another_training_and_nothing(tmp_path):

@@ -43,6 +43,7 @@ from robustbench_sde.reporting.html.tables import (
     table_at_a_glance,
 )
 from robustbench_sde.reporting.terminal import flat
+from robustbench_sde.reporting.training import read_trainings, training_figure
 from robustbench_sde.reporting.tries import accuracy_against_tries
 from robustbench_sde.reporting.versus import read_versus, versus_figure, versus_texts, versus_title
 from robustbench_sde.runs.checked import read_checked_summary
@@ -100,6 +101,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     sigmas = accuracy_against_sigma(summary, out)
     means = [] if corruptions is None else corruption_figure(corruptions, out)
     maps = [] if corruptions is None else corruption_heatmaps(corruptions, out)
+    trainings = read_trainings(run)
+    courses = [] if trainings is None else training_figure(trainings, out)
     cost = costs(summary)
     certificates = read_reports(run.path)
     brackets = bracket_figure(certificates, out)
@@ -169,6 +172,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             f"factor. For each attack and corruption the highest level is shown, at most {MOST_CELLS}.",
             examples=examples(run, summary, manifest["dataset"].get("class_names", ())),
         ),
+        Section("training", "Training", figures=_inlined(out, courses)),
         Section("cost", "Attack cost", tables=[] if cost is None else [cost]),
         Section(
             "audit",
@@ -213,6 +217,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             *maps,
             *draws,
             *sigmas,
+            *courses,
         )
         for ending in ("svg", "png")
     ]
