@@ -358,6 +358,7 @@ FILES = (
     ("examples/CELL.safetensors", "up to eight images of a cell, clean and perturbed, for the report"),
     ("images/*-CELL.npz", "all perturbed images of a cell; also as `.safetensors` (`save_images`)"),
     ("corruptions.csv", "the table of corruptions"),
+    ("trainings.csv", "loss, accuracy, learning rate and sigma by epoch, of checkpoints that hold them"),
     ("distances.csv", "the curves of minimal-norm attacks"),
     ("certificates.parquet", "certified accuracy by radius; also `certificates.csv`"),
     ("certificates/*-HASH.parquet", "the certificate of each image of a smoothed classifier"),

@@ -44,9 +44,14 @@ def log_of(path: Path) -> Path:
 def write_log(path: Path, history: Sequence[Epoch]) -> None:
     """Write the log beside a checkpoint, atomically and as a whole, so that no epoch is in it twice.
 
+    Without an epoch there is no log, and that of an earlier training is removed.
+
     Raises:
         BenchError: it cannot be written.
     """
+    if not history:
+        log_of(path).unlink(missing_ok=True)
+        return
     text = io.StringIO()
     frame = pd.DataFrame([asdict(row) for row in history], columns=NAMES)
     frame.to_csv(text, index=False, float_format="%.6g", lineterminator="\n")

@@ -119,6 +119,7 @@ def tensors(path):
         metadata = file.metadata() or {}
     header = json.loads(metadata.get("sde-bench", '{"training": {}}'))
     header["training"].pop("seconds", None)
+    header["training"].get("history", {}).pop("seconds", None)
     weights = {name: array.tobytes() for name, array in sorted(safetensors.numpy.load_file(path).items())}
     return header, weights
 

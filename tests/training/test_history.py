@@ -111,7 +111,8 @@ def test_an_interrupted_training_has_no_epoch_twice(tmp_path: Path, batches: int
     whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
     train(CONFIG, DATA, whole)
     interrupted(stopped, batches)
-    assert log(stopped)["epoch"].tolist() == list(range(1, batches // 3 + 1))
+    done = log(stopped)["epoch"].tolist() if h.log_of(stopped).exists() else []
+    assert done == list(range(1, batches // 3 + 1))
     train(CONFIG, DATA, stopped, resume=True)
     pd.testing.assert_frame_equal(log(stopped), log(whole))
 
@@ -147,7 +148,7 @@ def test_after_sigkill_the_log_is_whole(tmp_path: Path):
 
 
 def test_a_long_history_fits_into_a_header():
-    """Of more than a thousand epochs evenly spaced ones are kept, the first and the last among them."""
+    """A thousand evenly spaced epochs of a longer training are kept, the first and the last among them."""
     rows = [Epoch(number, 1 / number, 0.5, 0.1, 0.5, 1.0) for number in range(1, 5001)]
     kept = h.for_header(rows)
     assert (len(kept["epoch"]), kept["epoch"][0], kept["epoch"][-1]) == (h.MOST_EPOCHS, 1, 5000)
