@@ -97,6 +97,13 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
         lambda: rb.run("mine.yaml", ["checkpoints/none.safetensors"], few(), smoothing=0.25, out="b"),
         rows,
     ),
+    "init_gate": (
+        lambda: gated("none", "DIGITS", attack="PGD", norm="LINF", eps="8/255"),
+        lambda: gated(
+            Path("checkpoints/none.safetensors"), "digits", attack=["pgd"], norm="linf", eps=[8 / 255]
+        ),
+        lambda text: text,
+    ),
     "compare": (
         lambda: rb.compare("stored", "stored"),
         lambda: rb.compare("reports/stored", Path("reports/stored")),
@@ -131,6 +138,13 @@ CALLS: dict[str, tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], Any
         lambda found: found.header.dataset,
     ),
 }
+
+
+def gated(*arguments: Any, **options: Any) -> list[str]:
+    """Make the files of a gate for two images; return its suite without the names of checkpoints and data."""
+    files = rb.init_gate(*arguments, **options, images=2, install="sde-bench", force=True).files
+    lines = files[0].read_text().splitlines()
+    return [line for line in lines if "none" not in line and not line.startswith("dataset")]
 
 
 def flat() -> torch.nn.Module:

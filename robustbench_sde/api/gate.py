@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from robustbench_sde.api.arguments import Budget, attacks_of, budgets_of, norm_of
 from robustbench_sde.api.models import find_checkpoints
 from robustbench_sde.api.run import run
 from robustbench_sde.errors import BenchError, tell
@@ -35,7 +36,7 @@ def init_gate(
     *,
     attack: str | Sequence[str] = "pgd",
     norm: str = "linf",
-    eps: float | Sequence[float] = 0.03,
+    eps: Budget | Sequence[Budget] = 0.03,
     images: int | Literal["all"] = 360,
     max_drop: float = 0.02,
     data_dir: str | Path | None = None,
@@ -43,6 +44,7 @@ def init_gate(
     install: str | None = None,
     device: str | Compute = "auto",
     force: bool = False,
+    progress: bool = False,
     bars: Bars | None = None,
 ) -> GateFiles:
     """Write the files of a gate into the current folder: suite, baseline, policy, workflow (docs/ci.md).
@@ -54,7 +56,7 @@ def init_gate(
         dataset: name of the data set.
         attack: name of an attack with a budget, or several.
         norm: norm of the attacks.
-        eps: budget for images in [0, 1], or several.
+        eps: budget for images in [0, 1], like 0.03 or ``"8/255"``, or several.
         images: number of test images of the baseline and of every later run, or `"all"`.
         max_drop: largest drop of an accuracy that the policy tolerates, as a share.
         data_dir: as in `load_dataset`.
@@ -62,6 +64,7 @@ def init_gate(
         install: what `pip install` takes in the workflow; None: this package as it is installed here.
         device: as in `attack`.
         force: whether files that are there are replaced, and another run in reports/gate.
+        progress: as in `attack`.
         bars: as in `attack`.
 
     Returns:
@@ -86,9 +89,9 @@ def init_gate(
             dataset=dataset,
             data_dir=place,
             images=None if images == "all" else images,
-            attacks=[attack] if isinstance(attack, str) else attack,
-            norm=norm,
-            eps=[eps] if isinstance(eps, int | float) else eps,
+            attacks=list(attacks_of(attack)),
+            norm=norm_of(norm) or norm,
+            eps=[each for each in budgets_of(eps, norm) if each is not None],
         ),
         Path(scaffold.POLICY): scaffold.policy_text(max_drop),
         Path(scaffold.WORKFLOW): scaffold.workflow_text(package, dataset=dataset, data_dir=place),
@@ -101,7 +104,15 @@ def init_gate(
     for path, text in [*texts.items(), (ignore, scaffold.gitignore_text(present))]:
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    result = run(scaffold.SUITE, download=download, device=device, out=scaffold.RUN, force=force, bars=bars)
+    result = run(
+        scaffold.SUITE,
+        download=download,
+        device=device,
+        out=scaffold.RUN,
+        force=force,
+        progress=progress,
+        bars=bars,
+    )
     cells = result.save_baseline(baseline)
     to_do = [f"commit {', '.join(map(str, [*texts, ignore, baseline]))}"]
     own = [path.as_posix() for path in found if path not in shipped]
