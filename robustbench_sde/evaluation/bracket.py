@@ -80,10 +80,10 @@ def contradictions(
     Returns:
         Their image ids; there are none if the certificates and the noise are sound.
     """
-    tested = _tested(certificates, moved)
-    alpha = settings.alpha / max(1, tests or int(tested.sum()))
+    rows = moved[_tested(certificates, moved)].to_dict("records")
     found = []
-    for row in moved[tested].to_dict("records"):
+    for row in rows:
+        alpha = settings.alpha / (tests or len(rows))
         draws, mean = int(row["score_draws"]), float(row["label_probability"])
         if settings.rule == "vote":
             high = clopper_pearson_high(round(row["share_correct"] * draws), draws, alpha)

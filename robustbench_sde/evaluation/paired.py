@@ -162,7 +162,7 @@ def _critical_block(block: int, alpha: float) -> Floats:
     return np.asarray(binom.isf(alpha / 2, np.arange(block * _BLOCK, (block + 1) * _BLOCK), 0.5))
 
 
-@functools.lru_cache(maxsize=4096)  # of so many images few shares are possible
+@functools.cache  # of so many images few shares are possible
 def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
     """Return the smallest true drop that is found with a probability of `POWER`; 1 if none is.
 
@@ -178,7 +178,7 @@ def detectable_by_decisions(images: int, changed: float, alpha: float) -> float:
     return float(brentq(lacking, 1e-9, 1.0, xtol=1e-6)) if lacking(1.0) > 0 else 1.0
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.cache
 def images_for_decisions(changed: float, drop: float, alpha: float) -> int | None:
     """Return how many images find a true drop with a probability of `POWER`; None beyond `MOST_IMAGES`."""
     changed = max(changed, drop)

@@ -12,7 +12,7 @@ power.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -120,7 +120,7 @@ def difference(one: Floats, other: Floats, spread: Spread | None) -> Difference:
     )
 
 
-@lru_cache(maxsize=1024)
+@cache
 def _noncentrality(freedom: float, level: float) -> float:
     """Return the true difference in standard errors that a two-sided t test finds with `POWER`."""
     critical = float(t.isf(level / 2, freedom))

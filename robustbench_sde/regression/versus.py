@@ -35,8 +35,6 @@ ONE_TRAINING = (
 UNEQUAL = "unequal effort"
 #: words of a warning that a row was passed over
 LEFT_OUT = "is left out"
-#: largest common number of draws for which single draws are tested exactly
-_MOST_DRAWS = 2**16
 
 
 def versus(
@@ -101,7 +99,8 @@ def versus(
 class _Draft:
     """Row whose p-values are not adjusted yet, with what computes a detectable difference for a level."""
 
-    row: VersusRow
+    #: subject, numbers of trainings, setting and number of images: the first fields of a `VersusRow`
+    head: tuple[str, tuple[int, int], str, str, float | None, float | None, int]
     tests: tuple["_Test", ...]
 
 
@@ -138,16 +137,7 @@ def _draft_rows(
         draws = int(np.lcm.reduce([cell.facts.score_draws for cell in (*cells, *at[base])]))
         if draws > 1:
             tests.append(_test("single_draw_accuracy", shares[kind], shares[base], draws, pooled_shares))
-        contrasts = [test.contrast for test in tests]
-        row = VersusRow(
-            kind,
-            (len(cells), len(at[base])),
-            *setting,
-            len(ids),
-            contrasts[0],
-            contrasts[1] if draws > 1 else None,
-        )
-        yield _Draft(row, tuple(tests))
+        yield _Draft((kind, (len(cells), len(at[base])), *setting, len(ids)), tuple(tests))
 
 
 def _decisions(cell: ComparedCell, ids: Any) -> Floats:
@@ -177,8 +167,7 @@ def _test(
     p, detectable = found.p, found.detectable
     changes = subject[0] - reference[0]
     if pooled is None:
-        if draws <= _MOST_DRAWS:
-            p = paired.sign_flip_test(np.rint(changes * draws).astype(np.int64))
+        p = paired.sign_flip_test(np.rint(changes * draws).astype(np.int64))
         if draws == 1:
             images, changed = len(changes), float(np.abs(changes).mean())
 
@@ -195,10 +184,8 @@ def _with_holm(drafts: Sequence[_Draft]) -> Iterator[VersusRow]:
     tests = [test for draft in drafts for test in draft.tests]
     adjusted = iter(paired.holm([test.contrast.p for test in tests]))
     for draft in drafts:
-        contrasts = [
+        accuracy, *single_draw = (
             replace(test.contrast, p_holm=next(adjusted), detectable=test.detectable(ALPHA / len(tests)))
             for test in draft.tests
-        ]
-        yield replace(
-            draft.row, accuracy=contrasts[0], single_draw=contrasts[1] if len(contrasts) > 1 else None
         )
+        yield VersusRow(*draft.head, accuracy, single_draw[0] if single_draw else None)

@@ -61,12 +61,7 @@ def verdict_line(report: AuditReport) -> str:
         AuditVerdict.WARN: f" may be used with the warnings beside it ({', '.join(faults)})"
         + (f"; {seen} would have been seen" if seen else ""),
         AuditVerdict.INCONCLUSIVE: f" is not judged: only {seen} would have been seen, and "
-        f"{100 * FLOOR:.0f} points are asked for; {_more_images(report.images)}",
+        f"{100 * FLOOR:.0f} points are asked for; take {images_for_floor(report.images)} images",
         AuditVerdict.FAIL: f" must not be used ({', '.join(faults)})",
     }[report.verdict]
     return f"{report.verdict.upper()} {report.checkpoint}: {number}{said}"
-
-
-def _more_images(images: int) -> str:
-    needed = images_for_floor(images)
-    return "take more images" if needed is None else f"take {needed} images"

@@ -292,8 +292,13 @@ def test_a_rule_that_could_not_have_seen_much_is_inconclusive():
     assert judged(AuditVerdict.WARN, 1.0) == AuditVerdict.WARN
     assert smallest_excess(10, 0.1) == 1.0
     enough = images_for_floor(10)
-    assert enough is not None
     assert smallest_excess(enough, 0.02) <= FLOOR < smallest_excess(enough - 5, 0.02)
+    assert [images_for_floor(images) for images in (enough - 1, enough, 1999, 2000)] == [
+        enough,
+        enough + 5,
+        2000,
+        2005,
+    ]
     ranked = [AuditVerdict.PASS, AuditVerdict.WARN, AuditVerdict.INCONCLUSIVE, AuditVerdict.FAIL]
     for place, verdict in enumerate(ranked):
         assert AuditVerdict.worst(ranked[: place + 1]) == verdict

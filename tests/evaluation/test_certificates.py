@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.special import ndtr
+from scipy.stats import betabinom
 
 from robustbench_sde.evaluation import bounds
 from robustbench_sde.evaluation.looks import Looks, Tally, draws_for_radius, votes_needed
@@ -141,3 +142,26 @@ def test_what_is_given_up_would_hardly_have_been_certified():
     assert certified > 500
     assert lost <= 0.01 * certified
     assert stopped > 500
+
+
+def test_a_radius_beyond_double_precision_takes_no_number_of_draws():
+    """At ten sigma the probability that certifies is 1 in double precision."""
+    with pytest.raises(ValueError, match="no number of draws"):
+        draws_for_radius(2.5, 0.25, 0.001)
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.1, 0.2, 0.3])
+def test_a_look_decides_what_its_definition_says(radius):
+    """Certified, or out of reach, or improbable, or a chance below a thousandth: summed up vote by vote."""
+    looks, needed = Looks(200, 0.01, 0.25, (radius,)), bounds.needed_probability(radius, 0.25)
+    certified = [bounds.clopper_pearson_low(votes, 200, 0.005) > needed for votes in range(201)]
+    for votes in range(101):
+        future = betabinom(100, votes + 0.5, 100.5 - votes)
+        chance = sum(future.pmf(more) for more in range(101) if certified[votes + more])
+        expected = (
+            bounds.clopper_pearson_low(votes, 100, 0.005) > needed
+            or not certified[votes + 100]
+            or bounds.clopper_pearson_high(votes, 100, 1e-4) <= needed
+            or chance < 1e-3
+        )
+        assert looks.decided(Tally(100, votes, votes), 0) == expected, votes

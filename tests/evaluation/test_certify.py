@@ -178,3 +178,13 @@ def test_what_cannot_be_certified_is_refused(asked, message):
     """Rules without a theorem and impossible numbers are one sentence."""
     with pytest.raises(BenchError, match=message):
         rb.certify(make_model("none"), make_data(2), **asked)
+
+
+@pytest.mark.parametrize(("draws", "tests", "found"), [(9, 0, []), (10, 0, [7]), (10, 2, []), (11, 2, [7])])
+def test_a_contradiction_is_as_sure_as_alpha_says(draws, tests, found):
+    """All of n votes lost has probability 2^-n at one half: ten are enough for one test of level .001."""
+    certificate = pd.DataFrame({"correct": [True, False], "radius": [0.5, 0.5]})
+    lost = {"share_correct": 0.0, "label_probability": 0.0, "l2": 0.4, "score_draws": draws}
+    moved = pd.DataFrame([{"image_id": 7, **lost}, {"image_id": 8, **lost}])
+    settings = CertifySettings(rule="vote", alpha=0.001)
+    assert contradictions(certificate, moved, settings, tests=tests) == found

@@ -183,3 +183,19 @@ def test_exchanging_the_runs_turns_the_interval_around():
     """(lost, won) and (won, lost) are the same question."""
     there, back = paired.drop_of_decisions(9, 4, 77, 0.1), paired.drop_of_decisions(4, 9, 77, 0.1)
     assert there == pytest.approx((-back.estimate, -back.high, -back.low))
+
+
+def test_the_interval_of_shares_is_that_of_the_central_limit():
+    """Drops .1 and .3 have the standard error .1; ends stay within what a share can drop."""
+    assert paired.drop_of_shares(np.array([0.1, 0.3]), 0.05) == pytest.approx(
+        (0.2, 0.2 - 0.195996, 0.2 + 0.195996), abs=1e-6
+    )
+    assert paired.drop_of_shares(np.array([-1.0, 1.0]), 0.05) == (0.0, -1.0, 1.0)
+    assert paired.drop_of_shares(np.array([0.25]), 0.05) == (0.25, -1.0, 1.0)
+
+
+def test_more_than_ten_million_images_are_not_recommended():
+    """Ten million are, and one more is not; at least one image is."""
+    quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    for needed, expected in ((0.5, 1), (9_999_999.5, 10_000_000), (10_000_000.5, None)):
+        assert paired.images_for_shares(0.3, 0.3 * quantiles / math.sqrt(needed), 0.05) == expected

@@ -12,6 +12,7 @@ from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.repeat import FirstAnswer, rounding_on
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.perturbations.base import Clean
@@ -205,3 +206,32 @@ def test_a_module_that_returns_its_own_buffer_is_refused():
     """The next call changes logits that somebody still holds: nothing of it is scored."""
     with pytest.raises(BenchError, match=r"Buffered: .* every image must be classified by itself"):
         rb.score(Buffered(), make_data(), corruptions="fog", severities=[1, 5], batch_size=5)
+
+
+@pytest.mark.parametrize(("tolerance", "image"), [(0.04, 0), (0.06, 1), (0.6, None)])
+def test_what_is_rounding_depends_on_the_largest_logit_of_the_image(tolerance, image):
+    """A change of a half is a twentieth of one image's largest logit, and half of the other's."""
+    before = torch.tensor([[[-10.0, 1.0, 1.0], [1.0, 0.0, 1.0]]])
+    model = Constant(before)
+    first = FirstAnswer.of(model, make_data(2, classes=3))
+    first.check(model)
+    model.answer = before + torch.tensor([0.0, 0.5, 0.0])
+    if image is None:
+        first.check(model, tolerance=tolerance)
+        return
+    with pytest.raises(InvalidEvaluationError, match=rf"{2 - image} of 2 .* \(image {image}: by 0\.5\)"):
+        first.check(model, tolerance=tolerance)
+
+
+class Constant(ClassifierBase):
+    """Gives the logits that are written down, whatever it sees."""
+
+    name, noise, sigma, stochastic, precision = "constant", "none", 0.0, False, "fp32"
+    image_shape, classes, device = (1, 12, 12), 3, torch.device("cpu")
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def logits(self, images, image_ids, draws):
+        """Return the logits (draws, images, classes)."""
+        return self.answer

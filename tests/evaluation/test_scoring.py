@@ -211,3 +211,11 @@ def test_wrong_settings_are_one_sentence(settings, message):
     """Unknown rules suggest the nearest; counts below one are refused."""
     with pytest.raises(BenchError, match=message):
         ScoreSettings(**settings)
+
+
+def test_random_points_have_one_draw_each():
+    """So many points are so many draws, each an answer of its own; without points nothing changes."""
+    settings = ScoreSettings(draws=8, rule="vote", seed=3, try_draws=4)
+    assert settings.at_points(5) == ScoreSettings(draws=5, rule="vote", seed=3, try_draws=1)
+    assert settings.at_points(1).try_draws == 1
+    assert settings.at_points(0) == settings

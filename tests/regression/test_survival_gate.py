@@ -7,6 +7,7 @@ from regression.worlds import DRAWS, make_cell, make_side
 from robustbench_sde.errors import BenchError
 from robustbench_sde.regression.baseline import read_baseline, save_baseline
 from robustbench_sde.regression.compare import compare
+from robustbench_sde.regression.measures import compare_survival
 from robustbench_sde.regression.policy import Policy, PolicyRule, load_policy
 from robustbench_sde.regression.verdict import Verdict
 from robustbench_sde.reporting.comparison import comparison_markdown
@@ -94,3 +95,18 @@ def test_a_baseline_remembers_answers_of_several_draws(tmp_path):
     assert verdict.changes[2].drop.estimate == pytest.approx(1 / 3)
     single = make_side(make_cell(right, draws))
     assert compare(single, found, Policy()).cells[0].reason == "not the same measurement: try_draws 1 -> 2"
+
+
+def test_the_permutation_test_of_submissions_is_exact():
+    """C(15, 8) / C(16, 8) = 1/2: four images lose a half and one wins it, p = 2 (1 + 5) / 2^5."""
+    test = compare_survival(
+        np.array([16, 15, 15, 15, 0], np.uint16),
+        np.array([15, 0, 0, 0, 15], np.uint16),
+        sides([16], [16])[0].cells[0].facts,
+        "survives_8",
+        "net",
+        0.05,
+    )
+    assert (test.baseline, test.run) == pytest.approx((0.5, 0.2))
+    assert test.drop.estimate == pytest.approx(0.3)
+    assert test.p == pytest.approx(12 / 32)

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
+from robustbench_sde.regression.answer import setting_text
 from robustbench_sde.regression.kinds import kinds_by_pattern, parse_kinds
 from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import ONE_TRAINING, versus
@@ -190,3 +191,40 @@ def test_networks_are_compared_at_equal_smoothing():
     assert at_equal_smoothing(named, "ode@0.12") is named
     plain = make_side(cells[0], make_cell(changed(100, 50)[1], checkpoint="sde"))
     assert {cell.facts.perturbation for cell in at_equal_smoothing(plain, "ode").cells} == {"pgd@0.12", "pgd"}
+
+
+def test_many_settings_have_sentences_where_something_differs():
+    """Of eight settings the one with a difference is told, and how many are silent."""
+    eps = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
+    cells = [cell for e in eps for cell in pair(40 if e == 0.04 else 5, 5, eps=e)]
+    first, last = versus(make_side(*cells, *pair(5, 5, **CLEAN)), "ode").sentences()
+    assert first.startswith("sde is 17.5 points below the ODE under pgd linf 0.04 (")
+    assert last == "under 7 settings nothing differs from the ODE beyond chance"
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        (("pgd", "linf", 8 / 255, None), "pgd linf 8/255"),
+        (("pgd", "linf", 8.1 / 255, None), "pgd linf 0.0317647"),
+        (("pgd", "linf", 51 / 255, None), "pgd linf 0.2"),
+        (("pgd", "l2", 0.125, None), "pgd l2 0.125"),
+        (("fog", "", None, 3.0), "fog 3"),
+        (("clean", "", None, None), "clean"),
+    ],
+)
+def test_a_setting_in_words(setting, text):
+    """A budget of long decimals is a grey level where it is a whole one."""
+    assert setting_text(setting) == text
+
+
+def test_single_draws_are_compared_from_two_draws_on():
+    """Two draws are twice the single ones: an image that loses one of two has lost a half."""
+    ode = make_cell([True] * 4, checkpoint="ode", **ODE)
+    sde = make_cell([True] * 4, [2, 2, 1, 1], checkpoint="sde", **SDE, score_draws=2)
+    (row,) = versus(make_side(ode, sde), "ode").rows
+    assert row.accuracy.difference.estimate == 0.0
+    assert row.single_draw.difference.estimate == pytest.approx(-0.25)
+    assert row.single_draw.p == pytest.approx(0.5)
+    (row,) = versus(make_side(ode, make_cell([True] * 4, checkpoint="net", **ODE)), "ode").rows
+    assert row.single_draw is None

@@ -1,8 +1,9 @@
 """Compare two attacks on the same images, and decide when one is called stronger than the other."""
 
+import itertools
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,6 @@ ALPHA_FAIL, ALPHA_WARN = 0.001, 0.01
 MATERIAL = 0.05
 #: Excess of a rival that an audit has to be able to see; one that cannot is inconclusive.
 FLOOR = 0.30
-#: Largest number of images that is recommended.
-_MOST_IMAGES = 2000
 #: Fewest images on which a comparison can fail: 2^-10 < `ALPHA_FAIL`.
 FEWEST_IMAGES = 10
 
@@ -75,7 +74,7 @@ class AttackComparison:
         }
 
 
-@lru_cache(maxsize=4096)
+@cache
 def smallest_excess(images: int, churn: float) -> float:
     """Return the smallest true excess of a rival at which 80 % of comparisons warn or fail; 1 if none.
 
@@ -104,12 +103,13 @@ def judged(verdict: AuditVerdict, seen: float) -> AuditVerdict:
     return AuditVerdict.INCONCLUSIVE if verdict is AuditVerdict.PASS and seen > FLOOR else verdict
 
 
-def images_for_floor(images: int) -> int | None:
-    """Return how many images, in steps of 5, see an excess of `FLOOR` with one exchange in fifty each way."""
-    for count in range(5 * math.ceil((images + 1) / 5), _MOST_IMAGES, 5):
-        if smallest_excess(count, 0.02) <= FLOOR:
-            return count
-    return None
+def images_for_floor(images: int) -> int:
+    """Return how many images, more than `images` and a multiple of 5, see an excess of `FLOOR`.
+
+    One exchange in fifty images each way is taken for granted.
+    """
+    fewest = next(count for count in itertools.count(5, 5) if smallest_excess(count, 0.02) <= FLOOR)
+    return max(fewest, 5 * math.ceil((images + 1) / 5))
 
 
 def accuracy(records: pd.DataFrame) -> Interval:

@@ -1,0 +1,107 @@
+"""Rules of the audit on models whose answer is known in closed form."""
+
+import math
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from builders import make_data, make_model
+from scipy.optimize import brentq
+
+from robustbench_sde.data import to_float
+from robustbench_sde.evaluation.audit import attacks, gradients
+from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab
+from robustbench_sde.evaluation.audit.report import AuditVerdict
+from robustbench_sde.evaluation.audit.solver import solver
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.base import ClassifierBase
+from robustbench_sde.perturbations.attacks.registry import make_attack
+
+SETTINGS = AuditSettings(steps=2, eot_draws=2, score=ScoreSettings(draws=2))
+
+
+class Plain(ClassifierBase):
+    """Two classes without noise; a subclass gives the difference of their logits."""
+
+    name, noise, sigma, stochastic, precision = "plain", "none", 0.0, False, "fp32"
+    image_shape, classes, device = (1, 12, 12), 2, torch.device("cpu")
+
+    def logits(self, images, image_ids, draws):
+        """Return logits (draws, images, 2)."""
+        difference = self.difference(images.flatten(1))
+        return torch.stack((-difference / 2, difference / 2), 1).expand(len(draws), -1, -1)
+
+
+class Waves(Plain):
+    """A sum of sines of the pixels: central differences of size h are too small by sin(w h) / (w h)."""
+
+    def __init__(self, frequency):
+        self.frequency = frequency
+
+    def difference(self, pixels):
+        """Return the sum of alternating sines."""
+        signs = torch.cos(math.pi * torch.arange(144.0))
+        return (torch.sin(self.frequency * pixels) * signs).sum(1) / self.frequency
+
+
+class Memory(Plain):
+    """Knows images by heart, all but the first pixel, to a grey level, and calls all others class 0.
+
+    Its gradient leads nowhere: the first pixel alone has one, and decides nothing.
+    """
+
+    def __init__(self, data):
+        self.known, self.labels = to_float(data.images).flatten(1)[:, 1:], data.labels
+
+    def difference(self, pixels):
+        """Return about 1 for class 1, and about -1 for class 0."""
+        near = (pixels[:, None, 1:] - self.known).abs().amax(2) < 1 / 255
+        return torch.where((near & (self.labels == 1)).any(1), 1.0, -1.0) + 0.01 * pixels[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (0.15, AuditVerdict.PASS),
+        (0.25, AuditVerdict.WARN),
+        (0.45, AuditVerdict.WARN),
+        (0.6, AuditVerdict.FAIL),
+    ],
+)
+def test_derivatives_that_differ_from_what_a_grey_level_does_are_found(error, verdict):
+    """The error is that of the closed form in every image; a fifth of the derivative warns, half fails."""
+    turn = brentq(lambda angle: angle / math.sin(angle) - 1 - error, 0.1, 3)
+    found = gradients.finite_differences(Lab(Waves(turn / 1e-3), make_data(10, classes=2), SETTINGS))
+    assert found.verdict == verdict
+    assert found.numbers["median_0.001"] == pytest.approx(error, abs=0.01)
+    assert found.numbers["q90_0.001"] == pytest.approx(error, abs=0.02)
+    tenth = turn / 10
+    assert found.numbers["median_0.0001"] == pytest.approx(tenth / math.sin(tenth) - 1, abs=0.01)
+
+
+def test_a_budget_for_every_image_starts_at_the_image():
+    """A model that has learned images by heart is right where gradients lead, and wrong at random points."""
+    data = make_data(30, classes=2)
+    found = attacks.unbounded(Lab(Memory(data), data, SETTINGS))
+    assert found.numbers["accuracy"][0] == 1.0
+    assert found.numbers["chance"] == 0.5
+    assert found.numbers["p"] == pytest.approx(0.5**30)
+    assert found.verdict == AuditVerdict.FAIL
+    assert found.message.startswith("eps 1 leaves 100.0 % (88.6-100.0), chance is 50.0 %, p = 9.3e-10; ")
+
+
+def test_the_rule_about_solvers_says_the_accuracies_that_it_reports():
+    """Every accuracy of the message is the number beside it, in percent."""
+    found = solver(Lab(make_model(steps=2), make_data(10), replace(SETTINGS, steps=1)))
+    told = [float(text) for text in re.findall(r"([0-9.]+) %", found.message)]
+    assert told == pytest.approx(
+        [100 * value[0] for name, value in found.numbers.items() if name != "seen"], abs=0.05
+    )
+    assert max(told) > 0
+
+
+def test_the_audit_judges_the_attack_as_it_is_by_default():
+    """Without settings the audited attack is pgd with its own steps and draws."""
+    lab = Lab(make_model(), make_data(), AuditSettings())
+    assert lab.pgd() == make_attack("pgd", eps=0.03)
