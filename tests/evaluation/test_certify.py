@@ -145,7 +145,9 @@ def test_certify_is_resumable(tmp_path):
     again = rb.certify(model, data, **asked)
     assert (first.reused, again.reused) == (0, 2)
     assert again.reports == first.reports
-    assert rb.certify(model, data, **asked, alpha=0.01).reused == 0
+    with pytest.raises(BenchError, match="holds another run"):
+        rb.certify(model, data, **asked, alpha=0.01)
+    assert rb.certify(model, data, **asked, alpha=0.01, force=True).reused == 0
     stored = pd.read_parquet(tmp_path / "certificates.parquet")
     assert list(stored["checkpoint"].unique()) == ["tiny-none@0.1", "tiny-none@0.2"]
     assert list(stored["radius"]) == [0.0, 0.1, 0.0, 0.1]
