@@ -12,7 +12,7 @@ from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, BenchWarning
 from robustbench_sde.evaluation.bounds import certified_radius, clopper_pearson_low
 from robustbench_sde.evaluation.bracket import Evaluated, contradictions, make_brackets
 from robustbench_sde.evaluation.cell import evaluate
@@ -147,7 +147,8 @@ def test_certify_is_resumable(tmp_path):
     assert again.reports == first.reports
     with pytest.raises(BenchError, match="holds another run"):
         rb.certify(model, data, **asked, alpha=0.01)
-    assert rb.certify(model, data, **asked, alpha=0.01, force=True).reused == 0
+    with pytest.warns(BenchWarning, match="replaces the run"):
+        assert rb.certify(model, data, **asked, alpha=0.01, force=True).reused == 0
     stored = pd.read_parquet(tmp_path / "certificates.parquet")
     assert list(stored["checkpoint"].unique()) == ["tiny-none@0.1", "tiny-none@0.2"]
     assert list(stored["radius"]) == [0.0, 0.1, 0.0, 0.1]

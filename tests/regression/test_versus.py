@@ -194,7 +194,7 @@ def test_networks_are_compared_at_equal_smoothing():
 
 
 def test_many_settings_have_sentences_where_something_differs():
-    """Of eight settings the one with a difference is told, and how many are silent."""
+    """The one setting of eight with a difference is told, and how many others have none."""
     eps = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07]
     cells = [cell for e in eps for cell in pair(40 if e == 0.04 else 5, 5, eps=e)]
     first, last = versus(make_side(*cells, *pair(5, 5, **CLEAN)), "ode").sentences()
