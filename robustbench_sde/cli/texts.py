@@ -1,5 +1,6 @@
 """Parse the texts of options into values; what Python functions parse as well is in `texts`."""
 
+import re
 from collections.abc import Sequence
 
 import typer
@@ -19,6 +20,7 @@ __all__ = [
     "parse_smoothing",
     "parts",
     "spelled",
+    "with_levy_alpha",
 ]
 
 
@@ -75,3 +77,18 @@ def parse_one_eps(text: str | None, norm: str) -> float | None:
     if others:
         raise BenchError(f"--eps {text}: this command takes one budget")
     return budget
+
+
+def with_levy_alpha(noise: str, alpha: float) -> str:
+    """Write `--levy-alpha` into the text of `--noise`: ``levy:0.5`` becomes ``levy:0.5,alpha=1.5``.
+
+    Raises:
+        BenchError: there is no Levy noise, or its text has an alpha already.
+    """
+    terms = noise.split("+")
+    found = [place for place, term in enumerate(terms) if re.split("[:,]", term.strip())[0] == "levy"]
+    if not found:
+        raise BenchError(f"--levy-alpha needs Levy noise, like --noise levy:0.5; --noise is {noise}")
+    if any("alpha" in terms[place] for place in found):
+        raise BenchError(f"--levy-alpha and --noise {noise} both give alpha; leave one out")
+    return "+".join(f"{term},alpha={alpha:g}" if place in found else term for place, term in enumerate(terms))

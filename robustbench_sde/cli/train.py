@@ -9,7 +9,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
-from robustbench_sde.cli import complete
+from robustbench_sde.cli import complete, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import InterruptedWorkError, counted
 
@@ -73,6 +73,13 @@ def train_command(
         float,
         typer.Option(help="Expected number of jumps per unit of time (jump noise).", rich_help_panel=_MODEL),
     ] = 2.0,
+    levy_alpha: Annotated[
+        float | None,
+        typer.Option(
+            help="Stability index alpha of Levy noise, above 1 and at most 2; default: 1.5.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     solver: Annotated[
         str,
         typer.Option(
@@ -193,6 +200,8 @@ def train_command(
     from robustbench_sde.training.config import TrainConfig
 
     typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}
+    if levy_alpha is not None:
+        typed["noise"] = texts.with_levy_alpha(noise, levy_alpha)
     started = time.perf_counter()
     try:
         with progress_bar(quiet=quiet or not _leads()) as progress:
