@@ -20,7 +20,7 @@ from robustbench_sde.api.models import Models, compute_of, sources_of
 from robustbench_sde.api.progress import shown
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, perturbations_to_follow
 from robustbench_sde.evaluation.stability.report import StabilityReport
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.progress import Bars
@@ -112,7 +112,7 @@ def stability(
         InvalidEvaluationError: a perturbed image is not valid, or states are not finite.
     """
     data, norm = dataset_of(data), norm_of(norm) or norm
-    followed_ones = default_perturbations(
+    followed_ones = perturbations_to_follow(
         norm,
         budget_of(eps, norm),
         steps=steps,

@@ -6,7 +6,7 @@ import pytest
 from builders import save_digits_model
 
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.stability.analysis import StabilitySettings, default_perturbations
+from robustbench_sde.evaluation.stability.analysis import StabilitySettings, perturbations_to_follow
 from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.stability import stability_key
@@ -78,11 +78,12 @@ def test_a_report_is_known_by_all_that_decides_it(place, digits):
     path = place / "checkpoints" / "scalar.safetensors"
     data = digits.subset(5)
 
+    asked = {"steps": 2, "eot_draws": 1, "corruptions": "fog", "severities": (3,), "family": None}
+
     def key(paths=2, eps=0.03, sigma=None, **score):
         settings = StabilitySettings(paths, ScoreSettings(**score))
-        return stability_key(
-            Source.of(path, data, sigma=sigma), data, default_perturbations(eps=eps), settings
-        )
+        followed = perturbations_to_follow("linf", eps, **asked)
+        return stability_key(Source.of(path, data, sigma=sigma), data, followed, settings)
 
     others = {key(paths=3), key(eps=0.02), key(sigma=0.1), key(seed=1), key(draws=8)}
     assert len(others | {key()}) == 6

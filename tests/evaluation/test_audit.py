@@ -287,7 +287,7 @@ def test_the_excess_that_would_have_been_seen_is_seen(count, churn):
 
 def test_a_rule_that_could_not_have_seen_much_is_inconclusive():
     """A pass becomes inconclusive above the floor; a warning stays; more images take the excess below it."""
-    assert judged(AuditVerdict.PASS, FLOOR) == AuditVerdict.PASS
+    assert judged(AuditVerdict.PASS, FLOOR) == judged(AuditVerdict.PASS, 0.1) == AuditVerdict.PASS
     assert judged(AuditVerdict.PASS, FLOOR + 0.01) == AuditVerdict.INCONCLUSIVE
     assert judged(AuditVerdict.WARN, 1.0) == AuditVerdict.WARN
     assert smallest_excess(10, 0.1) == 1.0

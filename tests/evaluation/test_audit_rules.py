@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.audit import attacks, gradients
+from robustbench_sde.evaluation.audit.compare import smallest_excess
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.audit.solver import solver
@@ -45,6 +46,17 @@ class Waves(Plain):
         return (torch.sin(self.frequency * pixels) * signs).sum(1) / self.frequency
 
 
+class Detached(Waves):
+    """Passes no gradient."""
+
+    def __init__(self):
+        super().__init__(1.0)
+
+    def difference(self, pixels):
+        """Return the same without a graph."""
+        return super().difference(pixels.detach())
+
+
 class Memory(Plain):
     """Knows images by heart, all but the first pixel, to a grey level, and calls all others class 0.
 
@@ -58,6 +70,27 @@ class Memory(Plain):
         """Return about 1 for class 1, and about -1 for class 0."""
         near = (pixels[:, None, 1:] - self.known).abs().amax(2) < 1 / 255
         return torch.where((near & (self.labels == 1)).any(1), 1.0, -1.0) + 0.01 * pixels[:, 0]
+
+
+def test_usable_gradients_count_images_and_entries():
+    """A gradient is zero if all entries are; the share of zero entries is told beside it."""
+    data = make_data(12, classes=2)
+    for model, entries in ((Waves(1.0), 0.0), (Memory(data), 143 / 144)):
+        found = gradients.usable(Lab(model, data, SETTINGS))
+        assert found.verdict == AuditVerdict.PASS
+        assert found.numbers["zero_entries"] == pytest.approx(entries)
+        assert found.numbers["unusable"][0] == 0.0
+    found = gradients.usable(Lab(Detached(), data, SETTINGS))
+    assert (found.verdict, found.numbers) == (AuditVerdict.FAIL, {"unusable": [1.0, 1.0, 1.0]})
+
+
+def test_accuracy_is_compared_at_half_the_budget_and_at_four_times_it():
+    """Budgets rise from clean images; the whole budget is the most."""
+    data = make_data(10, classes=2)
+    for eps, grid in ((0.03, [0.0, 0.015, 0.03, 0.12]), (0.5, [0.0, 0.25, 0.5, 1.0])):
+        found = attacks.monotone(Lab(Waves(1.0), data, replace(SETTINGS, eps=eps)))
+        assert found.numbers["eps"] == pytest.approx(grid)
+        assert len(found.numbers["accuracy"]) == len(found.numbers["p"]) + 1 == 4
 
 
 @pytest.mark.parametrize(
@@ -95,10 +128,18 @@ def test_the_rule_about_solvers_says_the_accuracies_that_it_reports():
     """Every accuracy of the message is the number beside it, in percent."""
     found = solver(Lab(make_model(steps=2), make_data(10), replace(SETTINGS, steps=1)))
     told = [float(text) for text in re.findall(r"([0-9.]+) %", found.message)]
-    assert told == pytest.approx(
-        [100 * value[0] for name, value in found.numbers.items() if name != "seen"], abs=0.05
-    )
+    seen = found.numbers.pop("seen")
+    assert told == pytest.approx([100 * value[0] for value in found.numbers.values()], abs=0.05)
     assert max(told) > 0
+    solvers = ("euler N=1", "euler N=4", "euler N=8", "heun N=2")
+    assert list(found.numbers) == ["direct on euler N=2"] + [
+        f"{what} on {name}"
+        for name in solvers
+        for what in ("clean", "scored there", "made there")
+        if (what, name) != ("made there", "euler N=8")  # four attacks' worth of steps
+    ]
+    assert seen == smallest_excess(10, 0.0)
+    assert found.message.endswith("; 77 points more would have been seen")
 
 
 def test_the_audit_judges_the_attack_as_it_is_by_default():

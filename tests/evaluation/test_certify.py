@@ -191,3 +191,24 @@ def test_a_contradiction_is_as_sure_as_alpha_says(draws, tests, found):
     moved = pd.DataFrame([{"image_id": 7, **lost}, {"image_id": 8, **lost}])
     settings = CertifySettings(rule="vote", alpha=0.001)
     assert contradictions(certificate, moved, settings, tests=tests) == found
+
+
+@pytest.mark.parametrize(
+    ("early", "draws", "error"), [(False, 50, 0.001), (False, 300, 0.001), (True, 300, 0.0005)]
+)
+def test_every_draw_of_a_certain_image_counts(early, draws, error):
+    """All of n votes agree, so that the lower bound is the n-th root of the error of the last look."""
+    data = linear_data(3)
+    settings = CertifySettings(draws=draws, select_draws=5, alpha=0.001, radii=(0.5,), early=early)
+    records = certificates(Certain(), data, settings, sigma=0.2)
+    assert records["draws"].tolist() == [draws] * 3
+    assert records["p_low"].to_numpy() == pytest.approx(error ** (1 / draws), rel=1e-9)
+    assert records["prediction"].tolist() == [1] * 3
+
+
+class Certain(Linear):
+    """Gives class 1 to every image, whatever the noise."""
+
+    def logits(self, images, image_ids, draws):
+        """Return logits 0 and 9."""
+        return torch.tensor([0.0, 9.0]).expand(len(draws), len(images), 2)

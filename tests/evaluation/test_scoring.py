@@ -219,3 +219,12 @@ def test_random_points_have_one_draw_each():
     assert settings.at_points(5) == ScoreSettings(draws=5, rule="vote", seed=3, try_draws=1)
     assert settings.at_points(1).try_draws == 1
     assert settings.at_points(0) == settings
+
+
+@pytest.mark.parametrize(
+    ("draws", "stochastic", "images"),
+    [(32, True, 8), (1, True, 256), (300, True, 1), ("auto", True, 32), (32, False, 256)],
+)
+def test_a_pass_has_as_many_rows_as_are_asked_for(draws, stochastic, images):
+    """An image of a random model takes a row for each draw of a stage, any other one row; one always fits."""
+    assert ScoreSettings(draws=draws, rows=256).images_per_batch(stochastic) == images

@@ -10,7 +10,11 @@ from builders import make_data, make_model
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.stability.analysis import StabilitySettings, stability
+from robustbench_sde.evaluation.stability.analysis import (
+    StabilitySettings,
+    perturbations_to_follow,
+    stability,
+)
 from robustbench_sde.evaluation.stability.condition import condition_of
 from robustbench_sde.evaluation.stability.distance import distances
 from robustbench_sde.evaluation.stability.linear import Linearised, largest_eigenvalue
@@ -270,3 +274,32 @@ def test_a_smoothed_flow_starts_from_noisy_images():
     report = stability(smooth, DATA, [], StabilitySettings(paths=3, score=ScoreSettings(2)))
     assert (report.paths, report.noise) == (3, "keyed")
     assert math.isfinite(report.exponent.estimate)
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "budget"), [("linf", None, 0.03), ("l2", None, 0.5), ("l2", 0.2, 0.2)]
+)
+def test_a_point_an_attack_and_corruptions_are_followed(norm, eps, budget):
+    """Both attacks have the budget that is given, or the usual one of the norm."""
+    point, attack, *corruptions = perturbations_to_follow(
+        norm, eps, steps=7, eot_draws=3, corruptions="fog", severities=(2, 4), family=None
+    )
+    assert point == make_attack("noise", norm=norm, eps=budget, restarts=1)
+    assert attack == make_attack("pgd", norm=norm, eps=budget, steps=7, eot_draws=3)
+    assert corruptions == make_corruptions("fog", [2, 4])
+
+
+def test_times_end_at_the_horizons_of_the_flows():
+    """Steps divide each horizon evenly, and the second of two flows begins where the first ends."""
+    for changes, times in (({"steps": 3}, (0, 2 / 3, 4 / 3, 2)), ({"steps": 1, "blocks": 2}, (0, 2, 4))):
+        model = make_model("none", horizon=2.0, **changes)
+        assert stability(model, DATA, [], StabilitySettings(paths=1)).times == pytest.approx(times)
+
+
+def test_the_constants_of_the_drift_are_those_along_two_paths():
+    """A third path changes them no more than any further one, one path less does."""
+    found = [
+        stability(make_model(sigma=2.0), DATA, [], StabilitySettings(paths=paths)).lipschitz.estimate
+        for paths in (1, 2, 3)
+    ]
+    assert found[0] != found[1] == found[2]

@@ -10,6 +10,7 @@ from scipy import stats
 
 from robustbench_sde.evaluation.statistics import (
     clustered,
+    expected_calibration_error,
     mean_over_draws,
     over_noise,
     wilson,
@@ -137,3 +138,9 @@ def test_interval_of_a_mean_over_draws_covers_the_mean_of_fresh_draws():
 
     assert 0.93 <= covers(1000, trial) <= 0.97
     assert math.isnan(mean_over_draws(means[None]).low)
+
+
+def test_certain_images_have_a_bin_of_their_own():
+    """Two images in the last bins are wrong in opposite ways; one bin would let them cancel."""
+    found = expected_calibration_error(np.array([0.9, 1.0, 0.0]), np.array([True, False, False]))
+    assert found == pytest.approx((0.1 + 1.0 + 0.0) / 3)

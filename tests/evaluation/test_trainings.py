@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.versus import coverage, kind, simulate
-from robustbench_sde.evaluation.statistics import paired
-from robustbench_sde.evaluation.trainings import Spread, difference
+from robustbench_sde.evaluation.statistics import Interval, paired
+from robustbench_sde.evaluation.trainings import Difference, Spread, difference
 
 
 @pytest.mark.parametrize("trainings", [(2, 2), (3, 3), (5, 5), (3, 1)], ids=str)
@@ -63,3 +63,9 @@ def test_equal_kinds_do_not_differ() -> None:
     assert found.interval.estimate == 0
     assert found.p == 1
     assert found.interval.low < 0 < found.interval.high
+
+
+@pytest.mark.parametrize(("estimate", "p"), [(0.0, 1.0), (0.1, 0.0), (-0.1, 0.0)])
+def test_a_difference_without_an_error_is_certain(estimate: float, p: float) -> None:
+    """Nothing varies: kinds are equal, or they are not."""
+    assert Difference(Interval(estimate, estimate, estimate), 0.0, math.inf).p == p

@@ -56,6 +56,9 @@ def test_a_baseline_holds_every_outcome(tmp_path, side):
     assert_equal(found, side)
     assert found.made == side.made
     save_baseline(found, tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["cells"][0][-2] == round(
+        float(side.cells[0].correct.mean()), 6
+    )
     assert (tmp_path / "b.json").read_bytes() == (tmp_path / "again.json").read_bytes()
 
 
@@ -136,6 +139,16 @@ def edit_outcome(place, content):
     return spoil
 
 
+def edit_text(place):
+    """A spoiler that adds a sign which base64 does not have."""
+
+    def spoil(parsed):
+        parsed["outcomes"][4][place] = "!" + parsed["outcomes"][4][place]
+        return parsed
+
+    return spoil
+
+
 SPOILED = {
     "another format": (edit(format=2), "format"),
     "an unknown key": (edit(extra=1), "extra"),
@@ -159,6 +172,9 @@ SPOILED = {
     "an escape sequence": (edit_cell(0, "\x1b[31mred"), "cells.4.checkpoint"),
     "a name of two lines": (edit_cell(0, "a\n::error::b"), "cells.4.checkpoint"),
     "too few bits": (edit_outcome(0, b"\0"), "1 bytes for 203 images"),
+    "letters that are no base64": (edit_text(0), "outcomes of sde pgd"),
+    "draws that are no base64": (edit_text(1), "outcomes of sde pgd"),
+    "more draws than 16 bits hold": (edit_cell(7, 65_536), "cells.4.score_draws"),
     "draws that are not packed": (edit_outcome(1, b"\0\1"), "outcomes of sde pgd"),
     "a zip bomb": (edit_outcome(1, zlib.compress(bytes(10**8))), "not one number for each of 203 images"),
     "a list instead of a mapping": (lambda parsed: [parsed], "not a baseline"),

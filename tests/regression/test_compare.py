@@ -85,6 +85,7 @@ def test_few_draws_have_an_accuracy_of_single_draws(draws):
     cell = make_cell(before, right, score_draws=draws)
     result = compare(make_side(cell), make_side(cell), Policy())
     assert [change.measure for change in result.cells[0].changes] == ["accuracy", "single_draw_accuracy"]
+    assert {(change.baseline, change.run) for change in result.cells[0].changes} == {(200 / 360, 200 / 360)}
     alone = make_cell(before, right.clip(0, 1), score_draws=1)
     assert len(compare(make_side(alone), make_side(alone), Policy()).cells[0].changes) == 1
 

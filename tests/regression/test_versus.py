@@ -170,6 +170,7 @@ def test_a_run_in_a_folder_is_compared_and_a_failed_audit_is_told(tmp_path):
     again = json.loads(json.dumps(found.to_dict()))
     assert again["rows"][0]["accuracy"]["difference"][0] == pytest.approx(-0.1)
     assert again["answer"] == found.sentences()
+    assert again["folder"] == str(run)
 
 
 def test_networks_are_compared_at_equal_smoothing():
@@ -226,5 +227,6 @@ def test_single_draws_are_compared_from_two_draws_on():
     assert row.accuracy.difference.estimate == 0.0
     assert row.single_draw.difference.estimate == pytest.approx(-0.25)
     assert row.single_draw.p == pytest.approx(0.5)
-    (row,) = versus(make_side(ode, make_cell([True] * 4, checkpoint="net", **ODE)), "ode").rows
-    assert row.single_draw is None
+    alone = versus(make_side(ode, make_cell([True] * 4, checkpoint="net", **ODE)), "ode")
+    assert alone.rows[0].single_draw is None
+    assert alone.to_dict()["folder"] is None

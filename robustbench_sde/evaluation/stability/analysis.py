@@ -62,15 +62,15 @@ class _Flows:
         return cls(*(torch.cat([getattr(part, f.name) for part in parts], -1) for f in fields(cls)))
 
 
-def default_perturbations(
-    norm: str = "linf",
-    eps: float | None = None,
+def perturbations_to_follow(
+    norm: str,
+    eps: float | None,
     *,
-    steps: int = 20,
-    eot_draws: int = 8,
-    corruptions: str = "gaussian_blur",
-    severities: Sequence[int] = (3,),
-    family: str | None = None,
+    steps: int,
+    eot_draws: int,
+    corruptions: str,
+    severities: Sequence[int],
+    family: str | None,
 ) -> list[Perturbation]:
     """Make the perturbations that are followed through a flow: a random point of a ball, pgd, corruptions.
 
@@ -97,7 +97,7 @@ def default_perturbations(
 def stability(
     model: RandomClassifier,
     data: ImageDataset,
-    perturbations: Sequence[Perturbation] | None = None,
+    perturbations: Sequence[Perturbation],
     settings: StabilitySettings | None = None,
     *,
     sha256: str = "",
@@ -113,8 +113,8 @@ def stability(
     Args:
         model: classifier.
         data: images.
-        perturbations: perturbations to follow through the flow; each is made, verified and scored as in a
-            table. None: `default_perturbations()`.
+        perturbations: perturbations to follow through the flow, like those of `perturbations_to_follow`; each
+            is made, verified and scored as in a table.
         settings: number of paths and scoring; None: the defaults.
         sha256: hash of the model's checkpoint, for the report.
         key: hash by which the report is found again.
@@ -130,7 +130,6 @@ def stability(
     inside = model.built_in
     if inside is None:
         raise BenchError(f"{model.name} has no flow to measure; stability takes checkpoints of `train`")
-    perturbations = default_perturbations() if perturbations is None else perturbations
     settings, bars = settings or StabilitySettings(), bars or Bars()
     started = time.perf_counter()
     bars.cells.start("stability", len(perturbations) + 2)
@@ -211,9 +210,10 @@ def _trajectories(
     for start in range(0, len(ids), size):
         piece = slice(start, start + size)
         here = [same[piece] for same in images]
-        apart.append(distances(chains, here, ids[piece], draws).cpu())
-        if not apart[-1].isfinite().all():
+        found = distances(chains, here, ids[piece], draws).cpu()
+        if not found.isfinite().all():
             raise InvalidEvaluationError(f"states of {name} are not finite: use more steps or less noise")
+        apart.append(found)
         clean = chains(here[0], ids[piece], draws)
         parts.append([_along(h0, equations, ids[piece], draws) for h0, equations in clean])
         progress.advance(len(here[0]))

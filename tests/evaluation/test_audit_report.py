@@ -1,0 +1,44 @@
+"""The file of an audit: its name in the folder of a run."""
+
+import pytest
+
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict, read_audits
+from robustbench_sde.storage.run_folder import RunFolder
+
+
+def make_report(name, sha256):
+    return AuditReport(name, sha256, "digits", 50, 0, AuditVerdict.PASS, (), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "sha256", "file"),
+    [
+        ("m", "sha256:aa", "a/m"),
+        ("m", "sha256:bb", "b/m"),
+        ("n", "sha256:bb", "b/m"),
+        ("n", "sha256:cc", "n"),
+        ("m", "", "m"),
+        ("twin", "sha256:dd", "twin"),
+    ],
+    ids=["in the run", "its namesake", "renamed", "another network", "no file", "a file of two names"],
+)
+def test_an_audit_in_the_folder_of_a_run_has_the_name_of_the_run(tmp_path, name, sha256, file):
+    """The hash of the file finds the name; without the run, or without it in the run, its own name stays."""
+    checkpoints = {"a/m": "sha256:aa", "b/m": "sha256:bb", "first": "sha256:dd", "twin": "sha256:dd"}
+    RunFolder(tmp_path / "run").write_manifest(
+        {
+            "format": 1,
+            "command": "sde-bench run smoke",
+            "complete": True,
+            "versions": {},
+            "git_revision": None,
+            "dataset": {"name": "digits"},
+            "checkpoints": checkpoints,
+            "cells": [],
+        }
+    )
+    report = make_report(name, sha256)
+    assert report.write(tmp_path / "run") == tmp_path / "run" / "audits" / f"{file}.json"
+    (found,) = read_audits(tmp_path / "run")
+    assert (found.checkpoint, found.sha256) == (file, sha256)
+    assert report.write(tmp_path / "alone") == tmp_path / "alone" / "audits" / f"{name}.json"
