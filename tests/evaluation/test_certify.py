@@ -199,7 +199,9 @@ def test_a_contradiction_is_as_sure_as_alpha_says(draws, tests, found):
 def test_every_draw_of_a_certain_image_counts(early, draws, error):
     """All of n votes agree, so that the lower bound is the n-th root of the error of the last look."""
     data = linear_data(3)
-    settings = CertifySettings(draws=draws, select_draws=5, alpha=0.001, radii=(0.5,), early=early)
+    settings = CertifySettings(
+        draws=draws, select_draws=5, alpha=0.001, radii=(0.376,), rule="vote", early=early
+    )
     records = certificates(Certain(), data, settings, sigma=0.2)
     assert records["draws"].tolist() == [draws] * 3
     assert records["p_low"].to_numpy() == pytest.approx(error ** (1 / draws), rel=1e-9)
@@ -208,6 +210,8 @@ def test_every_draw_of_a_certain_image_counts(early, draws, error):
 
 class Certain(Linear):
     """Gives class 1 to every image, whatever the noise."""
+
+    noise, stochastic = "opaque", True
 
     def logits(self, images, image_ids, draws):
         """Return logits 0 and 9."""
