@@ -85,6 +85,13 @@ def counted(number: int | str, thing: str) -> str:
     return f"{number} {thing}{'s' * (str(number) != '1')}"
 
 
+def duration(seconds: float) -> str:
+    """Write a time as ``40 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the user may have meant; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)

@@ -1,15 +1,18 @@
 """Define `sde-bench show`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
 from robustbench_sde.cli.texts import spelled
-from robustbench_sde.errors import BenchError, nearest, printable
+from robustbench_sde.errors import BenchError, nearest
 from robustbench_sde.shipped import SUITES, shipped_files
+
+if TYPE_CHECKING:
+    from robustbench_sde.storage.run_state import RunState
 
 
 def show_command(
@@ -58,12 +61,18 @@ def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
 
     from robustbench_sde.reporting.robustbench import robustbench_entries
     from robustbench_sde.reporting.terminal import print_json, print_summary
-    from robustbench_sde.runs.checked import read_checked_summary, read_checked_summary_so_far
+    from robustbench_sde.runs.checked import read_newest_summary
     from robustbench_sde.storage.run_folder import RunFolder
-    from robustbench_sde.storage.runs_here import is_running
+    from robustbench_sde.storage.run_state import state_of
 
-    folder, running = RunFolder(place), is_running(place)
-    summary = read_checked_summary_so_far(folder) if running else read_checked_summary(folder)
+    folder = RunFolder(place)
+    state = state_of(folder)
+    begun = state.planned and not state.stored
+    if begun and not (json or robustbench or (place / "summary.parquet").exists()):
+        _print_state(place, state)
+        return
+    finished = state.complete or not (state.planned or state.running)
+    summary = read_newest_summary(folder, finished=finished)
     if robustbench:
         print(json_module.dumps(robustbench_entries(summary), indent=2))
         return
@@ -71,12 +80,17 @@ def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
         print_json(summary)
         return
     print_summary(summary, folder=str(place))
-    if running:
-        print(f"run: a process is running in {place}; these are the cells stored so far")
-        return
-    manifest = folder.read_manifest()
-    whole = "complete" if manifest["complete"] else "stopped before its end"
-    print(f"run: {whole}, by {printable(manifest['command'])}")
+    _print_state(place, state)
+
+
+def _print_state(place: Path, state: "RunState") -> None:
+    whole = {
+        "running": f"a process is running in {place}",
+        "stopped": "stopped before its end, and the same command continues",
+    }.get(state.name, "complete")
+    print(f"run: {whole}" + (f", by {state.command}" if state.command else ""))
+    for sentence in state.sentences():
+        print(sentence)
 
 
 def _show_suite(name: str, *, json: bool) -> None:

@@ -136,7 +136,7 @@ def print_runs(runs: Sequence[RunHere], *, as_json: bool) -> None:
         [
             run.name,
             run.state,
-            str(run.cells),
+            str(run.cells) if run.cells == run.planned else f"{run.cells} of {run.planned}",
             "" if run.lowest is None else f"{100 * run.lowest:.1f}",
             run.changed,
             run.command,

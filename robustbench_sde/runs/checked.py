@@ -10,6 +10,7 @@ import pandas as pd
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.cell import has_numbers, numbers_of, suspicion
 from robustbench_sde.storage.cell_file import StoredCell
+from robustbench_sde.storage.planned import read_planned
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import SUMMARY, table
 
@@ -44,13 +45,39 @@ def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
 def read_checked_summary_so_far(folder: RunFolder) -> pd.DataFrame:
     """Read the summary of the stored cells of a run that has not finished, and check each.
 
+    The rows are those that its command asks for; a folder may have cells of earlier runs.
+
     Raises:
         BenchError: no cell is stored, one is damaged, or a row does not follow from its records.
     """
-    summary = folder.read_summary_so_far()
+    plan = read_planned(folder)
+    names = (
+        None if plan is None else {cell["cell"]: str(cell.get("checkpoint", "")) for cell in plan["cells"]}
+    )
+    summary = folder.read_summary_so_far(names)
     for row in summary.to_dict("records"):
         read_checked_records(folder, row)
     return summary
+
+
+def read_newest_summary(folder: RunFolder, *, finished: bool) -> pd.DataFrame:
+    """Read the summary of a run in any state: its table, or its stored cells if these are more.
+
+    Args:
+        folder: folder of the run.
+        finished: whether the run is complete and no process writes it.
+
+    Raises:
+        BenchError: there is neither a table nor a stored cell, or something is damaged.
+    """
+    if finished or not (folder.path / "summary.parquet").exists():
+        return read_checked_summary(folder) if finished else read_checked_summary_so_far(folder)
+    plan = read_planned(folder)
+    if plan is None:
+        return read_checked_summary(folder)
+    listed = set(folder.read_summary()["cell"])
+    newer = {entry["cell"] for entry in plan["cells"]} & folder.stored() - listed
+    return read_checked_summary_so_far(folder) if newer else read_checked_summary(folder)
 
 
 def check_listed(folder: RunFolder, summary: pd.DataFrame, cells: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from robustbench_sde.errors import counted
+from robustbench_sde.errors import counted, duration
 from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.runs.cells import Cell, CertifyCell
@@ -92,13 +92,6 @@ class Plan:
         if cell in self.stored.rows or cell in self.certified:
             return "stored"
         return "from earlier runs" if cell in self.stored.elsewhere else "to run"
-
-
-def duration(seconds: float) -> str:
-    """Write a time as ``40 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _described(cell: Cell) -> dict[str, str | float]:

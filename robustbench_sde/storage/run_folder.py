@@ -5,7 +5,7 @@ A run that was stopped at any moment goes on from the cells that are there.
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -153,19 +153,27 @@ class RunFolder:
         texts = [column.name for column in SUMMARY if column.dtype == "str"]
         return summary.assign(**{name: summary[name].map(printable).astype("str") for name in texts})
 
-    def read_summary_so_far(self) -> pd.DataFrame:
-        """Return the summary of the stored cells of a run that has not finished, by checkpoint.
+    def read_summary_so_far(self, planned: Mapping[str, str] | None = None) -> pd.DataFrame:
+        """Return the summary of the stored cells of a run that has not finished.
+
+        Args:
+            planned: names of checkpoints by the key of each cell of the run, in the order of its table; None:
+                every stored cell counts, under the name that it was stored with.
 
         Raises:
             BenchError: no cell is stored, or one is damaged.
         """
-        found = [self.read_cell(cell) for cell in sorted(self.stored())]
+        stored = self.stored()
+        keys = sorted(stored) if planned is None else [key for key in planned if key in stored]
+        found = [self.read_cell(cell) for cell in keys]
         rows = [cell.row for cell in found if cell is not None and not cell.version_problem]
         if not rows:
             raise BenchError(f"{self.path} has no stored cell yet")
-        order = {"clean": 0, "control": 1}
-        rows.sort(key=lambda row: (row["checkpoint"], order.get(row["perturbation"], 2)))
-        return table(rows, SUMMARY)
+        if planned is None:
+            order = {"clean": 0, "control": 1}
+            rows.sort(key=lambda row: (row["checkpoint"], order.get(row["perturbation"], 2)))
+            return table(rows, SUMMARY)
+        return table([row | {"checkpoint": planned[row["cell"]]} for row in rows], SUMMARY)
 
     def write_summary(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
         """Write `summary.parquet` and `summary.csv`, and return the table."""

@@ -1,14 +1,11 @@
 """Find the runs in `reports/` by name, and say how far each has come."""
 
 import datetime
-import fcntl
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from robustbench_sde.errors import BenchError, nearest, printable
+from robustbench_sde.errors import BenchError, nearest
 
 #: folder in which commands write runs
 REPORTS = Path("reports")
@@ -21,8 +18,9 @@ class RunHere:
     name: str
     #: `complete`, `running`, `stopped`, or `damaged` where the summary does not follow from the stored cells
     state: str
-    #: number of cells stored
+    #: number of cells stored, of those that the run will have
     cells: int
+    planned: int
     #: time of its last change, local, like ``2026-11-27 18:30``
     changed: str
     #: lowest accuracy in its summary, in [0, 1]; None without one
@@ -70,18 +68,6 @@ def runs_here() -> list[RunHere]:
     return sorted(found, key=lambda run: run.changed, reverse=True)
 
 
-def is_running(folder: Path) -> bool:
-    """Whether a process holds the lock of a run's folder; the lock is not taken."""
-    try:
-        with (folder / ".lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
 def _names() -> list[str]:
     return sorted({path.parent.name for path in REPORTS.glob("*/records")})
 
@@ -89,20 +75,23 @@ def _names() -> list[str]:
 def _look_at(folder: Path) -> RunHere:
     records = list((folder / "records").glob("*-*.parquet"))
     latest = max([folder, *records], key=lambda path: path.stat().st_mtime).stat().st_mtime
-    manifest = _head(folder / "manifest.yaml")
-    running = is_running(folder)
-    state = "running" if running else "complete" if manifest.get("complete") else "stopped"
+    from robustbench_sde.storage.run_folder import RunFolder
+    from robustbench_sde.storage.run_state import state_of
+
+    progress = state_of(RunFolder(folder), estimate=False)
+    state = progress.name
     try:
         lowest = _lowest(folder)
     except BenchError:  # a listing goes on; other commands say what is wrong
-        lowest, state = None, state if running else "damaged"
+        lowest, state = None, state if progress.running else "damaged"
     return RunHere(
         name=folder.name,
         state=state,
-        cells=len(records),
+        cells=progress.stored,
+        planned=progress.planned,
         changed=datetime.datetime.fromtimestamp(latest).strftime("%Y-%m-%d %H:%M"),
         lowest=lowest,
-        command=printable(str(manifest.get("command", ""))),
+        command=progress.command,
     )
 
 
@@ -112,15 +101,6 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8")
     except (OSError, ValueError):
         return ""
-
-
-def _head(path: Path) -> dict[str, object]:
-    """Return the short entries of a manifest, without its list of cells; nothing if it cannot be read."""
-    try:
-        head = yaml.safe_load(_text(path).partition("\ncells:")[0])
-    except (ValueError, yaml.YAMLError):
-        return {}
-    return head if isinstance(head, dict) else {}
 
 
 def _lowest(folder: Path) -> float | None:

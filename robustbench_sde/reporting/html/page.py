@@ -46,12 +46,13 @@ from robustbench_sde.reporting.terminal import flat
 from robustbench_sde.reporting.training import read_trainings, training_figure
 from robustbench_sde.reporting.tries import accuracy_against_tries
 from robustbench_sde.reporting.versus import read_versus, versus_figure, versus_texts, versus_title
-from robustbench_sde.runs.checked import read_checked_summary
+from robustbench_sde.runs.checked import read_newest_summary
 from robustbench_sde.runs.checked_corruptions import read_checked_corruptions
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.runs.words import interval, perturbation_text, summary_title
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.run_state import RunState, manifest_so_far, state_of
 
 #: number of columns with names in the table of differences
 _NAMES = 2
@@ -86,7 +87,10 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     Raises:
         BenchError: the run is damaged or has no cells, or the folder cannot be written.
     """
-    stored, manifest = read_checked_summary(run), run.read_manifest()
+    state = state_of(run)
+    finished = state.complete or not (state.running or state.planned)
+    stored = read_newest_summary(run, finished=finished)
+    manifest = run.read_manifest() if finished else manifest_so_far(run, set(stored["cell"]))
     summary = tell_apart(stored, manifest["cells"])
     if summary.empty:
         raise BenchError(f"{run.path} has no cells yet; run its command again")
@@ -194,7 +198,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         lead=summary_title(summary),
         findings=[
             *_answers(versus),
-            *_findings(summary, manifest, audits),
+            *_findings(summary, manifest, audits, state),
             *certificate_sentences(certificates),
         ],
         glance=table_at_a_glance(
@@ -259,7 +263,7 @@ def _inlined(out: RunFolder, drawn: Sequence[Drawn]) -> list[tuple[Markup, str]]
 
 
 def _findings(
-    summary: pd.DataFrame, manifest: dict[str, Any], audits: Sequence[AuditReport]
+    summary: pd.DataFrame, manifest: dict[str, Any], audits: Sequence[AuditReport], state: RunState
 ) -> list[tuple[str, str]]:
     """Return pairs of tone and sentence that readers should know first, the most serious first."""
     found = []
@@ -267,7 +271,8 @@ def _findings(
     if not bad.empty:
         found.append(("bad", f"{len(bad)} of {len(summary)} cells must not be used: {bad.iloc[0]['status']}"))
     if not manifest["complete"]:
-        found.append(("warn", "The run is not finished: cells are missing."))
+        now = "The run goes on" if state.running else "The run is not finished"
+        found.append(("warn", f"{now}: {'; '.join(state.sentences())}."))
     trainings = manifest.get("unfinished")
     if isinstance(trainings, dict):
         found += [("warn", printable(f"{name}: {sentence}.")) for name, sentence in trainings.items()]
