@@ -8,7 +8,6 @@ import math
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri
-from scipy.stats import beta
 
 from robustbench_sde.evaluation.statistics import Interval
 
@@ -23,6 +22,8 @@ def clopper_pearson_low(successes: int, trials: int, alpha: float) -> float:
         trials: independent trials, at least 1.
         alpha: error probability, in (0, 1).
     """
+    from scipy.stats import beta  # slow to import, and stored tables rarely need it
+
     return 0.0 if successes == 0 else float(beta.ppf(alpha, successes, trials - successes + 1))
 
 

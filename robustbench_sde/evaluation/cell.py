@@ -2,29 +2,22 @@
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import InvalidEvaluationError
-from robustbench_sde.evaluation.distances import fooled_distances
-from robustbench_sde.evaluation.random_points import random_numbers
-from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
-from robustbench_sde.evaluation.statistics import wilson
+from robustbench_sde.evaluation.numbers import numbers_of, suspicion
+from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Perturbation, Perturbed
+from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import NORMS
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.storage.schema import RECORDS, SUMMARY, TARGETED, empty_table, table
-
-#: Share of images with a gradient that is zero or not finite; above it a row is suspect.
-SUSPECT_SHARE = 0.05
+from robustbench_sde.storage.schema import GRADIENT_SIGNS, RECORDS, SUMMARY, empty_table, table
 
 
 @dataclass(frozen=True)
@@ -119,75 +112,6 @@ def judge(
     return CellResult(row, records, perturbed.images)
 
 
-def numbers_of(records: pd.DataFrame, norm: str, eps: float, *, samples: int = 0) -> dict[str, float]:
-    """Compute all columns of the summary that follow from the records of a cell.
-
-    Args:
-        records: one row per image (`RECORDS`).
-        norm: `linf`, `l2` or empty, as in the cell's row.
-        eps: its budget; NaN with a norm is a search for the smallest change, which has distances.
-        samples: number of random points of each image that were scored; 0: other rows.
-    """
-    found = summarise(records)
-    if norm and math.isnan(eps):
-        found |= _distance_quartiles(records, norm)
-    return found | {
-        "forward_passes": float(records["forward_passes"].mean()),
-        "backward_passes": float(records["backward_passes"].mean()),
-        "eot_draws": float(records["eot_draws"].mean()),
-        **{name: _share_with(records[name], eps) for name in GRADIENT_SIGNS},
-        **_success(records, eps),
-        **(random_numbers(records) if samples else {}),
-    }
-
-
-def _success(records: pd.DataFrame, eps: float) -> dict[str, float]:
-    """Compute the columns of targeted attacks; NaN without a target, for the control, and without images."""
-    aimed = records["target"].notna() & (records["target"] != records["label"])
-    if not records["target"].notna().any() or eps == 0:
-        return dict.fromkeys(TARGETED, math.nan)
-    count = int(aimed.sum())
-    found = {"target_images": float(count)}
-    if not count:
-        return dict.fromkeys(TARGETED, math.nan) | found
-    reached = (records["prediction"] == records["target"])[aimed]
-    share = wilson(float(reached.mean()), count)
-    return found | {
-        "target_success": share.estimate,
-        "target_low": share.low,
-        "target_high": share.high,
-    }
-
-
-def _share_with(shares: "pd.Series[float]", eps: float) -> float:
-    """Compute the share of images with any such gradient; NaN without gradients, and for the control."""
-    counted = shares.notna()
-    return float((shares[counted] > 0).sum() / len(shares)) if counted.any() and eps != 0 else math.nan
-
-
-def suspicion(row: Mapping[str, Any]) -> str:
-    """Say why the numbers of a row could be wrong, as its status; empty if nothing speaks against them.
-
-    A saturated loss is no reason: it is replaced (docs/protocol.md).
-    """
-    for name, what in (
-        ("gradients_zero", "zero everywhere"),
-        ("gradients_not_finite", "not finite"),
-        ("gradients_misleading", "misleading (along them the loss falls)"),
-    ):
-        if row[name] > SUSPECT_SHARE:
-            return (
-                f"suspect: gradients of {row[name]:.0%} of the images are {what} at least once, so that the "
-                "attack may be weaker than it looks; see `sde-bench audit`"
-            )
-    return ""
-
-
-def has_numbers(status: str) -> bool:
-    """Whether a row with this status has numbers: it is ok, or suspect, which `suspicion` says."""
-    return status == "ok" or status.startswith("suspect:")
-
-
 def blank_row(
     model: RandomClassifier | None, data: ImageDataset, perturbation: Perturbation, settings: ScoreSettings
 ) -> dict[str, Any]:
@@ -216,12 +140,6 @@ def blank_row(
         "cell": "",
     }
     return {column.name: known.get(column.name, math.nan) for column in SUMMARY}
-
-
-def _distance_quartiles(records: pd.DataFrame, norm: str) -> dict[str, float]:
-    """Compute the quartiles of the distance at which images are fooled."""
-    q25, median, q75 = np.quantile(fooled_distances(records, norm), (0.25, 0.5, 0.75), method="higher")
-    return {"distance_q25": float(q25), "distance_median": float(median), "distance_q75": float(q75)}
 
 
 def check_control(clean: pd.DataFrame, control: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.certify import certified_at
+from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.storage.cell_file import damaged
 from robustbench_sde.storage.certificates import (
     file_of,

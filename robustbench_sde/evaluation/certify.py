@@ -108,11 +108,6 @@ def certificates(
     return pd.concat(parts, ignore_index=True)
 
 
-def certified_at(records: pd.DataFrame, radius: float) -> pd.Series:
-    """Whether each image is certified within a closed ball of this radius, and right: bool."""
-    return records["correct"] & (records["radius"] > radius)
-
-
 def _picked(model: RandomClassifier, images: Tensor, ids: Tensor, settings: CertifySettings) -> Tensor:
     """Pick the class of each image on the `select` stream: (B,) int64 on the CPU."""
     draws = Draws(settings.seed, Stream.SELECT, range(settings.select_draws))

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
@@ -15,14 +14,8 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, unknown_name
 from robustbench_sde.evaluation import sequential
 from robustbench_sde.evaluation.statistics import (
-    clustered,
-    expected_calibration_error,
-    over_noise,
     share_interval,
-    undecided,
-    wilson,
 )
-from robustbench_sde.evaluation.tries import survival_numbers
 from robustbench_sde.models.probabilities import log_probabilities, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import NORMS
@@ -232,28 +225,3 @@ def _standard_error(per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochas
         return torch.full((len(labels),), math.nan, dtype=torch.float64)
     pair = per_draw.gather(2, torch.stack((labels, runner_up), 1).expand(count, -1, -1))
     return (pair[..., 0] - pair[..., 1]).double().std(0) / math.sqrt(count)
-
-
-def summarise(records: pd.DataFrame) -> dict[str, float]:
-    """Return the accuracy columns of the `SUMMARY` schema from the records of a cell."""
-    correct = records["correct"].to_numpy(dtype=np.bool_)
-    shares = records["share_correct"].to_numpy()
-    accuracy = wilson(float(correct.mean()), len(records))
-    noise = over_noise(records["margin"].to_numpy(), records["margin_error"].to_numpy(), correct)
-    single = clustered(shares)
-    return {
-        "images": len(records),
-        "mean_score_draws": float(records["score_draws"].mean()),
-        "accuracy": accuracy.estimate,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
-        "noise_low": noise.low,
-        "noise_high": noise.high,
-        "single_draw_accuracy": single.estimate,
-        "single_draw_low": single.low,
-        "single_draw_high": single.high,
-        **survival_numbers(records),
-        "undecided": undecided(shares),
-        "ece": expected_calibration_error(records["confidence"].to_numpy(), correct),
-        "brier": float(records["brier"].mean()),
-    }

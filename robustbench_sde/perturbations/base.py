@@ -20,14 +20,7 @@ from robustbench_sde.models.arithmetic import undisturbed
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.progress import SILENT, Progress
-
-#: Signs that a gradient cannot be followed; the columns of `Perturbed.gradients` and of tables.
-GRADIENT_SIGNS = (
-    "gradients_zero",
-    "gradients_not_finite",
-    "gradients_saturated",
-    "gradients_misleading",
-)
+from robustbench_sde.storage.schema import GRADIENT_SIGNS
 
 #: Float rounding by which images may be outside of their ball; it is left as it is.
 SLACK = 1e-6

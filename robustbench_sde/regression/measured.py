@@ -17,7 +17,7 @@ from robustbench_sde.evaluation.certificate_report import (
     CertificateReport,
     read_reports,
 )
-from robustbench_sde.evaluation.certify import certified_at
+from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.runs.checked import check_listed, read_checked_records
 from robustbench_sde.storage.run_folder import RunFolder

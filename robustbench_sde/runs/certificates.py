@@ -10,7 +10,6 @@ import pandas as pd
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.bracket import Evaluated, make_brackets
-from robustbench_sde.evaluation.cell import has_numbers
 from robustbench_sde.evaluation.certificate_report import (
     Bracket,
     CertificateReport,
@@ -18,6 +17,7 @@ from robustbench_sde.evaluation.certificate_report import (
     read_report,
     write_report,
 )
+from robustbench_sde.evaluation.numbers import has_numbers
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.modules.passes import REMEMBERS
 from robustbench_sde.progress import Bars

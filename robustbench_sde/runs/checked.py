@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from robustbench_sde.errors import BenchError, counted
-from robustbench_sde.evaluation.cell import has_numbers, numbers_of, suspicion
+from robustbench_sde.evaluation.numbers import has_numbers, numbers_of, suspicion
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.planned import read_planned
 from robustbench_sde.storage.run_folder import RunFolder

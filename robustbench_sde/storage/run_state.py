@@ -142,8 +142,7 @@ def _seconds_left(folder: RunFolder, planned: Mapping[str, Any], stored: Mapping
 
     A missing cell takes as long as the stored cells of the same perturbation. One of a perturbation that is
     not stored yet takes the time of all stored cells in proportion to its passes (`_passes`). The pace is the
-    time of the cells stored since the start over the time until the last of them, so that it holds for several
-    workers.
+    time of the cells stored since the start over the time until the last of them, as with several workers.
     """
     entries = {str(entry["cell"]): entry for entry in planned["cells"]}
     rows = {key: read_row(path, key) for key, path in stored.items() if key in entries}

@@ -258,6 +258,13 @@ SUMMARY = (
     Column("cell", "str", "hash of everything that determines the numbers of the row"),
 )
 
+#: Signs that a gradient cannot be followed; the columns of `Perturbed.gradients` and of tables.
+GRADIENT_SIGNS = (
+    "gradients_zero",
+    "gradients_not_finite",
+    "gradients_saturated",
+    "gradients_misleading",
+)
 #: columns of the summary that targeted attacks have
 TARGETED = ("target_images", "target_success", "target_low", "target_high")
 

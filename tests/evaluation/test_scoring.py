@@ -12,7 +12,8 @@ import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.cell import check_control, evaluate
-from robustbench_sde.evaluation.scoring import ScoreSettings, score_records, summarise
+from robustbench_sde.evaluation.numbers import summarise
+from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.sde.draws import Draws, Stream

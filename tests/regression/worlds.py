@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.evaluation.cell import numbers_of
+from robustbench_sde.evaluation.numbers import numbers_of
 from robustbench_sde.regression.measured import ComparedCell, Facts, Side
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, table

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
-from robustbench_sde.evaluation.cell import numbers_of
 from robustbench_sde.evaluation.corruption_summary import (
     CorruptionLevel,
     CorruptionRecords,
     corruption_summary,
 )
+from robustbench_sde.evaluation.numbers import numbers_of
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.storage.examples import Examples

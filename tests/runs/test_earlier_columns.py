@@ -12,7 +12,7 @@ from builders import make_data, make_model
 import robustbench_sde as rb
 from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.cell import numbers_of
+from robustbench_sde.evaluation.numbers import numbers_of
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.runs.checked import check_stored, completed
 from robustbench_sde.storage.cell_file import StoredCell

@@ -17,10 +17,11 @@ from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged,
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, check_limits
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
-from robustbench_sde.perturbations.base import GRADIENT_SIGNS, Batch, Perturbation, Perturbed
+from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm
 from robustbench_sde.plugins import provider
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+from robustbench_sde.storage.schema import GRADIENT_SIGNS
 
 #: Signs of gradients that cannot be followed at all.
 _DEAD = ("zero", "misleading")

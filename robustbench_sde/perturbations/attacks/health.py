@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from robustbench_sde.perturbations.base import GRADIENT_SIGNS
+from robustbench_sde.storage.schema import GRADIENT_SIGNS
 
 #: Margin of log-probabilities from which on a cross-entropy has saturated: 1 - p of the label is below 2^-20,
 #: so that p in float32 has lost an eighth of it and more.

@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.evaluation.cell import CellResult, numbers_of, suspicion
+from robustbench_sde.evaluation.cell import CellResult
+from robustbench_sde.evaluation.numbers import numbers_of, suspicion
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.worker import Phase, failed_result
 from robustbench_sde.storage.examples import EXAMPLES
