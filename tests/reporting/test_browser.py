@@ -1,7 +1,10 @@
 """The page in a real browser: nothing goes wrong, tables sort and filter, phones and darkness work."""
 
 import pytest
+from regression.worlds import changed, make_cell, make_side, write_run
 from reporting.browser import CHROMIUM, Browser
+
+from robustbench_sde.reporting.leaderboard import write_leaderboard
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
@@ -116,3 +119,31 @@ def test_it_reads_without_javascript(page, browser):
     assert browser.run("document.getElementById('theme').offsetHeight") == 0
     assert browser.run("[...document.querySelectorAll('.filter')].every(f => f.offsetHeight === 0)")
     assert browser.run("document.querySelector('#cells').innerText.includes('pgd linf 0.06')")
+
+
+def test_the_leaderboard_filters_sorts_and_fits_a_phone(tmp_path, browser):
+    """Choices hide boards, headings sort, nothing is fetched, and the page is no wider than a phone."""
+    for number, (name, right) in enumerate({"<script>alert(1)</script>": 200, "other": 100}.items()):
+        cells = [make_cell(changed(360, right)[0], checkpoint=name, eps=eps) for eps in (0.03, 0.06)]
+        write_run(tmp_path / f"run{number}", make_side(*cells))
+        (tmp_path / f"run{number}" / "index.html").touch()
+    page = write_leaderboard([tmp_path / "run0", tmp_path / "run1"], tmp_path / "out")[-1]
+    browser.show(400, 900)
+    browser.send("Emulation.setScriptExecutionDisabled", value=False)
+    browser.complaints.clear()
+    browser.requests.clear()
+    browser.open(page, "#eps=0.06")
+    shown = "[...document.querySelectorAll('.board')].filter(b => !b.hidden).map(b => b.dataset.eps)"
+    assert browser.run(shown) == ["0.06"]
+    assert browser.run("document.querySelector('.choices output').textContent") == "1 of 2 boards"
+    choose = "(v => { const s = document.querySelector('[data-choice=eps]'); s.value = v; "
+    browser.run(f"{choose}s.dispatchEvent(new Event('change')); }})('')")
+    assert browser.run(shown) == ["0.03", "0.06"]
+    assert browser.run("document.scripts.length") == 1
+    assert browser.run("document.documentElement.scrollWidth <= 400")
+    first = "document.querySelector('#table-1 tbody th').innerText"
+    assert browser.run(first).startswith("<script>")
+    browser.run("document.querySelectorAll('#table-1 thead button')[2].click()")
+    assert browser.run(first).startswith("other"), "sorted by the worst accuracy, ascending"
+    assert browser.complaints == []
+    assert browser.requests == [page.as_uri()]
