@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from robustbench_sde.errors import InvalidEvaluationError
-from robustbench_sde.evaluation.cell import CellResult, check_control, numbers_of, suspicion
+from robustbench_sde.evaluation.cell import CellResult, check_control
+from robustbench_sde.evaluation.numbers import numbers_of, suspicion
 from robustbench_sde.storage.schema import RECORDS, table
 
 
