@@ -34,7 +34,7 @@ def test_models_that_images_do_not_separate_share_a_rank():
 
 
 def test_pairs_of_images_decide_what_two_samples_do_not():
-    """Of 360 equal images, 12 more right ones separate two models; on other images the same shares tie."""
+    """Twelve more right ones of 360 equal images separate two models; on other images equal shares tie."""
     one, other = cell(200, checkpoint="one"), cell(188, checkpoint="other")
     assert ranks({"a": make_side(one), "b": make_side(other)})[0]["other"][0] == 2
     elsewhere = cell(188, first=10_000, checkpoint="other")
