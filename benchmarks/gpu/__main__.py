@@ -1,10 +1,12 @@
 """What the GPU forward pass costs, and whether it keeps its promises.
 
-    python -m benchmarks.gpu [--json FILE] [--only tests noise passes ...]
+    python -m benchmarks.gpu [--json FILE] [--minutes 9] [--only tests noise passes ...]
 
 On a machine with a CUDA GPU, from a checkout, with the package and its test dependencies installed; needs no
 network and no data. Runs the tests marked `gpu`, then prints the tables of docs/performance.md; `--json`
-writes them with the card's name. Ends with 2 where there is no GPU, with 1 where a test fails.
+writes them with the card's name. After `--minutes` it stops: sections and rows that take long come last, and
+what was left out is said. Ends with 2 where there is no GPU, with 1 where a test fails or the tests take too
+long.
 """
 
 import argparse
@@ -16,6 +18,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.gpu.budget import Budget, OutOfTime, left_out
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,20 +40,24 @@ def tests() -> list[dict[str, Any]]:
     ]
 
 
+#: name of the section of tests
+TESTS = "tests"
+
+
 def sections() -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
     """List what can be run, by name, in this order."""
     from benchmarks.gpu import attacks, decisions, noise, passes
 
-    presets = ("cifar", "digits", "liu2020")
     return {
-        "tests": tests,
+        TESTS: tests,
         "noise": noise.normals,
-        "passes": lambda: passes.table(presets),
+        "passes": lambda: passes.table(passes.SMALL),
         "scoring": attacks.scoring,
         "attack cells": attacks.cells,
-        "corruptions": attacks.corruptions,
-        "compiled drifts": passes.compiled,
         "decisions": lambda: decisions.differences(40, ("fp32", "tf32", "bf16")),
+        "corruptions": attacks.corruptions,
+        "large passes": lambda: passes.table(passes.LARGE),
+        "compiled drifts": passes.compiled,
     }
 
 
@@ -82,7 +90,9 @@ def main(arguments: list[str] | None = None) -> int:
         nargs="+",
         help="these sections alone, by their titles",
     )
+    parser.add_argument("--minutes", type=float, default=9.0, help="time for everything (default: 9)")
     options = parser.parse_args(arguments)
+    budget = Budget(60 * options.minutes)
     import torch
 
     if not torch.cuda.is_available():
@@ -95,24 +105,39 @@ def main(arguments: list[str] | None = None) -> int:
         if options.only and name not in options.only:
             continue
         began = time.perf_counter()
-        rows: list[dict[str, Any]] = []
         print(f"\n{name}", flush=True)
-        try:
-            for row in section():
-                if not rows or rows[-1].keys() != row.keys():
-                    print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
-                print(cells(row), flush=True)
-                rows.append(row)
-        except Exception as error:  # the other sections are worth having
-            print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
-            rows.append({"error": f"{type(error).__name__}: {error}"})
-            status = 1
-        status = max(status, *(int(row.get("exit", 0) != 0) for row in rows), 0)
+        rows: list[dict[str, Any]] = []
+        status = max(status, run_section(name, section, budget, rows))
         document[name] = rows
         document.setdefault("seconds", {})[name] = time.perf_counter() - began
         if options.json:
             options.json.write_text(json.dumps(document, indent=1) + "\n")
     return status
+
+
+def run_section(
+    name: str,
+    section: Callable[[], Iterable[dict[str, Any]]],
+    budget: Budget,
+    rows: list[dict[str, Any]],
+) -> int:
+    """Print the rows of a section and append them to `rows`; an exit code: 1 if it failed, else 0."""
+    try:
+        with budget.alarm():
+            for row in budget.rows(section()):
+                if not rows or rows[-1].keys() != row.keys():
+                    print("| " + " | ".join(row) + " |\n|" + "---|" * len(row))
+                print(cells(row), flush=True)
+                rows.append(row)
+    except OutOfTime:
+        print(f"{name}: the time is over; give --minutes or --only", flush=True)
+        rows.append(left_out("the time was over"))
+        return int(name == TESTS)
+    except Exception as error:  # the other sections are worth having
+        print(f"{name} failed: {type(error).__name__}: {error}", flush=True)
+        rows.append({"error": f"{type(error).__name__}: {error}"})
+        return 1
+    return int(any(row.get("exit", 0) != 0 for row in rows))
 
 
 if __name__ == "__main__":

@@ -20,10 +20,12 @@ from benchmarks.gpu.timing import launches, replayed, seconds
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute
 
-#: rows of a pass (images x draws), by preset
-ROWS = {"digits": (256, 1024, 4096), "cifar": (256, 1024, 4096), "liu2020": (256,)}
+#: presets, each with the rows of a pass (images x draws): first those that take little time
+SMALL = (("cifar", 256), ("digits", 256), ("cifar", 1024), ("digits", 1024))
+LARGE = (("cifar", 4096), ("digits", 4096), ("liu2020", 256))
 
-GRAPHS = "graphs" in {field.name for field in fields(Compute)}
+_CHOICES = {field.name for field in fields(Compute)}
+GRAPHS, LAYOUTS = "graphs" in _CHOICES, "channels_last" in _CHOICES
 
 
 def variants(model: Classifier, rows: int) -> Iterator[tuple[str, str, Classifier]]:
@@ -39,8 +41,11 @@ def variants(model: Classifier, rows: int) -> Iterator[tuple[str, str, Classifie
         yield f"eager, noise by {name}", "fp32", computed(backend, **eager)
     if GRAPHS:
         yield "graphs", "fp32", computed("auto")
-        yield "graphs", "tf32", computed("auto").with_precision("tf32")
-        yield "graphs", "bf16", computed("auto").with_precision("bf16")
+        for precision in ("tf32", "bf16"):
+            yield "graphs", precision, computed("auto").with_precision(precision)
+            if LAYOUTS:
+                usual = computed("auto", channels_last=False).with_precision(precision)
+                yield "graphs, states in NCHW", precision, usual
     else:
         yield "eager, noise by torch", "bf16", computed("device").with_precision("bf16")
 
@@ -66,45 +71,42 @@ def convolutions(preset: str, rows: int) -> dict[str, tuple[float, float]]:
     return best
 
 
-def table(presets: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Rows of the table, each as soon as it is known."""
-    for preset in presets:
-        for rows in ROWS[preset]:
-            alone = convolutions(preset, rows)
-            for name, (forward, gradient) in alone.items():
-                yield _row(
-                    preset, rows, "the convolutions alone", name, forward, gradient, (forward, gradient)
-                )
-            model = network(preset)
-            images = images_for(model, rows)
-            if preset != "liu2020":
-                fp32 = alone["fp32" if GRAPHS else "tf32"]
-                torch.backends.cudnn.allow_tf32 = not GRAPHS
-                with torch.no_grad():
-                    forward = seconds(lambda: plain_pass(model, images))  # noqa: B023
-                gradient = seconds(lambda: gradient_of(lambda x: plain_pass(model, x), images))  # noqa: B023
-                torch.backends.cudnn.allow_tf32 = True
-                yield _row(
-                    preset,
-                    rows,
-                    "a user's loop, torch.randn",
-                    "fp32" if GRAPHS else "tf32",
-                    forward,
-                    gradient,
-                    fp32,
-                )
-            for name, precision, network_ in variants(model, rows):
-                asked = victim(network_, images)
-                work: tuple[Callable[[], object], Callable[[], object]] = (
-                    lambda asked=asked: asked.look(images, 0),  # type: ignore[misc]  # noqa: B023
-                    lambda asked=asked: asked.gradient(images, 0),  # type: ignore[misc]  # noqa: B023
-                )
-                base = alone[precision if GRAPHS or precision == "bf16" else "tf32"]
-                found = _row(preset, rows, name, precision, *(seconds(one) for one in work), base)
-                if rows == 1024:
-                    found["launches of a gradient"] = launches(work[1])
-                yield found
-            torch.cuda.empty_cache()
+def table(sizes: tuple[tuple[str, int], ...]) -> Iterator[dict[str, Any]]:
+    """Rows of the table for presets and rows of a pass, each as soon as it is known."""
+    for preset, rows in sizes:
+        alone = convolutions(preset, rows)
+        for name, (forward, gradient) in alone.items():
+            yield _row(preset, rows, "the convolutions alone", name, forward, gradient, (forward, gradient))
+        model = network(preset)
+        images = images_for(model, rows)
+        if preset != "liu2020":
+            fp32 = alone["fp32" if GRAPHS else "tf32"]
+            torch.backends.cudnn.allow_tf32 = not GRAPHS
+            with torch.no_grad():
+                forward = seconds(lambda: plain_pass(model, images))  # noqa: B023
+            gradient = seconds(lambda: gradient_of(lambda x: plain_pass(model, x), images))  # noqa: B023
+            torch.backends.cudnn.allow_tf32 = True
+            yield _row(
+                preset,
+                rows,
+                "a user's loop, torch.randn",
+                "fp32" if GRAPHS else "tf32",
+                forward,
+                gradient,
+                fp32,
+            )
+        for name, precision, network_ in variants(model, rows):
+            asked = victim(network_, images)
+            work: tuple[Callable[[], object], Callable[[], object]] = (
+                lambda asked=asked: asked.look(images, 0),  # type: ignore[misc]  # noqa: B023
+                lambda asked=asked: asked.gradient(images, 0),  # type: ignore[misc]  # noqa: B023
+            )
+            base = alone[precision if GRAPHS or precision == "bf16" else "tf32"]
+            found = _row(preset, rows, name, precision, *(seconds(one) for one in work), base)
+            if rows == 1024:
+                found["launches of a gradient"] = launches(work[1])
+            yield found
+        torch.cuda.empty_cache()
 
 
 def compiled(rows: int = 1024) -> Iterator[dict[str, Any]]:
