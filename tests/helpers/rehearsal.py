@@ -119,6 +119,8 @@ class Devices(TorchFunctionMode):
             return self._to(args, kwargs)
         if func in (Tensor.numpy, Tensor.__array__) and marked(args[0]):
             raise TypeError("can't convert a CUDA tensor to numpy; use Tensor.cpu() first")
+        if func is Tensor.new_tensor and kwargs.get("device") is None:
+            return mark(func(*args, **kwargs), marked(args[0]))
         wanted = _is_gpu(kwargs.get("device"))
         if wanted:
             kwargs["device"] = CPU
@@ -209,6 +211,13 @@ class Stream:
 
     def synchronize(self):
         """Do nothing."""
+
+
+class Generator(torch.Generator):
+    """A generator of the CPU, for either device."""
+
+    def __new__(cls, *_, **__):
+        return super().__new__(cls, "cpu")
 
 
 def _nothing(*_, **__):
@@ -317,14 +326,16 @@ def pytest_collection_modifyitems(items):
 
 def _sizes():
     """Make what tests and benchmarks measure small."""
-    from benchmarks.gpu import attacks, decisions, noise, passes
+    from benchmarks.gpu import attacks, decisions, networks, noise, passes
     from robustbench_sde.data import ImageDataset
 
     subset, differences, cells = ImageDataset.subset, decisions.differences, attacks.cells
     ImageDataset.subset = lambda data, count: subset(data, min(count, _IMAGES))
-    decisions.differences = lambda images, *rest: differences(3, *rest)
+    decisions.differences = lambda images, *rest: differences(3, *(some[-1:] for some in rest))
     for parameters in decisions.ATTACKS.values():
         parameters |= {"steps": 2, "eot_draws": 2}
+    light = networks.PRESETS["liu2020"] | {"features": 32, "norm_groups": 8, "steps": 2}
+    networks.PRESETS = {**networks.PRESETS, "liu2020": light}
     passes.SMALL, passes.LARGE = (("cifar", 16), ("digits", 16)), (("liu2020", 8),)
     attacks.ROWS, attacks.STEPS, attacks.cells = 16, 2, lambda: cells(_IMAGES)
     scoring, corruptions = attacks.scoring, attacks.corruptions
@@ -341,7 +352,7 @@ def begin():
 
     for name, function in _functions().items():
         setattr(torch.cuda, name, function)
-    torch.compile = lambda function, **_: function
+    torch.compile, torch.Generator = lambda function, **_: function, Generator
     _autocast()
     OPERATIONS.__enter__()
     Devices().__enter__()
