@@ -43,6 +43,12 @@ def parse_budget(text: str) -> float:
     return value
 
 
+def short_budget(eps: float) -> str:
+    """Format a budget as people type it, ``0.03`` or ``8/255``: a grey level if the decimal is long."""
+    grey = 255 * eps
+    return f"{grey:.0f}/255" if len(f"{eps:g}") > 5 and abs(grey - round(grey)) < 1e-6 else f"{eps:g}"
+
+
 def parse_eps(texts: str | Sequence[str], norm: str = "") -> list[float]:
     """Parse budgets like ``0.03`` or ``8/255``, several with commas or by repetition.
 

@@ -11,6 +11,7 @@ from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.shown import html_of
 from robustbench_sde.storage.files import parse_json
+from robustbench_sde.texts import short_budget
 
 #: Probability of one or more false differences in a whole table (Holm).
 ALPHA = 0.05
@@ -199,11 +200,5 @@ def setting_text(setting: Setting) -> str:
     perturbation, norm, eps, severity = setting
     level = "" if severity is None else f"{severity:g}"
     return " ".join(
-        part for part in (perturbation, norm, "" if eps is None else _budget_text(eps), level) if part
+        part for part in (perturbation, norm, "" if eps is None else short_budget(eps), level) if part
     )
-
-
-def _budget_text(eps: float) -> str:
-    """Format a budget, like ``0.03`` or ``8/255``: as a grey level if the decimal is long."""
-    grey = 255 * eps
-    return f"{grey:.0f}/255" if len(f"{eps:g}") > 5 and abs(grey - round(grey)) < 1e-6 else f"{eps:g}"

@@ -4,7 +4,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from robustbench_sde.reporting.tex import escape, fitted_table
+from robustbench_sde.reporting.tex import escape, escape_cell, fitted_table
 from robustbench_sde.runs.words import summary_title, written_columns
 
 
@@ -15,7 +15,9 @@ def latex(summary: pd.DataFrame) -> str:
     for _, rows in groupby(summary.to_dict("records"), key=lambda row: row["checkpoint"]):
         cells = [
             [
-                escape(column.text(row).replace("-", "–") if column.numeric else column.text(row))
+                escape(column.text(row).replace("-", "–"))
+                if column.numeric
+                else escape_cell(column.text(row))
                 for column in columns
             ]
             for row in rows

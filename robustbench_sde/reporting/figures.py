@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from robustbench_sde.reporting.letters import make_drawable, without_complaints
 from robustbench_sde.runs.words import most_draws, name_lines, perturbation_text
 from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.run_folder import RunFolder
@@ -81,10 +82,16 @@ def styled(width: float = 4.8, height: float = 3.2) -> Iterator["Figure"]:
 
 
 def save(figure: "Figure", folder: RunFolder, name: str) -> None:
-    """Write `figures/<name>.svg` and `.png`; call it inside `styled`, whose settings it uses."""
-    for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        with atomic_write(folder.path / "figures" / f"{name}.{ending}") as temporary:
-            figure.savefig(temporary, format=ending, metadata=metadata)
+    """Write `figures/<name>.svg` and `.png`; call it inside `styled`, whose settings it uses.
+
+    Names in scripts that the font lacks are drawn in another font, or by number in the PNG.
+    """
+    with without_complaints():
+        for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+            if ending == "png":
+                make_drawable(figure)
+            with atomic_write(folder.path / "figures" / f"{name}.{ending}") as temporary:
+                figure.savefig(temporary, format=ending, metadata=metadata)
 
 
 def line_style(index: int) -> dict[str, Any]:

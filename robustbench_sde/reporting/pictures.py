@@ -15,6 +15,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.reporting.corruptions import draw_corruptions, has_severities
 from robustbench_sde.reporting.distances import draw_distances
 from robustbench_sde.reporting.figures import STYLE, draw_budgets, graded_attacks
+from robustbench_sde.reporting.letters import make_drawable, without_complaints
 from robustbench_sde.shown import Pixels
 
 #: panels side by side
@@ -28,7 +29,9 @@ class NotebookFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
-        self.savefig(file, format="png", dpi=self.dpi)
+        with without_complaints():
+            make_drawable(self)
+            self.savefig(file, format="png", dpi=self.dpi)
         return file.getvalue()
 
 
@@ -79,8 +82,15 @@ def plot_curves(
             place.set_title(place.get_title(loc="left") or title)
         for place in places[len(panels) :]:
             place.set_axis_off()
-        figure.draw_without_rendering()  # lays it out while the style holds
+        _lay_out(figure)
     return figure
+
+
+def _lay_out(figure: Figure) -> None:
+    """Give texts their places and fonts while the style holds."""
+    with without_complaints():
+        make_drawable(figure)
+        figure.draw_without_rendering()
 
 
 def plot_gallery(images: Sequence[Shown], *, title: str, gain: float) -> Figure:
@@ -114,5 +124,5 @@ def plot_gallery(images: Sequence[Shown], *, title: str, gain: float) -> Figure:
                 place.set_yticks([])
         for row, text in enumerate(("clean", "perturbed", f"difference × {gain:g}")):
             grid[row, 0].set_ylabel(text)
-        figure.draw_without_rendering()
+        _lay_out(figure)
     return figure

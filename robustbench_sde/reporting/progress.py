@@ -70,8 +70,10 @@ def _columns(width: int, bars: int) -> list[ProgressColumn]:
         note = min(_NOTE, max(1, room - 1))
         description = max(1, min(60, room - note))
     texts = [
-        TextColumn("{task.description}", markup=False, table_column=_cut(description)),
-        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=_cut(note)),
+        TextColumn("{task.description}", markup=False, table_column=_cut(description, fixed=bars > 1)),
+        TextColumn(
+            "{task.fields[note]}", style="dim", markup=False, table_column=_cut(note, fixed=bars == 1)
+        ),
     ]
     counts = [
         BarColumn(bar),
@@ -81,8 +83,9 @@ def _columns(width: int, bars: int) -> list[ProgressColumn]:
     return [texts[0], *counts, texts[1]] if bars > 1 else [*texts, *counts]
 
 
-def _cut(width: int) -> Column:
-    return Column(no_wrap=True, overflow="ellipsis", max_width=width)
+def _cut(width: int, *, fixed: bool) -> Column:
+    """Return a column that cuts its text; one of fixed width keeps what is right of it in its place."""
+    return Column(no_wrap=True, overflow="ellipsis", max_width=width, min_width=width if fixed else None)
 
 
 class _Bar:

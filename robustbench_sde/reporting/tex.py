@@ -72,6 +72,25 @@ def _letter(letter: str) -> str:
     return f"\\texttt{{U+{ord(letter):04X}}}"
 
 
+#: largest number of letters by number in a line of a cell; longer names are stacked, or the table gets tiny
+_BY_NUMBER = 4
+
+
+def escape_cell(text: str) -> str:
+    """Return text as `escape` does, broken into lines after every few letters that are written by number."""
+    lines, numbers = [""], 0
+    for letter in map(_letter, unicodedata.normalize("NFC", text)):
+        if letter.startswith(r"\texttt{U+"):
+            if numbers == _BY_NUMBER:
+                lines, numbers = [*lines, ""], 0
+            numbers += 1
+        lines[-1] += letter
+    if len(lines) == 1:
+        return lines[0]
+    stacked = r" \\ ".join(lines)
+    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{stacked}\\end{{tabular}}"
+
+
 def fitted_table(
     caption: str, alignment: str, headings: Sequence[str], groups: Sequence[Sequence[Sequence[str]]]
 ) -> str:

@@ -15,6 +15,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.texts import short_budget
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
 NUMERIC_VERSION = 4
@@ -81,12 +82,22 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """Readable name, for files and progress bars."""
+        """Readable name, for files and plans."""
         described = self.perturbation.describe()
         budget = f" {described['norm']} eps={described['eps']:g}" if self.perturbation.budget else ""
         severity = float(described["severity"])
         level = "" if math.isnan(severity) else f" {severity:g}"
         return f"{self.source.name} {described['perturbation']}{budget}{level}"
+
+    @property
+    def title(self) -> str:
+        """Readable name for progress bars, with the budget as it is typed: ``digits-ode pgd linf 8/255``."""
+        described = self.perturbation.describe()
+        eps = float(described["eps"])
+        if not self.perturbation.budget or math.isnan(eps):
+            return self.label
+        budget = short_budget(eps)
+        return f"{self.source.name} {described['perturbation']} {described['norm']} {budget}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +139,7 @@ class CertifyCell(Cell):
 
     @property
     def label(self) -> str:
-        """Readable name, for files and progress bars."""
+        """Readable name, for files and plans."""
         return f"{self.source.name} certified {self.certificate.rule}"
 
 

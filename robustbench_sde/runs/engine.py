@@ -49,7 +49,7 @@ class LocalEngine:
     def run(self, work: Work, compute: Compute, bars: Bars) -> Results:
         worker = Worker(work.data, compute, bars.images, self.halved, keep_images=self._keep_images)
         for cell in work.cells:
-            bars.cells.advance(0, note=cell.label)
+            bars.cells.advance(0, note=cell.title)
             yield cell, worker.attempt(cell)
 
     def certify(self, parts: Sequence[CertifyCell], data: ImageDataset, compute: Compute) -> Results:

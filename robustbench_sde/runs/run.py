@@ -159,7 +159,7 @@ def run_in_memory(
     bars.cells.start("cells", len(work) + len(work.certified))
     found: dict[Cell, CellResult] = {}
     for cell, key in work.keys.items():
-        bars.cells.advance(0, note=cell.label)
+        bars.cells.advance(0, note=cell.title)
         result = worker.evaluate(cell)
         found[cell] = replace(result, row=result.row | {"cell": key})
         clean = found.get(replace(cell, perturbation=Clean()))

@@ -86,7 +86,7 @@ class Worker:
         perturbed = self._perturb(cell, model)
 
         def score(rows: int) -> CellResult:
-            self._images.start(f"{cell.label} · scoring", len(self._data))
+            self._images.start(f"{cell.title} · scoring", len(self._data))
             settings = replace(cell.settings, rows=rows)
             return judge(model, self._data, cell.perturbation, perturbed, settings, progress=self._images)
 
@@ -144,7 +144,7 @@ class Worker:
         wanted = cell.source, cell.perturbation, cell.settings.seed
 
         def make(rows: int) -> Perturbed:
-            self._images.start(cell.label, len(self._data))
+            self._images.start(cell.title, len(self._data))
             return perturb(
                 model,
                 self._data,

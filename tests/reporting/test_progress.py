@@ -38,3 +38,18 @@ def test_a_bar_alone_says_how_the_work_goes_before_the_bar(width):
     (line,) = text.getvalue().splitlines()
     assert line.index("train digits-") < line.index(note) < line.index("━") < line.index(" 123/690 ")
     assert len(line.rstrip()) <= width
+
+
+@pytest.mark.parametrize("bars", [1, 2])
+def test_the_bar_stays_where_it_is(bars):
+    """Texts of another length do not move the bar."""
+    places = []
+    for name in ("digits-ode clean", "digits-multiplicative pgd linf 4/255 · scoring"):
+        text = io.StringIO()
+        console = Console(file=text, width=80)
+        bar = Progress(*_columns(80, bars), console=console)
+        note = name if bars == 1 else ""
+        bar.add_task("train net" if bars == 1 else name, total=100, note=note)
+        console.print(bar.get_renderable())
+        places.append(text.getvalue().index("━"))
+    assert places[0] == places[1]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from builders import make_data, save_digits_model
+from builders import make_data, make_model, save_digits_model
 
 import robustbench_sde as rb
 from robustbench_sde.api.result import Result
@@ -18,9 +18,9 @@ from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.perturbations.corruptions.perturbation import Corrupted
 from robustbench_sde.reporting.html.page import write_report
 from robustbench_sde.runs import sources
-from robustbench_sde.runs.cells import Cell
+from robustbench_sde.runs.cells import Cell, attack_cells
 from robustbench_sde.runs.names import names_of_files, with_distinct_names
-from robustbench_sde.runs.sources import Source
+from robustbench_sde.runs.sources import LiveSource, Source
 from robustbench_sde.runs.suite.suite import Suite
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.run_folder import RunFolder
@@ -264,3 +264,14 @@ def test_tables_do_not_depend_on_who_writes_them(place):
     assert {name: (Path("page") / name).read_bytes() for name in written} == written
     rb.attack("tiny", data, eps=0.1, steps=1, eot_draws=1, score_draws=2, out="plain")
     assert not Path("plain/distances.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("eps", "title"), [(8 / 255, "8/255"), (0.03, "0.03"), (4.5 / 255, "0.0176471"), (0.5, "0.5")]
+)
+def test_progress_names_a_budget_as_it_is_typed(eps, title):
+    """Grey levels stay grey levels; names of files do not change."""
+    attack = make_attack("pgd", norm="linf", eps=eps)
+    (cell,) = attack_cells(LiveSource.around(make_model()), [attack], ScoreSettings(1))[2:]
+    assert cell.title.endswith(f" pgd linf {title}")
+    assert f"eps={eps:g}" in cell.label

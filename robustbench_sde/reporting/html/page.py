@@ -30,6 +30,7 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.four_curves import four_curves
 from robustbench_sde.reporting.html.examples import MOST_CELLS, ExampleCell, examples
+from robustbench_sde.reporting.html.glossary import explained
 from robustbench_sde.reporting.html.svg import inline
 from robustbench_sde.reporting.html.tables import (
     TONES,
@@ -242,6 +243,7 @@ def render(**parts: Any) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html").render(
         **parts,
+        explained=explained,
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=f"sha256-{digest}",

@@ -72,7 +72,7 @@ def table_at_a_glance(
     rows = most_draws(summary[summary["status"] == "ok"])
     names = name_lines(summary)[rows.index]
     budgets = [(str(norm), float(eps)) for norm, eps in _budgets(rows)]
-    several = rows.loc[rows["eps"] > 0, "perturbation"].nunique() > 1
+    attacks = rows.loc[rows["eps"] > 0, "perturbation"].unique()
     means = {} if corruptions is None else _means(corruptions, set(rows["checkpoint"]))
     headings: Headings = [("checkpoint", "name"), ("noise", "name"), ("clean", "number")]
     headings += [(budget_text(norm, eps), "number") for norm, eps in budgets]
@@ -86,17 +86,17 @@ def table_at_a_glance(
         line = [PageCell(str(name)), PageCell(_noise(first["noise"], first["sigma"]))]
         line.append(_lowest(own[own["perturbation"] == CLEAN]))
         for norm, eps in budgets:
-            line.append(_lowest(own[(own["norm"] == norm) & (own["eps"] == eps)], named=several))
+            line.append(_lowest(own[(own["norm"] == norm) & (own["eps"] == eps)], named=len(attacks) > 1))
         if means:
             line.append(means.get(first["checkpoint"], PageCell("")))
         if verdicts:
             verdict = verdicts.get(first["checkpoint"], "")
             line.append(PageCell(verdict, tone=TONES.get(verdict, "")))
         lines.append(line)
-    caption = "Accuracy in percent with its 95 % interval over images"
+    under = "the strongest attack at each budget" if len(attacks) > 1 else "".join(attacks)
     return Table(
         "glance",
-        caption + (", under the strongest attack at each budget" if several else ""),
+        "Accuracy in percent with its 95 % interval over images" + (f", under {under}" if under else ""),
         headings,
         lines,
     )
