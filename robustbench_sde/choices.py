@@ -26,3 +26,5 @@ NoiseShape = Literal["independent", "channel", "scalar"]
 FamilyName = Literal["cifar", "tiny-imagenet", "imagenet"]
 #: filter that computes pixels of another size
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest", "box", "hamming"]
+#: how commands print tables
+TableFormat = Literal["table", "json", "csv", "md"]

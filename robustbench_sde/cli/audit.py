@@ -65,6 +65,7 @@ def audit_command(
         ),
     ] = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,

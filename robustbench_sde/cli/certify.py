@@ -104,6 +104,7 @@ def certify_command(
     out: o.Out = None,
     force: o.Force = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,

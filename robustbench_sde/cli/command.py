@@ -1,5 +1,6 @@
 """Parse command lines as every command does: an option with one value is given once."""
 
+import sys
 from typing import Any
 
 import typer
@@ -13,8 +14,9 @@ class OnceCommand(TyperCommand):
         """Parse the arguments of the command.
 
         Raises:
-            typer.BadParameter: an option with one value is given twice, which would drop the first value; or
-                `--checkpoint` is given to a command whose checkpoints are arguments.
+            typer.BadParameter: an option with one value is given twice, which would drop the first value;
+                `--checkpoint` is given to a command whose checkpoints are arguments; or two formats are
+                given.
         """
         names = {name for parameter in self.params for name in parameter.opts}
         if "--checkpoint" in arguments and "--checkpoint" not in names:
@@ -33,4 +35,20 @@ class OnceCommand(TyperCommand):
                     ctx=context,
                     param_hint=f"'{parameter.opts[0]}'",
                 )
-        return super().parse_args(context, arguments)
+        left = super().parse_args(context, arguments)
+        self._choose_output(context)
+        return left
+
+    def _choose_output(self, context: Any) -> None:
+        """Obey `-o`: what is printed as JSON is asked for by `json`, and other tables by their format."""
+        asked = context.params.get("output", "table")
+        if context.params.get("json") and asked != "table":
+            raise typer.BadParameter(
+                "it and --json are two formats; give one", ctx=context, param_hint="'-o'"
+            )
+        if asked == "json":
+            context.params["json"] = True
+        if asked in ("csv", "md") or "robustbench_sde.reporting.terminal" in sys.modules:
+            from robustbench_sde.reporting.terminal import print_tables_as
+
+            print_tables_as(asked)

@@ -77,6 +77,7 @@ def compare_command(
         ),
     ] = None,
     json: o.Json = False,
+    output: o.TableFormat = "table",
 ) -> None:
     """Find out whether robustness has regressed: compare a run with a baseline, image by image.
 

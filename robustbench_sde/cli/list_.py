@@ -50,6 +50,7 @@ def list_command(
         ),
     ],
     json: o.Json = False,
+    output: o.TableFormat = "table",
 ) -> None:
     """List all attacks, data sets, runs or other things by name, including those of plug-ins.
 

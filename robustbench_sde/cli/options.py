@@ -301,6 +301,17 @@ OutCheckpoint = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", rich_help_panel=OUTPUT)]
+TableFormat = Annotated[
+    choices.TableFormat,
+    typer.Option(
+        "-o",
+        "--output",
+        help="How tables are printed: csv and md (Markdown) have all columns, and leave everything else to "
+        "stderr; json is --json.",
+        case_sensitive=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", rich_help_panel=OUTPUT)]
 
 Corruptions = Annotated[

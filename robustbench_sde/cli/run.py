@@ -95,6 +95,7 @@ def run_command(
         ),
     ] = 256,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,

@@ -70,6 +70,7 @@ def score_command(
     out: o.Out = None,
     force: o.Force = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,

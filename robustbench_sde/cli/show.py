@@ -25,6 +25,7 @@ def show_command(
         ),
     ],
     json: o.Json = False,
+    output: o.TableFormat = "table",
     robustbench: Annotated[
         bool, typer.Option("--robustbench", help="Print a run as entries of RobustBench's model_info (JSON).")
     ] = False,
@@ -84,13 +85,18 @@ def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
 
 
 def _print_state(place: Path, state: "RunState") -> None:
+    from robustbench_sde.reporting.terminal import make_console
+
     whole = {
         "running": f"a process is running in {place}",
         "stopped": "stopped before its end, and the same command continues",
     }.get(state.name, "complete")
-    print(f"run: {whole}" + (f", by {state.command}" if state.command else ""))
-    for sentence in state.sentences():
-        print(sentence)
+    console = make_console()
+    for sentence in (
+        f"run: {whole}" + (f", by {state.command}" if state.command else ""),
+        *state.sentences(),
+    ):
+        console.print(sentence, soft_wrap=True)
 
 
 def _show_suite(name: str, *, json: bool) -> None:

@@ -62,6 +62,7 @@ def stability_command(
     out: o.Out = None,
     force: o.Force = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,

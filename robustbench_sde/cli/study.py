@@ -57,6 +57,7 @@ def study_command(
     ] = None,
     force: o.Force = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,

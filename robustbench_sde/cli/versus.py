@@ -39,11 +39,11 @@ def versus_command(
         ),
     ] = None,
     kind: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAME=PATTERN,...",
-            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*; default: pool those that "
-            "differ only in the seed of the training.",
+            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*, separated by commas or "
+            "repeated; default: pool those that differ only in the seed of the training.",
             rich_help_panel=_COMPARISON,
         ),
     ] = None,
@@ -96,6 +96,7 @@ def versus_command(
     out: o.Out = None,
     force: o.Force = False,
     json: o.Json = False,
+    output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
@@ -114,12 +115,13 @@ def versus_command(
     from robustbench_sde.reporting.versus import print_versus, print_versus_json, write_versus
     from robustbench_sde.storage.run_folder import RunFolder
 
+    kinds = ",".join(kind) if kind else None
     if run is not None:
         if networks:
             raise BenchError("--run has its own networks; name the reference with --reference")
         if reference is None:
             raise BenchError("--run needs --reference, the name of a checkpoint or of a kind")
-        found = rb.versus(reference, run=run, kinds=kind, allow_unequal=allow_unequal)
+        found = rb.versus(reference, run=run, kinds=kinds, allow_unequal=allow_unequal)
     else:
         named = [*([Path(reference)] if reference else []), *(networks or [])]
         if not named:
@@ -132,7 +134,7 @@ def versus_command(
                 models,
                 data,
                 inputs.find_attacks(attack, set_),
-                kinds=kind,
+                kinds=kinds,
                 allow_unequal=allow_unequal,
                 norm=norm,
                 eps=texts.parse_eps(eps or ["0.03"], norm),

@@ -1,12 +1,15 @@
 """Print tables in the terminal."""
 
+import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import pandas as pd
@@ -14,10 +17,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.choices import TableFormat
 from robustbench_sde.errors import counted
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.runs.words import (
     TableColumn,
+    markdown,
     summary_columns,
     summary_title,
 )
@@ -27,6 +32,10 @@ from robustbench_sde.storage.runs_here import RunHere
 _CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
 #: width of a pipe, enough for every column
 _PIPE_WIDTH = 160
+#: width of a table that leaves no column out
+_ENDLESS = 10_000
+#: how tables are printed
+_format: TableFormat = "table"
 
 
 def print_summary(
@@ -75,14 +84,57 @@ def _solver_warnings(solvers: Iterable[str]) -> Iterator[str]:
             yield f"{solver}: {SOLVERS[solver].warning}"
 
 
+class _Written(Console):
+    """Console that writes tables to stdout as CSV or Markdown, and everything else to stderr."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Write tables, and print other objects on stderr."""
+        for each in objects:
+            if not isinstance(each, Table):
+                super().print(each, **options)
+            elif _format == "md":
+                title = f"{_plain_text(each.title)}\n\n" if each.title else ""
+                print(title + markdown(pd.DataFrame(_rows(each), columns=_headings(each))))
+            else:
+                csv.writer(sys.stdout, lineterminator="\n").writerows([_headings(each), *_rows(each)])
+
+
+def print_tables_as(asked: TableFormat) -> None:
+    """Choose how the tables of this program are printed: for people, or as CSV or Markdown."""
+    global _format
+    _format = asked
+
+
+def _headings(table: Table) -> list[str]:
+    if not table.show_header:
+        return ["name", "value"][: len(table.columns)]
+    return [_plain_text(column.header) for column in table.columns]
+
+
+def _rows(table: Table) -> list[list[str]]:
+    """Return the texts of a table; names that are printed once for several lines stand in each."""
+    rows: list[list[str]] = []
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        texts = [_plain_text(cell) for cell in cells]
+        filled = sum(1 for _ in takewhile(lambda text: not text, texts)) if rows else 0
+        rows.append([*(rows[-1][:filled] if rows else []), *texts[filled:]])
+    return rows
+
+
+def _plain_text(cell: Any) -> str:
+    return " ".join((cell.plain if isinstance(cell, Text) else str(cell)).split())
+
+
 def make_console() -> Console:
-    """Return a console on stdout that prints texts as they are.
+    """Return a console on stdout that prints texts as they are, or that of `print_tables_as`.
 
     In a pipe it is as wide as the environment variable COLUMNS says, or wide enough for every column.
     """
     other = _CONSOLE.get()
     if other is not None:
         return other
+    if _format in ("csv", "md"):
+        return _Written(width=_ENDLESS, stderr=True, highlight=False, markup=False, emoji=False)
     literal = partial(Console, highlight=False, markup=False, emoji=False)
     console = literal()
     asked = os.environ.get("COLUMNS", "").isdecimal()
