@@ -17,16 +17,17 @@ from robustbench_sde.sde import philox
 
 def has_kernels(device: torch.device | str) -> bool:
     """Whether Triton makes kernels for a device: on CUDA, where it is installed and works."""
-    return torch.device(device).type == "cuda" and _kernels_run()
+    kind = torch.device(device).type
+    return kind == "cuda" and _kernels_run(kind)
 
 
 @cache
-def _kernels_run() -> bool:
+def _kernels_run(device: str) -> bool:
     """Whether a kernel runs on the current GPU. Triton comes with torch for CUDA; it needs a C compiler."""
     if importlib.util.find_spec("triton") is None:
         return False
     try:
-        rows = KeyedRows(torch.zeros(2, 2, dtype=torch.int64, device="cuda"), 1, 1)
+        rows = KeyedRows(torch.zeros(2, 2, dtype=torch.int64, device=device), 1, 1)
         KeyedNumbers(rows, (1, 1, 16), 0, 0).make()
     except Exception as error:  # of Triton, of the compiler, of the driver
         text = " ".join(str(error).split())[:200]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from kernels import DEVICE, MARKS
 
 from robustbench_sde.sde import draws as draws_module
+from robustbench_sde.sde import keyed as keyed_module
 from robustbench_sde.sde import philox
 from robustbench_sde.sde.diffusion import NOISE_TERMS
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream
@@ -63,6 +64,29 @@ def test_normals_are_those_of_the_host_to_rounding(size):
     expected = from_host(rows, size, 2, 3, 65537, philox.to_normals)
     assert made.dtype == torch.float32
     assert float((made.double() - expected.double()).abs().max()) < BOUND
+
+
+@pytest.mark.parametrize("size", [1, 5, 13, 27, 40])
+def test_nothing_is_written_beyond_the_numbers(size, monkeypatch):
+    """Where the last block of a step is cut off, what lies behind the numbers in memory stays as it was."""
+    whole, after = torch.empty, []
+
+    def padded(shape, **options):
+        memory = whole(math.prod(shape) + 64, **options).fill_(7.0)
+        after.append(memory[math.prod(shape) :])
+        return memory[: math.prod(shape)].view(shape)
+
+    keyed = keyed_rows([(0, 0), (1, 0)])
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", padded)
+        made = numbers.make_numbers(keyed.key, keyed.counters, size)
+    assert made.shape == (1, 2, size)
+    assert torch.equal(after[0].cpu(), torch.full((64,), 7.0))
+
+
+def test_a_kernel_that_runs_is_seen_to_run():
+    """The trial before the first pass succeeds wherever these tests do."""
+    assert keyed_module._kernels_run.__wrapped__(DEVICE)
 
 
 @pytest.mark.parametrize("kind", sorted(NOISE_TERMS))

@@ -23,9 +23,7 @@ class PlainModule(nn.Module):
     and no others. Take the images, and score them: `robustbench_sde.score`, or `sde-bench score`.
     """
 
-    def __init__(
-        self, model: RandomClassifier, draws: int = 16, *, fixed: bool = False, seed: int = 0
-    ) -> None:
+    def __init__(self, model: RandomClassifier, draws: int, *, fixed: bool, seed: int) -> None:
         """See above.
 
         Args:

@@ -65,12 +65,10 @@ def is_users(file: Path, top: str, root: Path) -> bool:
         top: name of its top-level package.
         root: folder of the model file, or of its top-level package.
     """
-    installed = _is_installed(file, top)
-    if file.is_relative_to(root) and not installed:
-        return True
-    if any(file.is_relative_to(place) for place in _editable_places()) and not installed:
-        return True
-    return not installed and top not in _distributions()
+    if _is_installed(file, top):
+        return False
+    places = (root, *_editable_places())
+    return any(file.is_relative_to(place) for place in places) or top not in _distributions()
 
 
 def _root(source: ModuleType) -> Path:

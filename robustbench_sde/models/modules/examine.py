@@ -17,7 +17,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.adapter import Interface, KeyedNoise, Normalisation, evaluating
 from robustbench_sde.models.modules.independence import check_independence
 from robustbench_sde.models.modules.outputs import ClassMap, shape_fault
-from robustbench_sde.models.modules.probe import Probe, distance
+from robustbench_sde.models.modules.probe import Probe, distance, weighted
 from robustbench_sde.models.modules.randomness import generators_move
 
 #: Images that show what kind of module it is, and at most so many that show how good it is.
@@ -219,8 +219,8 @@ def _gradient(probe: Probe) -> list[str]:
         outputs = probe.run(images, gradient=True)
         if outputs.requires_grad:
             with torch.enable_grad():
-                loss = -outputs.log_softmax(1)[:, 0].sum()
-            (found,) = torch.autograd.grad(loss, images, allow_unused=True)
+                score = weighted(outputs)
+            (found,) = torch.autograd.grad(score, images, allow_unused=True)
     except (BenchError, RuntimeError):  # a backward pass of somebody's own may raise
         found = None
     if found is not None and bool(found.any()):

@@ -17,7 +17,7 @@ from torch import Tensor
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.adapter import DRAWS_PER_PASS, Interface
 from robustbench_sde.models.modules.passes import check_rows
-from robustbench_sde.models.modules.probe import Probe, distance
+from robustbench_sde.models.modules.probe import Probe, distance, weighted
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
 #: Images in a batch of the examination, rows in the largest one, and the most numbers that may have.
@@ -216,16 +216,15 @@ def _rows_share_noise(probe: Probe) -> bool:
     within = outputs.var(1).mean(0)
     between = DRAWS_PER_PASS * outputs.mean(1).var(0)
     shared = _significant(between, within, _PASSES - 1, _PASSES * (DRAWS_PER_PASS - 1))
-    if not shared or bool((within > 0).any()):
-        rest = outputs - outputs.mean(0) - outputs.mean(1, keepdim=True) + outputs.mean((0, 1))
-        free = (_PASSES - 1) * (DRAWS_PER_PASS - 1)
-        places = _PASSES * outputs.mean(0).var(0)
-        rounding = (1e-5 * outputs.abs().max()) ** 2
-        if _significant(places, rest.square().sum((0, 1)) / free + rounding, DRAWS_PER_PASS - 1, free):
-            raise BenchError(
-                f"{probe.name}: part of its noise belongs to the place in the batch and is the same in every "
-                "pass (a generator that starts anew in forward?); draw it from torch's global generator"
-            )
+    rest = outputs - outputs.mean(0) - outputs.mean(1, keepdim=True) + outputs.mean((0, 1))
+    free = (_PASSES - 1) * (DRAWS_PER_PASS - 1)
+    places = _PASSES * outputs.mean(0).var(0)
+    rounding = (1e-5 * outputs.abs().max()) ** 2
+    if _significant(places, rest.square().sum((0, 1)) / free + rounding, DRAWS_PER_PASS - 1, free):
+        raise BenchError(
+            f"{probe.name}: part of its noise belongs to the place in the batch and is the same in every "
+            "pass (a generator that starts anew in forward?); draw it from torch's global generator"
+        )
     return shared
 
 
@@ -250,9 +249,8 @@ def _gradient_leak(probe: Probe) -> float:
 def _reaches_others(outputs: Tensor, images: Tensor, kept: int) -> float:
     if not outputs.requires_grad:
         return 0.0
-    weights = torch.linspace(1, 2, outputs.shape[1], device=outputs.device)
     with torch.enable_grad():
-        score = (outputs[kept] * weights).sum()
+        score = weighted(outputs[kept])
     (found,) = torch.autograd.grad(score, images, retain_graph=True, allow_unused=True)
     if found is None:
         return 0.0

@@ -12,7 +12,7 @@ from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
 from robustbench_sde.perturbations.attacks.best import Nearest
 from robustbench_sde.perturbations.attacks.hopskipjump import HopSkipJump
 from robustbench_sde.perturbations.attacks.square import Square
-from robustbench_sde.perturbations.attacks.victim import Victim
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbed
 from robustbench_sde.perturbations.norms import get_norm
@@ -21,7 +21,7 @@ from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 #: Index of the restart whose draws of the `attack` stream are used; no restart of an attack has it.
 _RESTART = 2**28
 #: Fewest draws of a decision of the mean: half of what `hopskipjump` by itself takes.
-_DECISIVE = 16
+_DECISIVE = CONFIRM_DRAWS // 2
 #: Standard errors by which the margin of a point must be below zero to count, where the nearest is kept.
 _SURE = 2.0
 

@@ -403,6 +403,10 @@ def test_rounding_takes_no_large_image_out_of_its_ball(eps):
         ("other-solver", {"eps": 0.1, "on_steps": 0}, "on_steps is 0; it must be at least 1"),
         ("fixed-path", {"eps": 0.1, "draw": -1}, "draw is -1; it must be at least 0"),
         ("auto", {"eps": 0.1, "depth": 0}, "depth is 0; it must be at least 1"),
+        ("fmn", {"growth": 0}, "growth is 0.*; it must be between 0 and 1"),
+        ("fmn", {"growth": 1.0}, "growth is 1.0; it must be between 0 and 1"),
+        ("square", {"eps": 0.1, "share": 0.0}, "share is 0.0; it must be above 0 and at most 1"),
+        ("square", {"eps": 0.1, "share": 1.1}, "share is 1.1; it must be above 0 and at most 1"),
     ],
 )
 def test_wrong_parameters_are_one_sentence(name, parameters, message):

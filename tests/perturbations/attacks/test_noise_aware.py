@@ -13,7 +13,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import wilson
-from robustbench_sde.perturbations.attacks.apgd import checkpoints, dlr, targeted_dlr
+from robustbench_sde.perturbations.attacks.apgd import dlr, targeted_dlr
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, attack_kind, make_attack, plan_attacks
 from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch, Clean
@@ -256,11 +256,6 @@ def test_dlr_by_hand():
     for logits in (z, z.log_softmax(-1), 5 * z + 2):
         assert dlr(logits, label).item() == pytest.approx(-2 / 3)
         assert targeted_dlr(logits, label, target).item() == pytest.approx(-3 / 3.5)
-
-
-def test_the_schedule_is_the_published_one():
-    """100 steps: .22, then periods of .19, .16, .13, .10, .07 and .06."""
-    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 @pytest.mark.parametrize("target", [2, "random", "least-likely"])

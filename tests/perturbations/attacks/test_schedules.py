@@ -1,0 +1,124 @@
+"""Step sizes, radii and constants of attacks, as their pages promise them."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from builders import make_data, make_model
+from slope import Slope
+
+from robustbench_sde.data import to_float
+from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.perturbations.attacks.apgd import checkpoints
+from robustbench_sde.perturbations.attacks.cw import _Search
+from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.perturbations.attacks.square import _L2
+from robustbench_sde.perturbations.norms import NORMS, Ball
+from robustbench_sde.sde.draws import KeyedRandom, Stream
+
+GREY = torch.full((1, 1, 2, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (1, [1]),
+        (10, [3, 5, 6, 7, 8, 9, 10]),
+        (100, [22, 41, 57, 70, 80, 87, 93, 99]),
+        (1000, [220, 410, 570, 700, 800, 870, 930, 990]),
+    ],
+)
+def test_the_checkpoints_of_apgd_are_the_published_shares_rounded_up(steps, expected):
+    """They lie after .22 N, .41 N, .57 N and so on, whatever the number of steps."""
+    assert checkpoints(steps) == expected
+
+
+def test_the_step_of_fmn_decays_to_a_hundredth_by_half_a_cosine():
+    """Far from a flat boundary every step has its full length, which falls as the page says."""
+    eye = Slope(GREY, lead=100.0)
+    make_attack("fmn", norm="l2", steps=8, step_size=0.1).run(eye, GREY, None, 0)
+    way = [float((point - GREY).norm()) for point in eye.seen[:9]]
+    lengths = [after - before for before, after in pairwise(way)]
+    wanted = [0.1 * (0.01 + 0.99 * (1 + math.cos(math.pi * step / 8)) / 2) for step in range(8)]
+    assert lengths == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_step_of_cw_decays_to_a_hundredth_by_half_a_cosine():
+    """The step size of Adam begins at the learning rate, is the mean halfway, and ends at a hundredth."""
+    rate = make_attack("cw", steps=10, learning_rate=0.2)._rate
+    assert [rate(step) for step in (0, 5, 10)] == pytest.approx([0.2, 0.101, 0.002])
+
+
+@pytest.mark.parametrize(
+    ("right", "begins_at"),
+    [
+        (0.1 * 999, 0.1),
+        (0.1 * 1001, 0.1 * 100.1),
+        (0.1 / 29, 0.1),
+        (0.1 / 31, 1 / 31),
+        (-0.1 / 31, 0.1),
+        (0.0, 0.1),
+        (math.inf, 0.1),
+    ],
+)
+def test_the_search_of_cw_begins_elsewhere_only_where_it_would_not_get_there(right, begins_at):
+    """More than 1000 times above or 30 below, it begins within ten times of the right constant; once."""
+    search = _Search(torch.zeros(1, 1, 1, 2), 0.1)
+    gradient = torch.tensor([[[[3.0, 4.0]]]]) * (0.0 if math.isinf(right) else 1.0)  # of length 5
+    margin = torch.tensor([1.0 if math.isinf(right) else right * 25 / 2])
+    search.begin(margin, gradient)
+    assert search.constant.item() == pytest.approx(begins_at)
+    search.begin(1e6 * torch.ones(1), gradient)
+    assert search.constant.item() == pytest.approx(begins_at)
+
+
+def test_foolbox_attacks_step_by_two_and_a_half_budgets_over_their_steps():
+    """After one step of five an image has moved by half of the budget."""
+    eye = Slope(GREY, lead=100.0)
+    attack = make_attack("foolbox:LinfBasicIterativeAttack", eps=0.1, steps=5)
+    attack.run(eye, GREY, KeyedRandom(0, Stream.ATTACK, "start"), 0)
+    moved = [float((point - GREY).abs().max()) for point in eye.seen[:4]]
+    assert moved == pytest.approx([0, 0.05, 0.1, 0.1], abs=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width", "bumps"), [(12, 12, (6, 6)), (11, 27, (6, 14)), (4, 7, (4, 7))])
+def test_square_begins_with_five_by_five_bumps_of_random_signs(height, width, bumps):
+    """Bumps of a fifth of the shorter side cover the image, each with a sign of its own, none left over."""
+    images = torch.full((2, 3, height, width), 0.5)
+    asked = []
+
+    class Numbers:
+        def uniforms(self, *shape):
+            asked.append(shape)
+            return torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+
+    ball = Ball(NORMS["l2"], 0.4)
+    first = _L2(ball).first(images, Numbers())
+    assert asked == [(3, *bumps)]
+    assert torch.allclose(ball.norm.size(first - images), torch.full((2,), 0.4), atol=1e-5)
+
+
+CONFIRMING = ["pgd", "apgd-targeted", "cw", "fmn", "square", "hopskipjump"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CONFIRMING)
+def test_fresh_draws_are_fresh(name, monkeypatch):
+    """Two looks of an attack at an image share all their draws, as a comparison does, or none."""
+    seen = set()
+    whole = Classifier.logits
+
+    def logits(self, images, ids, draws):
+        seen.add((draws.indices.start, draws.indices.stop))
+        return whole(self, images, ids, draws)
+
+    monkeypatch.setattr(Classifier, "logits", logits)
+    model, data = make_model(sigma=3.0), make_data(8)
+    few = {"steps": 3, "queries": 2} if name == "hopskipjump" else {"steps": 5}
+    eps = None if name in ("cw", "fmn", "hopskipjump") else 0.05
+    attack = make_attack(name, norm="l2", eps=eps, eot_draws=3, confirm=8, z=0.0, **few)
+    attack(model, to_float(data.images), data.labels, data.ids)
+    stretches = sorted(seen)
+    assert len(stretches) > 3
+    assert all(one[1] <= other[0] for one, other in pairwise(stretches)), stretches
