@@ -33,8 +33,8 @@ class Solver(ABC):
     #: (strong, weak) order with noise, by kind; a combination has the lowest, and strong order 1/2.
     #: Empty for a solver of ODEs
     noise_orders: ClassVar[dict[str, tuple[float, float]]] = {}
-    #: whether several terms may act at once
-    combines: ClassVar[bool] = False
+    #: whether several terms may act at once; solvers of ODEs have none to say it of
+    combines: ClassVar[bool]
     #: warning that a table must show for numbers of this solver
     warning: ClassVar[str] = ""
 

@@ -1,19 +1,27 @@
 """The measures by which modules are examined: boundaries and closed forms."""
 
 import math
+import random
 import sysconfig
+from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from builders import make_data
-from models.modules import Net
+from models.modules import Apply, Net
 from safetensors.torch import save_file
+from scipy.stats import f
 
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.models.modules import code
+from robustbench_sde.models.modules.adapter import DRAWS_PER_PASS
 from robustbench_sde.models.modules.examine import _fingerprint, examine
+from robustbench_sde.models.modules.forked import draws_numbers
 from robustbench_sde.models.modules.hub import _under
-from robustbench_sde.models.modules.independence import _reaches_others
+from robustbench_sde.models.modules.independence import _PASSES, _reaches_others, _rows_share_noise
+from robustbench_sde.models.modules.passes import Passes
 from robustbench_sde.models.modules.probe import distance, weighted
 
 NAN, INF = math.nan, math.inf
@@ -29,10 +37,21 @@ def test_a_network_that_is_sure_of_everything_has_a_gradient():
     assert not any("gradient" in note for note in notes)
 
 
-@pytest.mark.parametrize(("count", "said"), [(19, False), (20, True)])
-def test_chance_is_told_from_twenty_images_on(count, said):
+def test_images_of_low_contrast_beside_an_image_are_tried():
+    """A network that acts on others only where those have little contrast gets a pass for each image."""
+
+    def act(x):
+        contrast = x.flatten(1).std(1)
+        return x * (1 + 0.01 * ((contrast > 0.01) & (contrast < 0.1)).any())
+
+    interface = examine(Net(before=Apply(act)).eval(), make_data(8), name="net").interface
+    assert interface.alone
+
+
+@pytest.mark.parametrize(("images", "said"), [(19, False), (20, True)])
+def test_chance_is_told_from_twenty_images_on(images, said):
     """With fewer images an accuracy as low as chance says nothing about a network."""
-    notes = examine(Net().eval(), make_data(count), name="net").notes
+    notes = examine(Net().eval(), make_data(images), name="net").notes
     assert any("which is chance" in note for note in notes) == said
 
 
@@ -80,12 +99,94 @@ def test_a_gradient_reaches_others_relative_to_the_image_itself(function, reach)
     assert _reaches_others(function(images), images, 2) == pytest.approx(reach)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_a_batch_of_any_size_is_looked_at(rows):
+    """Rows that act on each other in batches of one size alone make its first pass invalid."""
+    passes = Passes("net", alone=False, exact=True)
+    with pytest.raises(InvalidEvaluationError, match=f"in a batch of {rows} "):
+        passes(lambda x: x.flatten(1) * (1 + (len(x) == rows)), torch.ones(rows, 1, 1, 3))
+    assert passes(lambda x: x.flatten(1), torch.ones(rows, 1, 1, 3)).shape == (rows, 3)
+
+
+class Scripted:
+    """A probe with given outputs of one class: a sign of each row in each pass, and effects of both."""
+
+    name = "net"
+
+    def __init__(self, by_pass, by_row):
+        by_both, by_passes, by_rows = (
+            (-1.0) ** numbers
+            for numbers in (
+                torch.arange(_PASSES)[:, None] + torch.arange(DRAWS_PER_PASS),
+                torch.arange(_PASSES)[:, None],
+                torch.arange(DRAWS_PER_PASS),
+            )
+        )
+        self.outputs = by_both + by_pass * by_passes + by_row * by_rows
+
+    def images(self, number):
+        return torch.zeros(number, 1, 1, 1)
+
+    def run(self, images, seed):
+        return self.outputs[seed, :, None]
+
+
+def critical(between, within):
+    """Ratio of variances that chance exceeds once in a hundred thousand times, by degrees of freedom."""
+    return float(f.isf(1e-5, between, within))
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.99, False), (1.01, True)])
+def test_shared_noise_is_found_at_the_false_alarm_rate_that_is_promised(factor, found):
+    """The two F tests, of passes and of places, have the degrees of freedom of an analysis of variance."""
+    passes, rows = _PASSES, DRAWS_PER_PASS
+    # an effect of size a of the passes: between = rows a^2 passes / (passes - 1), within = rows / (rows - 1)
+    ratio = critical(passes - 1, passes * (rows - 1))
+    a = math.sqrt(factor * ratio * (passes - 1) / (passes * (rows - 1)))
+    assert _rows_share_noise(Scripted(a, 0.0)) is found
+    # of the rows: passes b^2 rows / (rows - 1), and what is left is passes rows / ((passes - 1) (rows - 1))
+    b = math.sqrt(factor * critical(rows - 1, (passes - 1) * (rows - 1)) / (passes - 1))
+    if found:
+        with pytest.raises(BenchError, match="belongs to the place in the batch"):
+            _rows_share_noise(Scripted(0.0, b))
+    else:
+        assert not _rows_share_noise(Scripted(0.0, b))
+
+
 def test_a_weighted_sum_of_outputs_cancels_nothing():
     """Logits of which one is minus the other, or all are equal, have a sum that depends on the image."""
     x = torch.ones(3).requires_grad_()
     for outputs in (torch.stack((x, -x), 1), torch.stack((x, x, x), 1)):
         (slope,) = torch.autograd.grad(weighted(outputs), x)
         assert (slope.abs() > 0.5).all()
+
+
+def seeded_itself():
+    torch.manual_seed(5)
+    torch.rand(3), np.random.seed(5), np.random.rand()  # noqa: NPY002
+
+
+def only_in_call(number):
+    """Return a function that draws in one of its calls, and not in the others."""
+    calls = count(1)
+    return lambda: next(calls) == number and torch.rand(1)
+
+
+@pytest.mark.parametrize(
+    ("function", "draws"),
+    [
+        (lambda: None, False),
+        (lambda: torch.rand(1), True),
+        (lambda: np.random.rand(), True),  # noqa: NPY002
+        (lambda: random.random(), True),
+        (seeded_itself, False),
+        (only_in_call(1), True),
+        (only_in_call(2), True),
+    ],
+)
+def test_a_function_that_draws_from_a_global_generator_is_seen(function, draws):
+    """Whichever generator, in whichever call; not where it seeds the generator itself."""
+    assert draws_numbers(function) is draws
 
 
 SITE = Path(sysconfig.get_path("purelib"))

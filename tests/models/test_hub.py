@@ -1,8 +1,10 @@
 """Networks of timm, torchvision and transformers by name, on this disk."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from robustbench_sde.data import load_dataset
 from robustbench_sde.data.framing import Framing
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.modules.factory import Factory
-from robustbench_sde.models.modules.hub import HubModel, _framing
+from robustbench_sde.models.modules.hub import HubModel, _framing, _timm
 
 
 def made(text: str, weights: Path | None = None) -> HubModel:
@@ -95,6 +97,40 @@ def test_images_of_the_right_size_that_were_made_in_another_way_are_noted():
         "its configuration has `resize` 5, `crop` 4, `interpolation` bicubic; these images were loaded with "
         "`image_size` 4"
     )
+
+
+@pytest.mark.parametrize(
+    ("mode", "framing"),
+    [
+        (None, Framing(resize=40, crop=(32, 36), interpolation="bicubic")),
+        ("squash", Framing(squeeze=(40, 45), interpolation="bicubic")),
+    ],
+)
+def test_nothing_of_timm_is_downloaded_and_images_are_framed_as_its_own(mode, framing, tmp_path, monkeypatch):
+    """Every network is made without its weights; the size is that of the configuration over `crop_pct`."""
+    config = {
+        "classifier": "fc",
+        "first_conv": "conv1",
+        "input_size": (3, 32, 36),
+        "crop_pct": 0.8,
+        "crop_mode": mode,
+        "interpolation": "bicubic",
+        "mean": (0.5,) * 3,
+        "std": (0.2,) * 3,
+    }
+    asked = []
+
+    def create_model(name, *, pretrained, **options):
+        asked.append((name, pretrained, options))
+        net = nn.Identity()
+        net.pretrained_cfg = config
+        return net
+
+    timm = SimpleNamespace(is_model=lambda name: True, create_model=create_model)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    torch.save({"fc.weight": torch.zeros(7, 5)}, tmp_path / "w.pth")
+    assert _timm("some", tmp_path / "w.pth").framing == framing
+    assert asked == [("some", False, {}), ("some", False, {"num_classes": 7})]
 
 
 def test_timm_by_name(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from builders import make_model, save_digits_model
@@ -15,6 +16,7 @@ from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.worker import Worker
+from robustbench_sde.sde import heap
 
 #: prints by how much the peak of a process grows when a gradient of 96 rows follows one of a single row,
 #: and the forecast for it
@@ -56,6 +58,22 @@ def test_a_gradient_takes_no_more_than_the_forecast(request, kind):
     )
     grown, forecast = map(float, finished.stdout.split())
     assert forecast / 4 < grown < forecast
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_glibc_is_told_to_keep_a_gibibyte(known, monkeypatch):
+    """The heap keeps up to 1 GiB, and takes blocks of up to 64 MiB; another C library is left alone."""
+    asked = {}
+
+    def mallopt(option, value):
+        asked[option] = value
+
+    library = SimpleNamespace(mallopt=mallopt) if known else SimpleNamespace()
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: library)
+    heap.keep_freed_memory()
+    heap.return_freed_memory()
+    trim_threshold, mmap_threshold = -1, -3  # of <malloc.h>
+    assert asked == ({trim_threshold: 2**30, mmap_threshold: 2**26} if known else {})
 
 
 def test_what_a_row_keeps_is_linear_in_steps():

@@ -145,5 +145,6 @@ def test_a_plain_module_has_fresh_draws_unless_they_are_fixed():
     assert torch.equal(fixed(images), fixed(images))
     torch.testing.assert_close(fresh(images).exp().sum(1), torch.ones(3))
     assert next(fresh.parameters()).device.type == "cpu"
+    assert not fresh.training  # libraries warn of a model in training mode
     ode = make_model("none").as_module()
     assert torch.equal(ode(images), ode(images))

@@ -1,6 +1,7 @@
 """Keyed noise (docs/protocol.md): a draw is a function of (seed, stream, image id, draw index) alone."""
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from robustbench_sde.sde import draws as draws_module
+from robustbench_sde.sde import philox
 from robustbench_sde.sde.draws import BrownianPaths, Draws, KeyedRandom, Stream
 
 IDS = st.lists(st.integers(0, 2**40), min_size=1, max_size=5, unique=True)
@@ -43,6 +45,44 @@ def test_noise_does_not_depend_on_how_many_steps_are_made_at_once(shape, steps):
     finally:
         draws_module._CHUNK = default
     assert torch.equal(whole, pieces)
+
+
+@pytest.mark.parametrize("backend", ["host", "device"])
+@pytest.mark.parametrize(
+    ("room", "expected"), [(1, [1] * 7), (95, [1] * 7), (96, [2, 2, 2, 1]), (10**6, [7])]
+)
+def test_no_more_numbers_are_made_at_once_than_there_is_room_for(room, expected, backend, monkeypatch):
+    """Steps of 2 draws, 3 images and 1 block are made together while they fit, ahead on the host alone."""
+    whole, made, threads = BrownianPaths._numbers, [], set()
+
+    def numbers(self, steps):
+        made.append(len(steps))
+        threads.add(threading.current_thread())
+        return whole(self, steps)
+
+    monkeypatch.setattr(BrownianPaths, "_numbers", numbers)
+    monkeypatch.setattr(draws_module, "_CHUNK", room)
+    assert len(paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend)) == 7
+    assert made == expected
+    assert (threads == {threading.current_thread()}) == (backend == "device" or len(expected) == 1)
+
+
+@pytest.mark.parametrize("backend", ["host", "device"])
+def test_no_steps_have_no_numbers(backend):
+    """An empty range of steps is an empty path."""
+    path = BrownianPaths(Draws(0, Stream.SCORE), [0], (2,), steps=3, backend=backend)
+    assert list(path[2:2]) == list(path[3:]) == []
+
+
+def test_random_numbers_of_an_image_are_those_of_the_written_definition():
+    """Site 0 and block 0 of the key of the purpose, with the draw and the image in the counter."""
+    keyed, ids = KeyedRandom(5, Stream.ATTACK, "start"), [3, 2**40]
+    words = philox.words(philox.key(5, "attack", "start"), [(2, i) for i in ids], 2, first_block=0, site=0)
+    for law, made in ((philox.to_uniforms, keyed.uniforms), (philox.to_normals, keyed.normals)):
+        expected = law(philox.signed(words))[:, :12].view(2, 3, 4)
+        assert torch.equal(made(ids, (3, 4), draw=2), expected)
+    order = philox.words(philox.key(5, "attack", "start"), [(2, 0)], 2, first_block=0, site=0)
+    assert keyed.permutation(8, draw=2).tolist() == order.view("<u8")[0].argsort(kind="stable").tolist()
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3), (5, 1, 1), (4, 8, 8)])

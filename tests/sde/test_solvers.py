@@ -336,7 +336,7 @@ def test_the_steps_of_an_equation_are_its_solution():
     steps = [*equation.walk(0, 1), *equation.walk(1)]
     for step in steps:
         h = step(h)
-    assert [step.t for step in steps] == [0.0, 0.5, 1.0, 1.5]
+    assert [step.t for step in steps] == [step.t for step in equation.walk()] == [0.0, 0.5, 1.0, 1.5]
     assert torch.equal(h, equation.solve(h0))
 
 

@@ -73,4 +73,6 @@ def draws_numbers(function: Callable[[], object], device: torch.device | str = "
             after = _states(device)
         changed.append([one != other for one, other in zip(before, after, strict=True)])
         ends.append(after)
-    return any(moved and one != other for moved, one, other in zip(changed[0], *ends, strict=True))
+    return any(
+        (first or second) and one != other for first, second, one, other in zip(*changed, *ends, strict=True)
+    )

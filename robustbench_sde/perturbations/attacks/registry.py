@@ -162,11 +162,10 @@ def plan_attacks(
     if not names:
         raise BenchError("`attack` names no attack; see `sde-bench list attacks`")
     kinds = [attack_kind(name) for name in names]
-    for option in ("target", "source", "samples"):
-        able = [kind.name for kind in kinds if option in kind.parameters()]
-        if shared.get(option) is not None and (not able or (option == "target" and len(able) < len(kinds))):
-            unable = next(kind.name for kind in kinds if option not in kind.parameters())
-            raise BenchError(f"{unable} takes no `{option}`")
+    for option, all_take_it in (("target", True), ("source", False), ("samples", False)):
+        unable = [kind.name for kind in kinds if option not in kind.parameters()]
+        if shared.get(option) is not None and unable and (all_take_it or len(unable) == len(kinds)):
+            raise BenchError(f"{unable[0]} takes no `{option}`")
     attacks = []
     for name, kind in zip(names, kinds, strict=True):
         taken = kind.parameters().keys() - ({"steps"} if kind.minimal and kind.keeps_steps else set())

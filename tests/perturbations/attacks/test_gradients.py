@@ -140,22 +140,24 @@ def test_smallest_changes_cross_and_their_curve_has_no_floor(ode, attack, norm, 
 
 def test_the_ball_of_fmn_shrinks_grows_and_reaches_past_the_boundary():
     """It shrinks where fooled, grows after a success, and before any reaches past the estimated boundary."""
-    nearest = Nearest(torch.zeros(3, 1, 1, 2))
-    nearest.found = torch.tensor([True, True, False])
-    nearest.distance = torch.tensor([0.8, 0.5, math.inf])
-    look = Look(torch.tensor([-1.0, 1.0, 2.0]), torch.zeros(3), torch.zeros(3, 2), torch.zeros(3))
-    gradient = torch.tensor([3.0, 4.0]).expand(3, 1, 1, 2)  # of length 5
+    nearest = Nearest(torch.zeros(5, 1, 1, 2))
+    nearest.found = torch.tensor([True, True, False, False, False])
+    nearest.distance = torch.tensor([0.8, 0.5, math.inf, math.inf, math.inf])
+    margin = torch.tensor([-1.0, 1.0, 2.0, 0.5, -0.1])  # the last seems fooled and is not confirmed
+    look = Look(margin, torch.zeros(5), torch.zeros(5, 2), torch.zeros(5))
+    gradient = torch.tensor([3.0, 4.0]).expand(5, 1, 1, 2)  # of length 5
     radius = FastMinimumNorm._next_radius(
         NORMS["l2"],
-        torch.tensor([1.0, 0.6, 0.7]),
-        torch.tensor([0.9, 0.6, 0.3]),
+        torch.tensor([1.0, 0.6, 0.7, 0.7, 0.7]),
+        torch.tensor([0.9, 0.6, 0.3, 0.3, 0.3]),
         look,
         gradient,
-        torch.tensor([True, False, False]),
+        torch.tensor([True, False, False, False, False]),
         nearest,
         0.1,
     )
-    assert radius.tolist() == pytest.approx([0.8 * 0.9, 0.6 * 1.1, (0.3 + 2 / 5) * 1.1])
+    guesses = [(0.3 + ahead / 5) * 1.1 for ahead in (2, 0.5, 0)]
+    assert radius.tolist() == pytest.approx([0.8 * 0.9, 0.6 * 1.1, *guesses])
 
 
 def _rounded(net, x):

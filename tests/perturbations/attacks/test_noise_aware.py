@@ -326,6 +326,10 @@ def test_plans_give_each_attack_what_it_takes():
         plan_attacks(["pgd", "cw"], "l2", [0.1], shared | {"target": "random"}, {})
     with pytest.raises(BenchError, match="pgd takes no `source`"):
         plan_attacks(["pgd"], "l2", [0.1], shared | {"source": "x"}, {})
+    for option, value in (("source", "x.safetensors"), ("samples", 3)):
+        with pytest.raises(BenchError, match=f"pgd takes no `{option}`"):
+            plan_attacks(["pgd", "cw"], "l2", [0.1], shared | {option: value}, {})
+    assert len(plan_attacks(["pgd", "noise"], "l2", [0.1], shared | {"samples": 3}, {})) == 2
     assert math.isnan(plan_attacks(["fmn"], "linf", [None], {}, {})[0].describe()["eps"])
 
 

@@ -1,5 +1,6 @@
 """Step sizes, radii and constants of attacks, as their pages promise them."""
 
+import inspect
 import math
 from itertools import pairwise
 
@@ -12,8 +13,8 @@ from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.attacks.apgd import checkpoints
 from robustbench_sde.perturbations.attacks.cw import _Search
-from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.square import _L2
+from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
+from robustbench_sde.perturbations.attacks.square import _L2, _bump
 from robustbench_sde.perturbations.norms import NORMS, Ball
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
@@ -97,6 +98,69 @@ def test_square_begins_with_five_by_five_bumps_of_random_signs(height, width, bu
     first = _L2(ball).first(images, Numbers())
     assert asked == [(3, *bumps)]
     assert torch.allclose(ball.norm.size(first - images), torch.full((2,), 0.4), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("side", "halves"),
+    [
+        (1, [[1]]),
+        (2, [[1, 1], [-1, -1]]),
+        (3, [[1, 1, 1], [1, 1, 1], [-1, -1, -1]]),
+        (
+            5,
+            [
+                [1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 4],
+                [1 / 4, 5 / 4, 5 / 4, 5 / 4, 1 / 4],
+                [1 / 4, 1 / 4, 1 / 4, 1 / 4, 1 / 4],
+                [-1, -1, -1, -1, -1],
+                [-1, -1, -1, -1, -1],
+            ],
+        ),
+    ],
+)
+def test_a_bump_of_square_is_two_pyramids_of_opposite_sign(side, halves):
+    """The first has the middle row; levels add 1 / n^2, 1 / (n - 1)^2 and so on; the length is one."""
+    wanted = torch.tensor(halves, dtype=torch.float32)
+    assert torch.allclose(_bump(side, wanted), wanted / wanted.norm(), atol=1e-6)
+
+
+@pytest.mark.parametrize("grey", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["cw", "fmn"])
+def test_restarts_begin_at_another_image(name, grey):
+    """Kicked off a black or a white image, the first point lies in [0, 1], and so do all others."""
+    images = torch.full((1, 1, 4, 4), grey)
+    eye = Slope(images, lead=100.0)
+    make_attack(name, steps=2, norm="l2").run(eye, images, KeyedRandom(0, Stream.ATTACK, "start"), 1)
+    assert not torch.equal(eye.seen[0], images)
+    assert all(float(point.min()) >= 0 and float(point.max()) <= 1 for point in eye.seen)
+
+
+@pytest.mark.parametrize(
+    ("crossing", "stops"), [(0.99, 1.0), (1.005, 1.01), (1.02, 1.03), (1.05, 1.1), (1.2, 1.3), (2.0, 1.3)]
+)
+def test_hopskipjump_goes_past_its_point_until_fresh_draws_are_fooled(crossing, stops):
+    """It stops at the first of 1, 1.01, 1.03, 1.1 and 1.3 times the way that is fooled, or at the last."""
+    found = GREY - 0.1
+    eye = Slope(GREY, lead=-float((GREY - 0.1 * crossing).sum()))  # falls with the pixels, as `found` does
+    past = make_attack("hopskipjump", norm="l2")._past(eye, GREY, found)
+    assert torch.allclose(past, GREY - 0.1 * stops, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("margin", "error", "leaves"),
+    [(-1.0, 0.3, True), (-0.8, 0.3, False), (0.5, 0.0, False), (0.0, 0.0, False)],
+)
+def test_an_image_leaves_auto_by_three_standard_errors(margin, error, leaves):
+    """Its margin on the select draws must be below zero by as many as the page says."""
+    auto = make_attack("auto", eps=0.1)
+    assert auto.settled(torch.tensor([margin]), torch.tensor([error])).tolist() == [leaves]
+
+
+@pytest.mark.parametrize("kind", ATTACKS.values(), ids=ATTACKS)
+def test_parameters_of_attacks_are_given_by_name(kind):
+    """Nobody can mistake the order of two numbers, in any attack."""
+    parameters = inspect.signature(kind).parameters.values()
+    assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
 
 
 CONFIRMING = ["pgd", "apgd-targeted", "cw", "fmn", "square", "hopskipjump"]
