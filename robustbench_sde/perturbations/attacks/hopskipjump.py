@@ -28,7 +28,8 @@ class HopSkipJump(SingleAttack):
 
     The attack fails if repeated decisions differ, so it uses the decision of the mean over one fixed set of
     draws. Fresh draws then determine how far beyond this boundary the point must be: as far as it is
-    misclassified by `z` standard errors, or with `eps` the distance within the ball with the smallest margin.
+    misclassified by `z` standard errors, up to 1.3 times the way to it, or with `eps` the distance within the
+    ball with the smallest margin.
     """
 
     name = "hopskipjump"
