@@ -50,7 +50,7 @@ def test_images_of_low_contrast_beside_an_image_are_tried():
 
 @pytest.mark.parametrize(("images", "said"), [(19, False), (20, True)])
 def test_chance_is_told_from_twenty_images_on(images, said):
-    """With fewer images an accuracy as low as chance says nothing about a network."""
+    """An accuracy as low as chance says nothing about a network with fewer images."""
     notes = examine(Net().eval(), make_data(images), name="net").notes
     assert any("which is chance" in note for note in notes) == said
 

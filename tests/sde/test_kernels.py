@@ -68,7 +68,7 @@ def test_normals_are_those_of_the_host_to_rounding(size):
 
 @pytest.mark.parametrize("size", [1, 5, 13, 27, 40])
 def test_nothing_is_written_beyond_the_numbers(size, monkeypatch):
-    """Where the last block of a step is cut off, what lies behind the numbers in memory stays as it was."""
+    """Memory behind the numbers stays as it was where the last block of a step is cut off."""
     whole, after = torch.empty, []
 
     def padded(shape, **options):

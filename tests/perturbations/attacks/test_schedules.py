@@ -151,7 +151,7 @@ def test_hopskipjump_goes_past_its_point_until_fresh_draws_are_fooled(crossing, 
     [(-1.0, 0.3, True), (-0.8, 0.3, False), (0.5, 0.0, False), (0.0, 0.0, False)],
 )
 def test_an_image_leaves_auto_by_three_standard_errors(margin, error, leaves):
-    """Its margin on the select draws must be below zero by as many as the page says."""
+    """The margin on the select draws must be below zero by as many as the page says."""
     auto = make_attack("auto", eps=0.1)
     assert auto.settled(torch.tensor([margin]), torch.tensor([error])).tolist() == [leaves]
 

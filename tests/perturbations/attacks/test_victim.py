@@ -64,7 +64,7 @@ def test_gradients_of_other_libraries_are_finite():
 
 @pytest.mark.parametrize(("lead", "seen"), [(13.0, 13.0), (15.0, 10.0), (1000.0, 10.0), (-50.0, -50.0)])
 def test_log_probabilities_of_saturated_images_are_scaled_to_a_margin_of_ten(lead, seen):
-    """For other libraries only: softmax has a gradient there, and the decision is the same."""
+    """Other libraries get a softmax that has a gradient there, and the decision is the same."""
     eye, images = victim(lambda x: x.sum(1) + lead, [0.0, 0.0, 0.0])
     scaled = eye.log_probs(images.clone().requires_grad_(), 0)[0].detach()
     assert float(scaled[0] - scaled[1]) == pytest.approx(seen, rel=1e-5)
@@ -73,7 +73,7 @@ def test_log_probabilities_of_saturated_images_are_scaled_to_a_margin_of_ten(lea
 
 
 def test_draws_in_which_no_other_class_has_any_probability_count_nothing():
-    """Where all draws give the label with probability one, none of them has a gradient to weigh."""
+    """No draw has a gradient to weigh where all give the label with probability one."""
     sure = torch.tensor([0.0, -math.inf]).expand(3, 1, 2)
     assert _weights(sure, torch.zeros(1, dtype=torch.int64)).tolist() == [[0.0]] * 3
 
