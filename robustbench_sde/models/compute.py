@@ -53,12 +53,12 @@ class Compute:
             raise unknown_name("noise backend", noise_backend, get_args(NoiseBackend))
         limit = None if memory_limit is None else parse_bytes(memory_limit)
         there = resolve_device(device)
-        backend = chosen(noise_backend, there)  # type: ignore[arg-type]
-        return cls(there, backend, limit, compile=compile, graphs=graphs)
+        # `auto` stays: tasks of a cluster may compute on another device than this process would
+        return cls(there, noise_backend, limit, compile=compile, graphs=graphs)  # type: ignore[arg-type]
 
     def describe(self) -> dict[str, Any]:
-        """Return the choices for a manifest."""
-        return asdict(self)
+        """Return the choices for a manifest, with the noise backend that `auto` means on the device."""
+        return asdict(self) | {"noise_backend": chosen(self.noise_backend, self.device)}
 
 
 def parse_bytes(text: str) -> int:

@@ -44,6 +44,13 @@ def test_the_choices_of_speed_stand_in_manifests():
         "channels_last": True,
     }
     assert Compute.of("cpu").graphs
+    assert Compute.of("cpu").describe()["noise_backend"] == "host"
+
+
+def test_auto_is_decided_where_a_pass_is_computed():
+    """A process without a GPU leaves the noise backend open, since tasks of a cluster may have one."""
+    assert Compute.of("cpu").noise_backend == "auto"
+    assert Compute.of("cpu", noise_backend="host").noise_backend == "host"
 
 
 def test_precision_is_part_of_a_cells_key(digits):

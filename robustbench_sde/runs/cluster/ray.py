@@ -114,6 +114,7 @@ class RayEngine:
                 raise BenchError(f"this machine does not have {cluster.task} for a task; ask for less")
             count = len(shards) + self._facts.get("shards", 0)
             self._facts |= {"ray": ray.__version__, "device": cluster.compute.device, "shards": count}
+            self._facts["noise_backend"] = cluster.compute.noise_backend  # what `auto` means, tasks decide
             running: dict[Any, Shard] = {}
             try:
                 yield from self._drive(cluster, shards, running, bars)
