@@ -117,6 +117,22 @@ def test_precisions_are_what_their_names_say():
     assert fp32_slope < 1e-4
 
 
+@pytest.mark.parametrize(("precision", "rounding"), [("tf32", 1e-2), ("bf16", 0.1)])
+def test_the_layout_of_states_changes_rounding_alone(precision, rounding):
+    """Recorded passes with channels innermost and outermost have the same noise: they differ by rounding."""
+    model, draws = network("cifar").with_precision(precision), Draws(0, Stream.SCORE, range(4))
+    images = images_for(model, 64)
+    results = []
+    for innermost in (True, False):
+        twin = model.with_compute(Compute("cuda", channels_last=innermost))
+        for _ in range(3):
+            found = gradient(twin, images, draws)
+        assert [type(recording) for recording in twin._graphs.recorded.values()] == [_Recording]
+        results.append(found)
+    for one, other in zip(*results, strict=True):
+        assert float((one - other).norm() / other.norm()) < rounding
+
+
 def _on_cpu(model, images, draws):
     images = images.requires_grad_()
     logits = model.logits(images, range(len(images)), draws)
