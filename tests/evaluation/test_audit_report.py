@@ -1,8 +1,11 @@
 """The file of an audit: its name in the folder of a run."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict, read_audits
+from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict, default_folder, read_audits
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -42,3 +45,28 @@ def test_an_audit_in_the_folder_of_a_run_has_the_name_of_the_run(tmp_path, name,
     (found,) = read_audits(tmp_path / "run")
     assert (found.checkpoint, found.sha256) == (file, sha256)
     assert report.write(tmp_path / "alone") == tmp_path / "alone" / "audits" / f"{name}.json"
+
+
+def test_namesakes_of_two_folders_have_folders_of_their_own(tmp_path, monkeypatch):
+    """The folder of an audit is named after the checkpoint, and after its folder too if that is taken."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "m.safetensors").touch()
+    plain, file = Path("reports") / "audit-m", Path("b") / "m.safetensors"
+    assert default_folder(make_report("m", "sha256:bb"), file) == plain
+    make_report("m", "sha256:aa").write(plain)
+    assert default_folder(make_report("m", "sha256:aa"), file) == plain
+    assert default_folder(make_report("m", "sha256:bb"), None) == plain
+    assert default_folder(make_report("m", "sha256:bb"), file) == Path("reports") / "audit-b-m"
+
+
+def test_only_another_audit_is_replaced(tmp_path):
+    """The same audit again replaces nothing that could be missed, and neither does one of a damaged file."""
+    report = make_report("m", "sha256:aa")
+    assert report.replaced_in(tmp_path) is None
+    path = report.write(tmp_path)
+    assert replace(report, seconds=9.0).replaced_in(tmp_path) is None
+    for change in ({"seed": 1}, {"images": 51}, {"sha256": "sha256:bb"}, {"setting": "pgd linf 0.03"}):
+        assert replace(report, **change).replaced_in(tmp_path) == report
+    path.write_text("{")
+    assert replace(report, seed=1).replaced_in(tmp_path) is None

@@ -8,6 +8,7 @@ import pytest
 import torch
 from builders import make_data, make_model
 from scipy.optimize import brentq
+from scipy.stats import binom
 
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.audit import attacks, gradients
@@ -64,7 +65,7 @@ class Memory(Plain):
     """
 
     def __init__(self, data):
-        self.known, self.labels = to_float(data.images).flatten(1)[:, 1:], data.labels
+        self.known, self.labels = to_float(data.images).flatten(1)[:, 1:], data.labels.clone()
 
     def difference(self, pixels):
         """Return about 1 for class 1, and about -1 for class 0."""
@@ -91,6 +92,79 @@ def test_accuracy_is_compared_at_half_the_budget_and_at_four_times_it():
         found = attacks.monotone(Lab(Waves(1.0), data, replace(SETTINGS, eps=eps)))
         assert found.numbers["eps"] == pytest.approx(grid)
         assert len(found.numbers["accuracy"]) == len(found.numbers["p"]) + 1 == 4
+
+
+class Signal(Plain):
+    """The gradient of a draw is a signal in one pixel, and 1 in another pixel, which the draw alone has."""
+
+    noise, stochastic = "opaque", True
+
+    def __init__(self, signal):
+        self.weights = 1e-4 * torch.cat((torch.full((128, 1), signal), torch.eye(128, 143)), 1)
+
+    def logits(self, images, image_ids, draws):
+        """Return logits (draws, images, 2), so small that all draws count alike."""
+        difference = self.weights[list(draws.indices)] @ images.flatten(1).T
+        return torch.stack((-difference / 2, difference / 2), 2)
+
+
+class Skewed(Waves):
+    """Logits are small, and a little larger where a gradient is taken."""
+
+    def __init__(self, excess):
+        super().__init__(1.0)
+        self.excess = excess
+
+    def logits(self, images, image_ids, draws):
+        """Return logits that depend on whether somebody looks."""
+        return super().logits(images, image_ids, draws) * 1e-3 * (1 + self.excess * images.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("most", "verdict"),
+    [(16, AuditVerdict.PASS), (17, AuditVerdict.WARN), (64, AuditVerdict.WARN), (65, AuditVerdict.FAIL)],
+)
+def test_gradients_agree_as_their_signal_says(most, verdict):
+    """Over n draws the cosine is n s^2 / (1 + n s^2): a fifth is asked of 16 draws, and of 64 at least."""
+    power = 0.2501 / most
+    found = gradients.agreement(Lab(Signal(math.sqrt(power)), make_data(10, classes=2), SETTINGS))
+    draws = [1, 4, 16, 64]
+    assert found.numbers["draws"] == draws
+    assert found.numbers["cosine"] == pytest.approx([n * power / (1 + n * power) for n in draws], rel=1e-3)
+    assert found.numbers["snr"] == pytest.approx([n * power for n in draws], rel=1e-3)
+    assert found.numbers["sign_agreement"] == pytest.approx([1 - 2 * n / 144 for n in draws])
+    assert found.verdict == verdict
+    begin = "cosine (equal signs, SNR) by draws"
+    assert found.message.startswith(f"{begin} 1: {power / (1 + power):.2f} (99%, {power:.2g}), 4: ")
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.0009, AuditVerdict.PASS), (0.0011, AuditVerdict.FAIL)])
+def test_logits_of_both_passes_agree_to_a_thousandth(excess, verdict):
+    """The difference is relative to the largest logit."""
+    found = gradients.same_forward(Lab(Skewed(excess), make_data(10, classes=2), SETTINGS))
+    assert found.numbers["difference"] == pytest.approx(excess, rel=1e-2)
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("wrong", "p", "verdict"),
+    [
+        (6, 0.0007155, AuditVerdict.FAIL),
+        (7, 0.0026114, AuditVerdict.WARN),
+        (8, 0.0080624, AuditVerdict.WARN),
+        (9, 0.0213870, AuditVerdict.PASS),
+    ],
+)
+def test_an_accuracy_beyond_chance_at_the_whole_budget(wrong, p, verdict):
+    """Of 30 images in two classes 24 right ones fail and 22 warn, by the binomial distribution."""
+    data = make_data(30, classes=2)
+    model = Memory(data)
+    data.labels[:wrong] = 1 - data.labels[:wrong]
+    found = attacks.unbounded(Lab(model, data, SETTINGS))
+    assert found.numbers["accuracy"][0] == pytest.approx(1 - wrong / 30)
+    assert found.numbers["p"] == pytest.approx(p, rel=1e-3)
+    assert found.verdict == verdict
+    assert binom.sf(21, 30, 0.5 + found.numbers["seen_over_chance"]) == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(

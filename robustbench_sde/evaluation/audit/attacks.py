@@ -86,13 +86,16 @@ def unbounded(lab: Lab) -> Finding:
 
 
 def _excess_over_chance(images: int, chance: float) -> float:
-    """Return the smallest true excess over chance that warns with a probability of `POWER`; 1 if none."""
+    """Return the smallest true excess over chance that warns with a probability of `POWER`.
+
+    From `FEWEST_IMAGES` images of two classes on there is one, as a model that is always right warns.
+    """
     critical = binom.isf(ALPHA_WARN, images, chance)
 
     def lacking(excess: float) -> float:
         return float(binom.sf(critical, images, chance + excess)) - POWER
 
-    return float(brentq(lacking, 0.0, 1 - chance)) if lacking(1 - chance) > 0 else 1.0
+    return float(brentq(lacking, 0.0, 1 - chance))
 
 
 def black_box(lab: Lab) -> Finding:
