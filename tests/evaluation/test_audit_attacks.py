@@ -1,4 +1,4 @@
-"""Which attacks the rules of the audit compare, and what they say about them."""
+"""Attacks that the rules of the audit compare, and what they say about them."""
 
 import numpy as np
 import pandas as pd

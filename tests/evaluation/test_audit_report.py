@@ -61,7 +61,7 @@ def test_namesakes_of_two_folders_have_folders_of_their_own(tmp_path, monkeypatc
 
 
 def test_only_another_audit_is_replaced(tmp_path):
-    """The same audit again replaces nothing that could be missed, and neither does one of a damaged file."""
+    """Nothing that could be missed is replaced by an equal audit, or where the file is damaged."""
     report = make_report("m", "sha256:aa")
     assert report.replaced_in(tmp_path) is None
     path = report.write(tmp_path)

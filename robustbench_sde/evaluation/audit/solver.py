@@ -43,7 +43,7 @@ def solver(lab: Lab) -> Finding:
         if either_way != (AuditVerdict.PASS, AuditVerdict.PASS):
             verdicts.append(AuditVerdict.WARN)
         found = {"clean": clean, "scored there": accuracy(scored)}
-        if variant.steps <= 2 * own.steps:  # making images in 4 N steps costs four attacks
+        if variant.steps != 4 * own.steps:  # making images in 4 N steps costs four attacks
             made = lab.records(lab.pgd(), made_on=variant)
             comparison = AttackComparison.of(direct, made)
             verdicts.append(comparison.verdict)
