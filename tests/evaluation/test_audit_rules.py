@@ -156,7 +156,7 @@ def test_logits_of_both_passes_agree_to_a_thousandth(excess, verdict):
     ],
 )
 def test_an_accuracy_beyond_chance_at_the_whole_budget(wrong, p, verdict):
-    """By the binomial distribution 24 right ones of 30 images in two classes fail, and 22 warn."""
+    """Too many right images of 30 in two classes warn or fail, as the binomial distribution says."""
     data = make_data(30, classes=2)
     model = Memory(data)
     data.labels[:wrong] = 1 - data.labels[:wrong]
