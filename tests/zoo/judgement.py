@@ -28,7 +28,6 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "square": {"steps": 100},
     "hopskipjump": {"steps": 3},
     "noise": {"restarts": 5},
-    "transfer": {"steps": 10},
     "liu2020": {"steps": 10},
     "foolbox:LinfPGD": {"steps": 10},
     "foolbox:L2DeepFoolAttack": {},

@@ -254,19 +254,22 @@ class Victim:
         The result is differentiable if `images` require a gradient; backward passes are counted when a
         gradient arrives. If the cross-entropy of an image has saturated (`SATURATED`), its values are
         scaled down: its decision stays the same, and softmax has a gradient.
+
+        Raises:
+            BenchError: `images` require a gradient, and the graph of the result does not begin at them.
         """
         draws = draws or self.eot_draws
         if not images.requires_grad:  # the weights of a module may
             return log_mean(self._without_graph(images, self._draws(step, draws)))
         images = images.view_as(images)  # a tensor of our own, whose gradient can be looked at
         log_probs = log_mean(self._log_probs(images, self._draws(step, draws)))
-        if log_probs.requires_grad:
-            margin = self._aim.margin_and_error(log_probs.detach()[None])[0]
-            log_probs.register_hook(partial(self._count_backward, draws))
-            images.register_hook(partial(self._healthy, margin))
-            scale = torch.where(margin > SATURATED, _SCALED / margin, 1.0)
-            log_probs = log_probs * scale[:, None]
-        return log_probs
+        if not self._is_ours and not _begins_at(log_probs, images):
+            raise self._no_gradient()
+        margin = self._aim.margin_and_error(log_probs.detach()[None])[0]
+        log_probs.register_hook(partial(self._count_backward, draws))
+        images.register_hook(partial(self._healthy, margin))
+        scale = torch.where(margin > SATURATED, _SCALED / margin, 1.0)
+        return log_probs * scale[:, None]
 
     def _count_backward(self, draws: int, gradient: Tensor) -> None:
         self.backward_passes[self._rows] += draws if self.stochastic else 1
@@ -396,11 +399,14 @@ class Victim:
         if output.requires_grad:
             (gradient,) = torch.autograd.grad(output, images, wanted, allow_unused=True)
         if gradient is None:
-            raise BenchError(
-                f"no gradient of {self._model.name} reaches the images (detach, no_grad, rounding): use "
-                "attacks without gradients, for example square or noise"
-            )
+            raise self._no_gradient()
         return gradient
+
+    def _no_gradient(self) -> BenchError:
+        return BenchError(
+            f"no gradient of {self._model.name} reaches the images (detach, no_grad, rounding): use "
+            "attacks without gradients, for example square or noise"
+        )
 
     def _look(self, log_probs: Tensor) -> Look:
         margin, error = self._aim.margin_and_error(log_probs)
@@ -437,3 +443,16 @@ def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     relative = (log_probs.gather(2, index) - torch.stack((at_label, largest), 1)).exp()
     difference = relative[..., 0] - relative[..., 1]
     return at_label - largest, difference.std(0) / math.sqrt(count)
+
+
+def _begins_at(output: Tensor, images: Tensor) -> bool:
+    """Whether the graph of `output` leads back to `images`, which have a node of their own in it."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            if node is images.grad_fn:
+                return True
+            seen.add(node)
+            waiting += [found for found, _ in node.next_functions]
+    return False

@@ -106,6 +106,25 @@ def test_every_attack_runs_on_a_module_whose_weights_want_gradients(name, parame
         assert row["status"] == "ok"
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name", ["pgd", "foolbox:LinfPGD", "foolbox:L2DeepFoolAttack", "foolbox:L2FMNAttack"]
+)
+@pytest.mark.parametrize("trained", [True, False], ids=["weights want gradients", "frozen weights"])
+def test_a_module_without_a_graph_is_told_so_in_one_line(name, trained):
+    """Attacks of foolbox say it as ours do, also where only the weights have a graph."""
+
+    class Detached(Somebodys):
+        def forward(self, x):
+            return super().forward(x.detach())
+
+    module = Detached().eval().requires_grad_(trained)
+    with pytest.raises(BenchError, match="no gradient of Detached reaches the images"):
+        rb.attack(
+            module, make_data(3), name, norm="linf" if "inf" in name or name == "pgd" else "l2", eps=0.1
+        )
+
+
 @ATTACK_ROWS
 @KINDS
 def test_perturbed_images_are_valid_and_hurt(attack, kind):
