@@ -14,6 +14,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,13 +25,24 @@ from benchmarks.gpu.budget import Budget, OutOfTime, left_out
 ROOT = Path(__file__).parents[2]
 
 
-def tests() -> list[dict[str, Any]]:
-    """Run every test that is marked `gpu`; a row for the summary."""
+#: the tests marked `gpu`
+PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", "tests"]
+
+
+def tests(command: list[str] = PYTEST) -> list[dict[str, Any]]:
+    """Run every test that is marked `gpu`; a row for the summary.
+
+    What was printed so far is shown even if the time is over before the end.
+    """
     began = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", "tests"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout[-8000:], flush=True)
-    lines = done.stdout.strip().splitlines()
+    with tempfile.TemporaryFile("w+") as output:
+        try:
+            done = subprocess.run(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        finally:
+            output.seek(0)
+            text = output.read()
+            print(text[-8000:], flush=True)
+    lines = text.strip().splitlines()
     return [
         {
             "tests": lines[-1] if lines else "none",

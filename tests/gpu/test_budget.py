@@ -1,5 +1,6 @@
 """`python -m benchmarks.gpu` keeps its time, and says so where there is no GPU."""
 
+import sys
 import time
 
 import pytest
@@ -60,6 +61,15 @@ def test_a_row_that_takes_too_long_is_interrupted():
     with Budget(0.2).alarm():
         pass
     time.sleep(0.3)
+
+
+def test_tests_that_are_cut_off_show_how_far_they_came(capsys):
+    """The output of tests until the end of the time is printed, and the exit code is 1."""
+    slow = [sys.executable, "-c", "print('3 passed', flush=True); import time; time.sleep(100)"]
+    assert program.run_section(program.TESTS, lambda: program.tests(slow), Budget(8), []) == 1
+    assert "3 passed" in capsys.readouterr().out
+    quick = program.tests([sys.executable, "-c", "print('4 passed'); raise SystemExit(5)"])
+    assert [(row["tests"], row["exit"]) for row in quick] == [("4 passed", 5)]
 
 
 def test_a_section_that_fails_leaves_the_others(capsys):
