@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-m", "gpu", "-rs", "-p", "no:cacheprovider", "tests"]
 
 
-def tests(command: list[str] = PYTEST) -> list[dict[str, Any]]:
+def run_tests(command: list[str] = PYTEST) -> list[dict[str, Any]]:
     """Run every test that is marked `gpu`; a row for the summary.
 
     What was printed so far is shown even if the time is over before the end.
@@ -61,7 +61,7 @@ def sections() -> dict[str, Callable[[], Iterable[dict[str, Any]]]]:
     from benchmarks.gpu import attacks, decisions, noise, passes
 
     return {
-        TESTS: tests,
+        TESTS: run_tests,
         "noise": noise.normals,
         "passes": lambda: passes.table(passes.SMALL),
         "scoring": attacks.scoring,

@@ -66,9 +66,9 @@ def test_a_row_that_takes_too_long_is_interrupted():
 def test_tests_that_are_cut_off_show_how_far_they_came(capsys):
     """The output of tests until the end of the time is printed, and the exit code is 1."""
     slow = [sys.executable, "-c", "print('3 passed', flush=True); import time; time.sleep(100)"]
-    assert program.run_section(program.TESTS, lambda: program.tests(slow), Budget(8), []) == 1
+    assert program.run_section(program.TESTS, lambda: program.run_tests(slow), Budget(8), []) == 1
     assert "3 passed" in capsys.readouterr().out
-    quick = program.tests([sys.executable, "-c", "print('4 passed'); raise SystemExit(5)"])
+    quick = program.run_tests([sys.executable, "-c", "print('4 passed'); raise SystemExit(5)"])
     assert [(row["tests"], row["exit"]) for row in quick] == [("4 passed", 5)]
 
 
