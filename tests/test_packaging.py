@@ -1,5 +1,6 @@
 """What is handed out: the wheel and the source distribution, the workflows, the pages about suites."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -27,7 +28,10 @@ ELSEWHERE = shutil.ignore_patterns(
 
 @pytest.fixture(scope="module")
 def archives(request, tmp_path_factory):
-    """The names in the wheel and in the source distribution, built from a copy of the project."""
+    """The names in the wheel and in the source distribution, built from a copy of the project.
+
+    The wheel is unpacked as pip installs it.
+    """
     place = tmp_path_factory.mktemp("dist")
     shutil.copytree(request.config.rootpath, place / "project", ignore=ELSEWHERE)
     command = [sys.executable, "-c", BUILD, str(place)]
@@ -36,14 +40,15 @@ def archives(request, tmp_path_factory):
     wheel, source = built.stdout.split()[-2:]
     with zipfile.ZipFile(place / wheel) as archive:
         in_wheel = set(archive.namelist())
+        archive.extractall(place / "installed")
     with tarfile.open(place / source) as archive:
         in_source = {name.partition("/")[2] for name in archive.getnames()}
-    return in_wheel, in_source
+    return in_wheel, in_source, place / "installed"
 
 
 def test_the_wheel_holds_the_whole_package_and_nothing_else(request, archives):
     """Every file of the package folder, suites and page included, the licence, and the program."""
-    wheel, _ = archives
+    wheel, _, _ = archives
     package = request.config.rootpath / "robustbench_sde"
     files = {
         path.relative_to(package.parent).as_posix()
@@ -57,7 +62,7 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(request, archives):
 
 def test_the_source_distribution_can_be_tested_and_built(archives):
     """Tests, checkpoints, documents, and what builds them."""
-    _, source = archives
+    _, source, _ = archives
     assert {
         "pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
         "docs/protocol.md", "tests/conftest.py", "tests/data/corruptions.npz", "benchmarks/gate.py",
@@ -65,6 +70,40 @@ def test_the_source_distribution_can_be_tested_and_built(archives):
         "robustbench_sde/runs/suite/shipped/smoke.yaml",
     } <= source  # fmt: skip
     assert not [name for name in source if "__pycache__" in name or name.startswith("reports/smoke")]
+
+
+FEW = ("--images", "2", "--quiet")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("attack", "--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
+        ("run", "smoke", *FEW),
+        ("stability", "--paths", "2", "--steps", "1", *FEW),
+        ("certify", "--draws", "50", *FEW),
+        ("versus", "digits-ode", "--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_installed_wheel_works_in_an_empty_folder(archives, tmp_path, command):
+    """The shipped checkpoints come with the wheel, are found, and are named in one line on stderr."""
+    *_, installed = archives
+    where = "import robustbench_sde; print(robustbench_sde.__file__)"
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    for arguments in (["-c", where], ["-m", "robustbench_sde", *command]):
+        ended = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert arguments[0] == "-m" or ended.stdout.startswith(str(installed))
+    (line,) = [line for line in ended.stderr.splitlines() if "shipped" in line]
+    assert "taking the shipped ones, digits-" in line
 
 
 def test_actions_are_pinned_by_commit(request):
