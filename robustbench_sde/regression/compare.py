@@ -61,11 +61,15 @@ def _fewer_images(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]], run
 
 
 def with_images(command: str, images: int) -> str:
-    """Return a command of `sde-bench` with another number of images; empty for any other command."""
+    """Return a command of `sde-bench` with another number of images; empty for any other command.
+
+    A folder that is named holds the run with fewer images, which the command has to replace.
+    """
     if not command.startswith("sde-bench "):
         return ""
     words = re.sub(r" --images[ =]\S+", "", command)
-    return f"{words} --images {images}"
+    named = " --force" * bool(re.search(r" --(name|out)[ =]", words) and " --force" not in words)
+    return f"{words} --images {images}{named}"
 
 
 def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list[MeasureTest]]]:

@@ -33,6 +33,8 @@ class RunState:
     missing: Mapping[str, tuple[int, int]]
     #: command of the run; empty if nothing says so
     command: str
+    #: whether a plan says which cells the run will have; earlier versions wrote none
+    has_plan: bool = True
     #: estimated seconds until a running run ends; None if it does not run or has stored nothing yet
     seconds_left: float | None = None
 
@@ -46,6 +48,8 @@ class RunState:
         if self.complete and not self.running:
             return []
         left = "" if self.seconds_left is None else f", about {duration(self.seconds_left)} left"
+        if not self.has_plan and not self.running:
+            return ["cells are missing"]
         if self.stored == self.planned:
             return [f"{counted(self.stored, 'cell')} stored, the tables are not finished"]
         found = [f"{self.stored} of {counted(self.planned, 'cell')} stored{left}"]
@@ -83,18 +87,20 @@ def state_of(folder: RunFolder, *, estimate: bool = True) -> RunState:
     running = is_running(folder.path)
     manifest = _manifest(folder)
     complete = bool(manifest and manifest["complete"]) and not running
-    planned = manifest if complete else read_planned(folder) or manifest
+    plan = None if complete else read_planned(folder)
+    planned = plan or manifest
     files = {path.stem.rpartition("-")[2]: path for path in _files(folder.path)}
     if planned is None:
-        return RunState(running, False, len(files), len(files), {}, "")
+        return RunState(running, False, len(files), len(files), {}, "", has_plan=False)
     keys = keys_of(planned)
     command = printable(planned["command"])
     if complete:
         return RunState(running, True, len(keys), len(keys), {}, command)
     stored = {key: files[key] for key in keys & files.keys()}
     left = _seconds_left(folder, planned, stored) if running and estimate else None
+    missing = dict(_missing(planned, stored.keys()))
     return RunState(
-        running, False, len(keys), len(stored), dict(_missing(planned, stored.keys())), command, left
+        running, False, len(keys), len(stored), missing, command, has_plan=plan is not None, seconds_left=left
     )
 
 

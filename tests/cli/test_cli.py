@@ -230,7 +230,7 @@ def test_the_same_command_reuses_what_is_stored(place, tmp_path):
     command = (*ATTACK, "tiny-additive", "--out", tmp_path / "run", "--json")
     first, second = (sde_bench(*command, cwd=place) for _ in range(2))
     assert json.loads(first.stdout) == json.loads(second.stdout)
-    other = sde_bench(*command, "--seed", 1, cwd=place)
+    other = sde_bench(*command, "--seed", 1, "--force", cwd=place)
     assert json.loads(other.stdout)[2]["cell"] != json.loads(first.stdout)[2]["cell"]
 
 

@@ -82,6 +82,8 @@ def test_a_run_with_fewer_images_gets_one_line_with_the_command(sde_bench, runs)
     assert mended in sde_bench("compare", "many", "few", "--markdown")[1]
     assert json.loads(sde_bench("compare", "many", "few", "--json")[1])["fewer_images"]["baseline"] == 360
     assert "fewer_images" in sde_bench("compare", "many", "many", "--json")[1]
+    write_run(runs / "few", make_side(*few), command="sde-bench attack --images 20 --out few")
+    assert "`sde-bench attack --out few --images 360 --force`" in sde_bench("compare", "many", "few")[1]
 
 
 def test_too_few_images_say_how_many_unchanged_ones_suffice(sde_bench, runs):
