@@ -112,3 +112,31 @@ def test_an_audit_tells_what_it_was_about():
     assert report.seen == max(rule.numbers.get("seen", 0.0) for rule in report.rules)
     lab = Lab(model, data, SETTINGS)
     assert report.accuracy.estimate == lab.records(lab.pgd())["correct"].mean()
+
+
+class Solved(Asked):
+    """So many of 40 images are right where another solver scores them, and where another has made them."""
+
+    def __init__(self, scored, made):
+        super().__init__()
+        self.scored, self.made = scored, made
+
+    def records(self, perturbation, *, made_on=None, scored_by=None):
+        """Return decisions; 30 images are right under the attack on the network itself."""
+        right = self.made if made_on else self.scored if scored_by and perturbation != Clean() else 30
+        return pd.DataFrame({"correct": np.arange(40) < right})
+
+
+@pytest.mark.parametrize(
+    ("scored", "made", "verdict"),
+    [
+        (30, 30, AuditVerdict.PASS),
+        (20, 30, AuditVerdict.WARN),
+        (40, 30, AuditVerdict.WARN),
+        (30, 20, AuditVerdict.FAIL),
+        (30, 40, AuditVerdict.PASS),
+    ],
+)
+def test_another_solver_may_neither_score_differently_nor_attack_better(scored, made, verdict):
+    """Ten images more or fewer are beyond chance; images that fool the network less are no reason to warn."""
+    assert RULES["solver"](Solved(scored, made)).verdict == verdict

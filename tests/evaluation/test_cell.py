@@ -4,10 +4,13 @@ import math
 
 import pandas as pd
 import pytest
+from builders import make_data, make_model
 
 from robustbench_sde.errors import InvalidEvaluationError
-from robustbench_sde.evaluation.cell import CellResult, check_control
+from robustbench_sde.evaluation.cell import CellResult, blank_row, check_control
 from robustbench_sde.evaluation.numbers import numbers_of, suspicion
+from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.storage.schema import RECORDS, table
 
 
@@ -57,3 +60,36 @@ def test_more_than_one_image_in_twenty_makes_a_row_suspect(name):
     row = dict.fromkeys(("gradients_zero", "gradients_not_finite", "gradients_misleading"), math.nan)
     assert suspicion(row | {name: 0.05}) == ""
     assert suspicion(row | {name: 0.06}).startswith("suspect: gradients of 6% of the images are ")
+
+
+def test_a_blank_row_says_what_is_asked():
+    """Facts of the model and the scoring are there, and no number; without a model its facts are empty."""
+    model, data, settings = make_model(sigma=0.7), make_data(5), ScoreSettings(draws=6, rule="vote", seed=3)
+    row = blank_row(model, data, Clean(), settings)
+    facts = (
+        "checkpoint",
+        "noise",
+        "sigma",
+        "solver",
+        "solver_steps",
+        "score_draws",
+        "rule",
+        "seed",
+        "images",
+    )
+    assert [row[name] for name in facts] == [
+        "tiny-multiplicative",
+        "multiplicative",
+        0.7,
+        "euler",
+        3,
+        6,
+        "vote",
+        3,
+        5,
+    ]
+    assert math.isnan(row["accuracy"])
+    without = blank_row(None, data, Clean(), settings)
+    assert [without[name] for name in ("checkpoint", "noise", "solver", "solver_steps")] == ["", "", "", 0]
+    assert math.isnan(without["sigma"])
+    assert blank_row(make_model("none"), data, Clean(), settings)["score_draws"] == 1

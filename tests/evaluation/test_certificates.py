@@ -165,3 +165,25 @@ def test_a_look_decides_what_its_definition_says(radius):
             or chance < 1e-3
         )
         assert looks.decided(Tally(100, votes, votes), 0) == expected, votes
+
+
+def test_the_bernstein_bound_by_hand():
+    """Maurer & Pontil's theorem 4 for mean 1/2, variance 1/4 and 101 values: .1355 + .0861 at .05."""
+    width = math.sqrt(2 * 0.25 * math.log(40) / 101) + 7 * math.log(40) / 300
+    assert bounds.bernstein_low(0.5, 0.25, 101, 0.05) == pytest.approx(0.5 - width)
+    assert bounds.bernstein_high(0.5, 0.25, 101, 0.05) == pytest.approx(0.5 + width)
+    assert (bounds.bernstein_low(0.01, 0.0, 2, 0.05), bounds.bernstein_high(0.99, 0.0, 2, 0.05)) == (0.0, 1.0)
+
+
+def test_the_exact_interval_by_hand() -> None:
+    """If all of n trials succeed, the lower bound is the n-th root of half the error, and the upper one is 1."""
+    assert bounds.clopper_pearson(20, 20, 0.1) == pytest.approx((1.0, 0.05 ** (1 / 20), 1.0))
+    assert bounds.clopper_pearson(0, 20, 0.1) == pytest.approx((0.0, 0.0, 1 - 0.05 ** (1 / 20)))
+
+
+@pytest.mark.parametrize(("values", "variance"), [((1.0,), 0.0), ((0.0, 1.0), 0.5), ((0.2, 0.4, 0.9), 0.13)])
+def test_a_tally_has_the_sample_variance(values, variance):
+    """Sums of values and of squares are enough for it."""
+    tally = Tally(len(values), sum(values), sum(value**2 for value in values))
+    assert tally.mean == pytest.approx(np.mean(values))
+    assert tally.variance == pytest.approx(variance)

@@ -217,3 +217,58 @@ class Certain(Linear):
     def logits(self, images, image_ids, draws):
         """Return logits 0 and 9."""
         return torch.tensor([0.0, 9.0]).expand(len(draws), len(images), 2)
+
+
+class Torn(Linear):
+    """Gives class 0 barely in three of five draws, and class 1 strongly in the others."""
+
+    noise, stochastic = "opaque", True
+
+    def logits(self, images, image_ids, draws):
+        """Return the logits of the draws."""
+        table = torch.tensor([[0.1, 0.0], [0.0, 5.0], [0.1, 0.0], [0.0, 5.0], [0.1, 0.0]])
+        return table[[index % 5 for index in draws.indices]][:, None].expand(-1, len(images), -1)
+
+
+@pytest.mark.parametrize(("rule", "draws", "picked"), [("vote", 5, 0), ("mean-prob", 5, 1), ("vote", 2, 1)])
+def test_the_class_that_is_certified_is_picked_by_the_rule(rule, draws, picked):
+    """Votes count heads, and a tie goes to the larger mean probability."""
+    settings = CertifySettings(draws=10, select_draws=draws, rule=rule, radii=(0.0,))
+    records = certificates(Torn(), linear_data(2), settings, sigma=0.2)
+    assert records["prediction"].tolist() == [picked] * 2
+
+
+def test_a_bracket_holds_the_strongest_l2_attack_of_its_radius():
+    """Clean images are radius 0; other norms and the control count nowhere, and no attack is no number."""
+    records = pd.DataFrame(
+        {"image_id": [0, 1], "correct": [True, True], "radius": [0.5, 0.2]} | dict.fromkeys(("l2",), 0.0)
+    )
+    calm = pd.DataFrame(
+        {"image_id": [0, 1], "score_draws": 9, "share_correct": 1.0, "label_probability": 1.0, "l2": 0.1}
+    )
+    cells = [
+        Evaluated(dict(zip(("perturbation", "norm", "eps", "accuracy"), row, strict=True)) | ends, calm)
+        for row in (
+            ("clean", "", math.nan, 0.9),
+            ("pgd", "l2", 0.3, 0.6),
+            ("apgd-ce", "l2", 0.3, 0.5),
+            ("square", "linf", 0.3, 0.1),
+            ("control", "l2", 0.3, 0.2),
+        )
+        for ends in ({"accuracy_low": 0.0, "accuracy_high": 1.0},)
+    ]
+    found, status = make_brackets(records, cells, CertifySettings(radii=(0.0, 0.3, 0.4)))
+    assert status == "ok"
+    assert [(bracket.radius, bracket.certified[0], bracket.attack) for bracket in found] == [
+        (0.0, 1.0, ""),
+        (0.3, 0.5, "apgd-ce"),
+        (0.4, 0.5, ""),
+    ]
+    assert [bracket.attacked for bracket in found] == [(0.9, 0.0, 1.0), (0.5, 0.0, 1.0), None]
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64, -(2**63) - 1])
+def test_a_seed_has_64_bits(seed):
+    """A seed beyond the column of the table is refused."""
+    with pytest.raises(BenchError, match="`seed` is"):
+        CertifySettings(seed=seed)

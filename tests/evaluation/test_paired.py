@@ -199,3 +199,11 @@ def test_more_than_ten_million_images_are_not_recommended():
     quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
     for needed, expected in ((0.5, 1), (9_999_999.5, 10_000_000), (10_000_000.5, None)):
         assert paired.images_for_shares(0.3, 0.3 * quantiles / math.sqrt(needed), 0.05) == expected
+
+
+@pytest.mark.parametrize(("drop", "images"), [(0.02, 189), (0.05, 73), (0.5, 4)])
+def test_images_that_exclude_a_drop_if_nothing_changes(drop, images):
+    """So many have Tango's upper limit z^2 / (n + z^2) at the drop or below, one fewer has not."""
+    assert paired.images_without_change(drop) == images
+    assert paired.drop_of_decisions(0, 0, images, 0.05).high <= drop
+    assert paired.drop_of_decisions(0, 0, images - 1, 0.05).high > drop

@@ -1,7 +1,9 @@
 """`--score-draws auto`: decides as all draws do, and says it with few."""
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -82,3 +84,13 @@ def test_a_shipped_checkpoint_is_decided_as_by_256_draws(digits):
     auto, full = (rb.score(model, data, images, score_draws=draws).records for draws in ("auto", MOST))
     assert auto["prediction"].tolist() == full["prediction"].tolist()
     assert auto["score_draws"].mean() <= MOST / 4
+
+
+@pytest.mark.parametrize("count", [8, 16, 64])
+def test_an_image_is_decided_where_its_lead_is_three_standard_errors(count):
+    """Equal draws and a lost one: whatever the lead, the rule is that of their mean and their spread."""
+    for lead in [step / 200 for step in range(201)]:
+        leads = np.array([lead] * count + [-1.0])
+        expected = leads.mean() > 3 * leads.std() * math.sqrt(1 / count - 1 / 256)
+        values = torch.tensor([(1 + lead) / 2, (1 - lead) / 2]).expand(count, 1, 2)
+        assert bool(decided(values)) == bool(expected), lead

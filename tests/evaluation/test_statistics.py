@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from robustbench_sde.evaluation.random_points import reaching
 from robustbench_sde.evaluation.statistics import (
     clustered,
     expected_calibration_error,
@@ -144,3 +145,16 @@ def test_certain_images_have_a_bin_of_their_own():
     """Two images in the last bins are wrong in opposite ways; one bin would let them cancel."""
     found = expected_calibration_error(np.array([0.9, 1.0, 0.0]), np.array([True, False, False]))
     assert found == pytest.approx((0.1 + 1.0 + 0.0) / 3)
+
+
+def test_two_images_have_an_effective_size_of_their_own():
+    """Shares .2 and .4 have the variance .01 of their mean: as many trials as .3 x .7 / .01 = 21."""
+    assert clustered(np.array([0.2, 0.4])) == pytest.approx(wilson(0.3, 21))
+    assert clustered(np.array([0.2])) == wilson(0.2, 1)
+
+
+@pytest.mark.parametrize(("right", "low", "high"), [(200, 0.8273, 1.0), (0, 0.0, 0.1728), (180, 0.0, 1.0)])
+def test_the_share_of_images_that_reach_a_probability(right, low, high):
+    """Images that are all alike: .025^(1/20) = .8316 bounds their share, less the error of each image."""
+    found = reaching(np.full(20, right), 200, 0.9)
+    assert found == pytest.approx((float(right >= 180), low, high), abs=1e-4)

@@ -69,3 +69,18 @@ def test_equal_kinds_do_not_differ() -> None:
 def test_a_difference_without_an_error_is_certain(estimate: float, p: float) -> None:
     """Nothing varies: kinds are equal, or they are not."""
     assert Difference(Interval(estimate, estimate, estimate), 0.0, math.inf).p == p
+
+
+def test_the_error_of_a_difference_by_hand() -> None:
+    """Images and trainings add up; what is left of both is counted once."""
+    one, other = np.array([[1.0, 1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0]]), np.array([[0.0, 1.0, 0.0, 0.0]])
+    spread = Spread.pooled([one, other])
+    assert spread == Spread(pytest.approx(0.125), pytest.approx(8 * 0.25**2 / 3 / 4), 1)
+    alone = difference(one[:1], other, None)
+    assert alone.error == pytest.approx((alone.interval.high - alone.interval.low) / 2 / 1.959964)
+    found = difference(one, other, spread)
+    weight = 1 / 2 + 1  # two trainings against one
+    more = np.array([1.0, -0.5, 0.0, 0.5, math.sqrt(weight / 2), -math.sqrt(weight / 2)])
+    images = more.var() / 6 - weight * spread.of_images
+    assert found.error == pytest.approx(math.sqrt(weight * 0.125 + max(0.0, images)))
+    assert found.interval.estimate == 0.25

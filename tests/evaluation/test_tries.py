@@ -1,5 +1,7 @@
 """Attackers who may try again: estimates, limits, and the command line."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.bounds import clopper_pearson, survives
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.tries import survival
+from robustbench_sde.evaluation.tries import is_deterministic, most_tries, survival
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
@@ -167,3 +169,24 @@ def test_shares_have_exact_intervals():
     still = rb.score(make_model("none"), make_data()).records
     assert (still["share_low"] == still["share_correct"]).all()
     assert (still["share_high"] == still["share_correct"]).all()
+
+
+@pytest.mark.parametrize(
+    ("draws", "errors", "expected"),
+    [
+        ([1, 1], [0, 0], True),
+        ([1, 1], [math.nan, 0], False),
+        ([2, 2], [0, 0], False),
+        ([1, 1], [0.1, 0], False),
+    ],
+)
+def test_a_classifier_without_noise_is_known_by_its_records(draws, errors, expected):
+    """One draw whose margin has no error is that of a classifier without noise."""
+    assert is_deterministic(pd.DataFrame({"score_draws": draws, "margin_error": errors})) is expected
+
+
+@pytest.mark.parametrize(("draws", "most"), [([8, 8, 8], 8), ([8, 16, 8], 1), ([1], 1)])
+def test_so_many_tries_can_be_told(draws, most):
+    """Every draw is a try, unless images have different numbers of draws."""
+    records = pd.DataFrame({"score_draws": draws, "share_correct": 1.0})
+    assert most_tries(records) == most
