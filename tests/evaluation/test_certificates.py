@@ -176,7 +176,7 @@ def test_the_bernstein_bound_by_hand():
 
 
 def test_the_exact_interval_by_hand() -> None:
-    """If all of n trials succeed, the lower bound is the n-th root of half the error, and the upper one is 1."""
+    """If all of n trials succeed, the lower bound is the n-th root of half the error."""
     assert bounds.clopper_pearson(20, 20, 0.1) == pytest.approx((1.0, 0.05 ** (1 / 20), 1.0))
     assert bounds.clopper_pearson(0, 20, 0.1) == pytest.approx((0.0, 0.0, 1 - 0.05 ** (1 / 20)))
 
