@@ -10,6 +10,14 @@ from typer.core import TyperCommand
 class OnceCommand(TyperCommand):
     """Command that refuses a repeated option, unless the option collects its values."""
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; in --help flags have no type, which would stand behind each as <bool>."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
     def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
         """Parse the arguments of the command.
 

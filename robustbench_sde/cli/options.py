@@ -317,6 +317,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.", 
 Corruptions = Annotated[
     list[str] | None,
     typer.Option(
+        "--corruptions",
+        "--corruption",
         metavar="NAMES",
         help="Corruptions: all, benchmark, noise, blur, weather, digital, names or gaussian:SIGMA, "
         "uniform:EPS, "

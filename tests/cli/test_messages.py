@@ -5,6 +5,7 @@ import re
 
 import pytest
 import typer
+from forked import finished
 
 import robustbench_sde as rb
 from robustbench_sde.cli.app import app
@@ -60,3 +61,11 @@ def test_no_message_of_the_library_names_an_option(request):
                     if isinstance(text, str) and re.search(r"(^|[^\w-])--([a-z]|$)", text)
                 ]
     assert found == []
+
+
+def test_flags_have_no_type_in_help(tmp_path):
+    """Words like <bool> stand behind no flag, and behind other options their type stays."""
+    shown = finished("attack", "--help", cwd=tmp_path)
+    assert shown.code == 0
+    assert "<bool>" not in shown.stdout
+    assert "<int" in shown.stdout.lower() or "integer" in shown.stdout.lower()
