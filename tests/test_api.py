@@ -78,7 +78,7 @@ def test_a_classifier_in_memory_is_known_by_its_weights(place: Path):
     """Work of a classifier is stored; other weights or another noise are other work."""
     data, model = make_data(6), make_model()
     runs = [
-        rb.score(one, data, score_draws=2, out="run").reused
+        rb.score(one, data, score_draws=2, out="run", force=True).reused
         for one in (model, make_model(), model.with_noise(sigma=0.1), make_model(features=4))
     ]
     assert runs == [0, 1, 0, 0]
@@ -86,10 +86,10 @@ def test_a_classifier_in_memory_is_known_by_its_weights(place: Path):
 
 @pytest.mark.filterwarnings("ignore:Linear")
 def test_a_module_in_memory_is_new_work_every_time(place: Path):
-    """Nobody knows what its code computes."""
+    """Nobody knows what its code computes, so that a folder needs `force` to be used again."""
     data = make_data(6)
     net = nn.Sequential(nn.Flatten(), nn.Linear(144, 4)).eval()
-    assert [rb.score(net, data, out="run").reused for _ in range(2)] == [0, 0]
+    assert [rb.score(net, data, out="run", force=True).reused for _ in range(2)] == [0, 0]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -65,7 +65,7 @@ def test_a_module_is_attacked_and_its_run_resumes(place):
     assert {row["noise"] for row in rows} == {"none"}
     again = json.loads(run(place, *command)[1])
     assert [row["seconds"] for row in again] == [row["seconds"] for row in rows]
-    normalised = json.loads(run(place, *command, "--normalize", "0.5,0.5")[1])
+    normalised = json.loads(run(place, *command, "--normalize", "0.5,0.5", "--force")[1])
     assert {row["cell"] for row in normalised}.isdisjoint(row["cell"] for row in rows)
 
 
