@@ -101,6 +101,8 @@ def training_figure(trainings: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
         trainings: table of `trainings.csv`, with a row for each epoch of each checkpoint.
         folder: folder to write into.
     """
+    from matplotlib.ticker import MaxNLocator
+
     with styled(7.2, 2.9) as figure:
         losses, accuracies = figure.subplots(1, 2)
         losses.set(xlabel="epoch", ylabel="training loss")
@@ -109,6 +111,8 @@ def training_figure(trainings: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
             style = line_style(index) | {"marker": "" if len(own) > 1 else line_style(index)["marker"]}
             losses.plot(own["epoch"], own["loss"], label=legend_text(str(name)), **style)
             accuracies.plot(own["epoch"], 100 * own["accuracy"], **style)
+        for axes in (losses, accuracies):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         losses.legend()
         save(figure, folder, "training")
     caption = "Mean loss and accuracy on the augmented training images, in training mode, by epoch."
