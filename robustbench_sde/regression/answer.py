@@ -81,7 +81,7 @@ class VersusRow:
         return setting_text((self.perturbation, self.norm, self.eps, self.severity))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Versus:
     """All subjects less the reference."""
 

@@ -130,7 +130,7 @@ class FewerImages:
         return f"the run has {self.run:,} images and the baseline {self.baseline:,}: {mend}"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Comparison:
     """Verdicts about all cells of a baseline."""
 

@@ -110,3 +110,14 @@ def test_the_permutation_test_of_submissions_is_exact():
     assert (test.baseline, test.run) == pytest.approx((0.5, 0.2))
     assert test.drop.estimate == pytest.approx(0.3)
     assert test.p == pytest.approx(12 / 32)
+
+
+def test_too_few_draws_for_so_many_submissions_say_how_many_would_do():
+    """A submission of four draws takes four times the draws."""
+    (cell,) = sides([16], [16], try_draws=4, rule="vote")[0].cells
+    counts = np.array([4], np.uint16)
+    with pytest.raises(
+        BenchError, match="survives_5, and net has 16 score draws: measure both runs with 20 or more"
+    ):
+        compare_survival(counts, counts, cell.facts, "survives_5", "net", 0.05)
+    assert compare_survival(counts, counts, cell.facts, "survives_4", "net", 0.05).run == 1.0

@@ -230,3 +230,50 @@ def test_single_draws_are_compared_from_two_draws_on():
     alone = versus(make_side(ode, make_cell([True] * 4, checkpoint="net", **ODE)), "ode")
     assert alone.rows[0].single_draw is None
     assert alone.to_dict()["folder"] is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "subject", "expected"),
+    [
+        (ODE | {"noise": "none"}, SDE, True),
+        (ODE | {"noise": "keyed"}, SDE, True),
+        (ODE | {"noise": "none"}, ODE | {"noise": "keyed"}, False),
+        ({"noise": "none", "solver": "", "solver_steps": 0}, SDE, False),
+        (ODE | {"noise": "none"}, {"noise": "opaque", "solver": "", "solver_steps": 0}, False),
+        (SDE, SDE, False),
+    ],
+    ids=["ODE", "noise on the image", "two ODEs", "no solver", "another network", "two SDEs"],
+)
+def test_an_sde_against_an_ode_is_one_of_ours(reference, subject, expected):
+    """Both have solvers of ours; noise on the image makes no SDE."""
+    cells = [
+        make_cell([True, False], checkpoint=name, **facts)
+        for name, facts in (("a", reference), ("b", subject))
+    ]
+    assert versus(make_side(*cells), "a").sde_against_ode is expected
+
+
+def test_smoothing_of_clean_images_is_said_in_words():
+    """A sentence about clean images names the smoothing, one about an attack has it in its setting."""
+    cells = [
+        make_cell(changed(100, 50)[0], checkpoint=name, **ODE, **CLEAN | {"perturbation": perturbation})
+        for name in ("a", "b")
+        for perturbation in ("clean", "clean@0.12", "fog@0.12")
+    ]
+    sentences = [sentence.partition(" beyond")[0] for sentence in versus(make_side(*cells), "a").sentences()]
+    told = "b does not differ from a"
+    assert sorted(sentences) == [
+        f"{told} on clean images",
+        f"{told} on clean images at smoothing 0.12",
+        f"{told} under fog@0.12",
+    ]
+
+
+def test_an_error_says_which_row_was_left_out():
+    """A network whose row must not be used is none to compare with."""
+    ode, sde = pair(1, 1)
+    broken = make_cell(sde.correct, checkpoint="sde", status="failed: no memory")
+    with pytest.raises(
+        BenchError, match=r"no network beside 'ode'.*: sde pgd linf eps=0.03 is left out \(failed"
+    ):
+        versus(make_side(ode, broken), "ode")

@@ -49,7 +49,7 @@ class AuditRule:
     numbers: dict[str, float | list[float] | str]
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class AuditReport:
     """Verdicts of all rules on one checkpoint, with the setting that was audited."""
 
