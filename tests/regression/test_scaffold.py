@@ -9,7 +9,7 @@ from robustbench_sde.regression.scaffold import gitignore_text, policy_text, sui
 
 @pytest.mark.parametrize("place", [None, "data"])
 def test_a_suite_holds_what_was_asked_for(place):
-    """Every attack has the budgets, pgd few steps; a grey level is written as one, a short decimal as it is."""
+    """Every attack has the budgets, and pgd few steps; a whole grey level is written as one."""
     asked = {"dataset": "digits", "images": 50, "norm": "linf"}
     spec = yaml.safe_load(
         suite_text(
@@ -32,7 +32,7 @@ def test_a_suite_holds_what_was_asked_for(place):
 
 
 def test_the_policy_is_one_of_the_gate(tmp_path):
-    """Its limit is that which was asked for, and all else is as without a policy."""
+    """The limit is that which was asked for, and all else is as without a policy."""
     (tmp_path / "policy.yaml").write_text(policy_text(0.035))
     assert load_policy(tmp_path / "policy.yaml") == Policy(max_drop=0.035)
 
