@@ -26,7 +26,7 @@ def test_the_kernels_keep_their_promises_in_the_interpreter():
     names = ("sde/test_kernels", "models/test_norm_kernels", "models/test_kernel_passes")
     files = [ROOT / f"tests/{name}.py" for name in names]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *files],
         cwd=ROOT,
         env=environment,
         capture_output=True,

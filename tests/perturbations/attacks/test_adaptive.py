@@ -1,5 +1,6 @@
 """`--eot-draws auto`: as many draws as a gradient needs, and never a weaker attack for the same money."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,29 @@ def test_two_gradients_of_the_chosen_draws_agree_as_promised(noise):
     if draws > FEWEST:
         first, second = (gradients(fewer).mean(0) for _ in range(2))
         assert torch.cosine_similarity(first, second).mean() < AGREEMENT
+
+
+@pytest.mark.parametrize(
+    ("ratio", "draws"),
+    [(0.0, 2), (0.2, 2), (0.23, 4), (0.44, 4), (0.45, 8), (3.5, 32), (3.6, 64), (99.0, 64)],
+)
+def test_draws_are_the_power_of_two_from_nine_times_the_ratio_of_noise_to_signal_on(ratio, draws):
+    """|m|^2 / (|m|^2 + V / n) is .9 for n = 9 V / |m|^2; never fewer than 2 draws, nor more than 64."""
+    count = 8  # +-d in turn have the mean 0 and the variance d^2 8 / 7
+    away = math.sqrt(ratio * (count - 1) / count)
+    signal = math.sqrt(1 + ratio / count)  # whose estimate has V / 8 taken off
+    gradients = torch.zeros(count, 1, 2)
+    gradients[..., 0], gradients[::2, 0, 1], gradients[1::2, 0, 1] = signal, away, -away
+    assert _enough(gradients).tolist() == [draws]
+
+
+def test_a_budget_leaves_a_quarter_of_the_steps():
+    """Passes for 48 gradients leave one draw to an attack of 100 steps, however loud the noise."""
+    data = make_data(2)
+    attack = make_attack("pgd", eps=0.1, steps=100, eot_draws="auto", passes=64, settle=False)
+    made = run(attack, make_model(sigma=3.0), data)
+    assert made.eot_draws.tolist() == [1, 1]
+    assert made.backward_passes.tolist() == [64, 64]
 
 
 def test_louder_noise_gets_more_draws_and_records_say_how_many():

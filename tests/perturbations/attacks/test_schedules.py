@@ -13,8 +13,9 @@ from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.attacks.apgd import checkpoints
 from robustbench_sde.perturbations.attacks.cw import _Search
+from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm, _into
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
-from robustbench_sde.perturbations.attacks.square import _L2, _bump
+from robustbench_sde.perturbations.attacks.square import _L2, _bump, _window
 from robustbench_sde.perturbations.norms import NORMS, Ball
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
@@ -43,6 +44,43 @@ def test_the_step_of_fmn_decays_to_a_hundredth_by_half_a_cosine():
     lengths = [after - before for before, after in pairwise(way)]
     wanted = [0.1 * (0.01 + 0.99 * (1 + math.cos(math.pi * step / 8)) / 2) for step in range(8)]
     assert lengths == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_growth_of_the_ball_of_fmn_decays_to_a_fiftieth(monkeypatch):
+    """The share by which the radius changes falls by half a cosine, as the step does."""
+    seen = []
+
+    def next_radius(norm, radius, size, look, gradient, fooled, nearest, growth):
+        seen.append(growth)
+        return radius
+
+    monkeypatch.setattr(FastMinimumNorm, "_next_radius", staticmethod(next_radius))
+    make_attack("fmn", norm="l2", steps=8, growth=0.1).run(Slope(GREY, lead=100.0), GREY, None, 0)
+    wanted = [0.1 * (0.02 + 0.98 * (1 + math.cos(math.pi * step / 8)) / 2) for step in range(8)]
+    assert seen == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("norm", "length"), [("l2", 0.5), ("linf", 0.4)])
+@pytest.mark.parametrize("radius", [0.1, 0.45, 2.0])
+def test_fmn_projects_into_the_ball_of_each_image(norm, length, radius):
+    """A point inside stays; one outside comes to the surface, by its length or entry by entry."""
+    delta = torch.tensor([0.3, -0.4]).expand(2, 1, 1, 2)
+    found = _into(NORMS[norm], delta, torch.tensor([radius, 9.0]))
+    wanted = [0.3 * min(1, radius / 0.5), -0.4 * min(1, radius / 0.5)]
+    if norm == "linf":
+        wanted = [min(0.3, radius), -min(0.4, radius)]
+    assert found[0].flatten().tolist() == pytest.approx(wanted)
+    assert torch.allclose(found[1], delta[1])
+    assert float(NORMS[norm].size(found)[1]) == pytest.approx(length)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 0.3])
+def test_cw_goes_on_until_the_margin_has_the_confidence(confidence):
+    """The nearest point that counts is past a flat boundary by the confidence, and hardly more."""
+    eye = Slope(GREY, lead=-1.0)  # ahead by 1, and the boundary is 0.5 away
+    attack = make_attack("cw", confidence=confidence, steps=60, learning_rate=0.05)
+    margin = float(eye.margin(attack.run(eye, GREY, None, 0)))
+    assert -confidence - 0.1 < margin < -confidence
 
 
 def test_the_step_of_cw_decays_to_a_hundredth_by_half_a_cosine():
@@ -124,12 +162,13 @@ def test_a_bump_of_square_is_two_pyramids_of_opposite_sign(side, halves):
     assert torch.allclose(_bump(side, wanted), wanted / wanted.norm(), atol=1e-6)
 
 
-@pytest.mark.parametrize("grey", [0.0, 1.0])
+@pytest.mark.parametrize("grey", [0.0, 0.8, 1.0])
+@pytest.mark.parametrize("weight", [1.0, -1.0])
 @pytest.mark.parametrize("name", ["cw", "fmn"])
-def test_restarts_begin_at_another_image(name, grey):
+def test_restarts_begin_at_another_image(name, weight, grey):
     """Kicked off a black or a white image, the first point lies in [0, 1], and so do all others."""
     images = torch.full((1, 1, 4, 4), grey)
-    eye = Slope(images, lead=100.0)
+    eye = Slope(images, lead=100.0, weights=weight)
     make_attack(name, steps=2, norm="l2").run(eye, images, KeyedRandom(0, Stream.ATTACK, "start"), 1)
     assert not torch.equal(eye.seen[0], images)
     assert all(float(point.min()) >= 0 and float(point.max()) <= 1 for point in eye.seen)
@@ -163,7 +202,20 @@ def test_parameters_of_attacks_are_given_by_name(kind):
     assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-CONFIRMING = ["pgd", "apgd-targeted", "cw", "fmn", "square", "hopskipjump"]
+@pytest.mark.parametrize(
+    ("corner", "first"), [(0.0, (0, 0)), (0.249, (0, 1)), (0.5, (1, 2)), (0.9999, (2, 4))]
+)
+def test_a_window_lies_anywhere_in_the_image(corner, first):
+    """A uniform number chooses among all places of a square of three in an image of 5x7."""
+    images = torch.zeros(2, 1, 5, 7)
+    found = _window(torch.full((2, 2), corner), 3, images)
+    wanted = torch.zeros(5, 7, dtype=torch.bool)
+    wanted[first[0] : first[0] + 3, first[1] : first[1] + 3] = True
+    assert torch.equal(found, wanted.expand(2, 1, 5, 7))
+
+
+#: attacks that confirm, with the steps in which some images are fooled and others are not
+CONFIRMING = {"pgd": 5, "apgd-targeted": 5, "cw": 5, "fmn": 1, "square": 5, "hopskipjump": 3}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -179,7 +231,7 @@ def test_fresh_draws_are_fresh(name, monkeypatch):
 
     monkeypatch.setattr(Classifier, "logits", logits)
     model, data = make_model(sigma=3.0), make_data(8)
-    few = {"steps": 3, "queries": 2} if name == "hopskipjump" else {"steps": 5}
+    few = {"steps": CONFIRMING[name]} | ({"queries": 2} if name == "hopskipjump" else {})
     eps = None if name in ("cw", "fmn", "hopskipjump") else 0.05
     attack = make_attack(name, norm="l2", eps=eps, eot_draws=3, confirm=8, z=0.0, **few)
     attack(model, to_float(data.images), data.labels, data.ids)

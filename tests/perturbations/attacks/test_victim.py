@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
+from builders import make_data, make_model
 from torch import nn
 
+from robustbench_sde.data import to_float
+from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.modules.adapter import Interface
 from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
 from robustbench_sde.perturbations.attacks.victim import Victim, _weights, margin_loss
@@ -70,6 +73,23 @@ def test_log_probabilities_of_saturated_images_are_scaled_to_a_margin_of_ten(lea
     assert float(scaled[0] - scaled[1]) == pytest.approx(seen, rel=1e-5)
     plain = eye.log_probs(images, 0)[0]
     assert float(plain[0] - plain[1]) == pytest.approx(lead, rel=1e-5)
+
+
+def test_draws_that_fit_take_one_pass(monkeypatch):
+    """More rows than the limit are passed part by part, and once before that for the weights of the draws."""
+    passes, whole = [], Classifier.logits
+
+    def logits(self, images, ids, draws):
+        passes.append(len(draws))
+        return whole(self, images, ids, draws)
+
+    monkeypatch.setattr(Classifier, "logits", logits)
+    model, data = make_model(), make_data(2)
+    batch = Batch(to_float(data.images), data.labels, data.ids)
+    for rows, expected in ((16, [8]), (15, [7, 1, 7, 1]), (1, [1] * 16)):
+        passes.clear()
+        Victim(model, batch, seed=0, eot_draws=8, restart=0, rows=rows).gradient(batch.images, 0)
+        assert passes == expected
 
 
 def test_draws_in_which_no_other_class_has_any_probability_count_nothing():
