@@ -2,6 +2,7 @@
 
 import math
 import random
+import sys
 import sysconfig
 from itertools import count
 from pathlib import Path
@@ -211,6 +212,18 @@ def test_a_file_is_the_users_where_no_installation_has_put_it(file, top, users, 
     monkeypatch.setattr(code, "_editable_places", lambda: (tmp_path / "editable",))
     (tmp_path / "model/libs/torch-2.dist-info").mkdir(parents=True)
     assert code.is_users(tmp_path / file, top, tmp_path / "model") == users
+
+
+def test_modules_are_found_and_not_imported(tmp_path, monkeypatch):
+    """A part of a package is found in the folder of the package, which is not loaded."""
+    (tmp_path / "somebodys").mkdir()
+    for name in ("__init__", "part"):
+        (tmp_path / f"somebodys/{name}.py").write_text("raise AssertionError")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [code._find(name) for name in ("somebodys", "somebodys.part")]
+    assert [Path(spec.origin).name for spec in found] == ["__init__.py", "part.py"]
+    assert code._find("somebodys.nothing") is None
+    assert "somebodys" not in sys.modules
 
 
 def test_numbers_of_classes_and_channels_are_those_of_the_weights(tmp_path):

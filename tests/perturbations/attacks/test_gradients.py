@@ -146,18 +146,22 @@ def test_the_ball_of_fmn_shrinks_grows_and_reaches_past_the_boundary():
     margin = torch.tensor([-1.0, 1.0, 2.0, 0.5, -0.1])  # the last seems fooled and is not confirmed
     look = Look(margin, torch.zeros(5), torch.zeros(5, 2), torch.zeros(5))
     gradient = torch.tensor([3.0, 4.0]).expand(5, 1, 1, 2)  # of length 5
-    radius = FastMinimumNorm._next_radius(
-        NORMS["l2"],
-        torch.tensor([1.0, 0.6, 0.7, 0.7, 0.7]),
-        torch.tensor([0.9, 0.6, 0.3, 0.3, 0.3]),
-        look,
-        gradient,
-        torch.tensor([True, False, False, False, False]),
-        nearest,
-        0.1,
+    radius, in_linf = (
+        FastMinimumNorm._next_radius(
+            NORMS[norm],
+            torch.tensor([1.0, 0.6, 0.7, 0.7, 0.7]),
+            torch.tensor([0.9, 0.6, 0.3, 0.3, 0.3]),
+            look,
+            gradient,
+            torch.tensor([True, False, False, False, False]),
+            nearest,
+            0.1,
+        )
+        for norm in ("l2", "linf")
     )
     guesses = [(0.3 + ahead / 5) * 1.1 for ahead in (2, 0.5, 0)]
     assert radius.tolist() == pytest.approx([0.8 * 0.9, 0.6 * 1.1, *guesses])
+    assert in_linf[2].item() == pytest.approx((0.3 + 2 / 7) * 1.1)  # the sum of its entries is 7
 
 
 def _rounded(net, x):

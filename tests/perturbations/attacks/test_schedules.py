@@ -15,7 +15,7 @@ from robustbench_sde.perturbations.attacks.apgd import checkpoints
 from robustbench_sde.perturbations.attacks.cw import _Search
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm, _into
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
-from robustbench_sde.perturbations.attacks.square import _L2, _bump, _window
+from robustbench_sde.perturbations.attacks.square import _L2, _bump, _signs, _window
 from robustbench_sde.perturbations.norms import NORMS, Ball
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
@@ -200,6 +200,11 @@ def test_parameters_of_attacks_are_given_by_name(kind):
     """Nobody can mistake the order of two numbers, in any attack."""
     parameters = inspect.signature(kind).parameters.values()
     assert {parameter.kind for parameter in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_both_signs_of_square_are_as_likely():
+    """The lower half of the uniform numbers is minus, the upper half plus."""
+    assert _signs(torch.tensor([0.0, 0.49, 0.5, 0.99])).tolist() == [-1, -1, 1, 1]
 
 
 @pytest.mark.parametrize(
