@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ def print_footer(summary: pd.DataFrame, *, folder: str | None, reused: int) -> N
         if count:
             console.print(f"{kind}: {count} of {len(summary)}", style="bold red")
     if folder is not None:
-        console.print(f"tables: {folder}", style="dim", soft_wrap=True)
+        where = f"tables: {folder}; for a page with figures: sde-bench report {shlex.quote(folder)}"
+        console.print(where, style="dim", soft_wrap=True)
 
 
 def _solver_warnings(solvers: Iterable[str]) -> Iterator[str]:

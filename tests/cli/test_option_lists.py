@@ -126,7 +126,7 @@ def test_tables_are_printed_in_every_format(program, tmp_path, monkeypatch):
     assert rows[0][:3] == ["checkpoint", "perturbation", "accuracy (95 %)"]
     assert [row[0] for row in rows[1:]] == ["one"] * 3 + ["two"] * 3, "names stand in each line"
     assert len({len(row) for row in rows}) == 1
-    assert "tables: run" in error
+    assert "tables: run; for a page with figures: sde-bench report run" in error
     _, out, _ = program("show", "run", "-o", "md")
     assert out.startswith("digits · 4 images")
     assert "| two | pgd linf 0.03 (7.65/255) |" in out
