@@ -80,10 +80,10 @@ def kinds_by_header(files: Mapping[str, Path]) -> dict[str, list[str]]:
         groups.setdefault(same, []).append(name)
     several = [members for members in groups.values() if len(members) > 1]
     labels = [describe_kind(headers[members[0]]) for members in several]
-    for place, label in enumerate(labels):
-        if labels.count(label) > 1:
-            labels[place] = f"{label} ({several[place][0]} ...)"
-    return dict(zip(labels, several, strict=True))
+    return {
+        f"{label} ({members[0]} ...)" if labels.count(label) > 1 else label: members
+        for label, members in zip(labels, several, strict=True)
+    }
 
 
 def describe_kind(header: CheckpointHeader) -> str:

@@ -15,7 +15,7 @@ from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.bounds import clopper_pearson, survives
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.evaluation.tries import is_deterministic, most_tries, survival
+from robustbench_sde.evaluation.tries import check_tries, is_deterministic, most_tries, survival
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
@@ -190,3 +190,29 @@ def test_so_many_tries_can_be_told(draws, most):
     """Every draw is a try, unless images have different numbers of draws."""
     records = pd.DataFrame({"score_draws": draws, "share_correct": 1.0})
     assert most_tries(records) == most
+
+
+@pytest.mark.parametrize(
+    ("tries", "draws", "size", "message"),
+    [
+        (0, 8, 1, "`tries` is 0; it must be at least 1"),
+        (9, 8, 1, "9 tries cannot be estimated from 8 score draws: take 9 or more"),
+        (3, 8, 4, "3 tries cannot be estimated from 8 score draws: take 12 or more"),
+        (
+            2,
+            "auto",
+            1,
+            "2 tries cannot be estimated if scoring stops .* take 2 score draws or more",
+        ),
+        (8, 8, 1, None),
+        (2, 8, 4, None),
+        (1, "auto", 1, None),
+    ],
+)
+def test_tries_are_checked_before_anything_is_scored(tries, draws, size, message):
+    """A try takes a block of draws; too few say how many would do."""
+    if message is None:
+        check_tries(tries, draws, try_draws=size)
+        return
+    with pytest.raises(BenchError, match=message):
+        check_tries(tries, draws, try_draws=size)

@@ -277,3 +277,28 @@ def test_an_error_says_which_row_was_left_out():
         BenchError, match=r"no network beside 'ode'.*: sde pgd linf eps=0.03 is left out \(failed"
     ):
         versus(make_side(ode, broken), "ode")
+
+
+def test_a_comparison_shows_itself_in_one_line():
+    """Several SDEs without a difference are told together, and the first sentence stands for all."""
+    ode, one = pair(5, 5, name="one")
+    other = pair(5, 5, name="other")[1]
+    found = versus(make_side(ode, one, other), "ode")
+    (sentence,) = found.sentences()
+    assert sentence.startswith(
+        "no SDE differs from the ODE under pgd linf 0.03 beyond chance (a difference of "
+    )
+    assert repr(found) == f"<Versus ode on digits: {sentence}>"
+    more = versus(make_side(ode, one, *pair(5, 5, eps=0.06, name="one")), "ode")
+    assert repr(more).endswith(" (and 1 more)>")
+    against = versus(make_side(ode, one, other), "one").sentences()[0]
+    assert against.startswith("none of 2 differs from one under pgd linf 0.03 beyond chance (")
+
+
+def test_draws_of_two_random_networks_are_effort():
+    """Twice the draws are refused between SDEs; an ODE needs one."""
+    one = pair(5, 5, name="one")[1]
+    _, after = changed(200, 100, 5, 5)
+    other = make_cell(after, after * 2 * DRAWS, checkpoint="other", **SDE, score_draws=2 * DRAWS)
+    with pytest.raises(BenchError, match=rf"{DRAWS} score draws against {2 * DRAWS}"):
+        versus(make_side(one, other), "one")
