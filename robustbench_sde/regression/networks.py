@@ -66,8 +66,6 @@ def settings_of(networks: Iterator[Mapping[Setting, ComparedCell]]) -> list[Sett
 
 def unequal_efforts(setting: Setting, at: Mapping[str, Sequence[ComparedCell]], base: str) -> Iterator[str]:
     """Yield what differs between the effort of the reference and of each other network."""
-    if base not in at:
-        return
     first = at[base][0].facts
     for cell in (cell for cells in at.values() for cell in cells):
         differences = list(_effort(at[base][0], cell))

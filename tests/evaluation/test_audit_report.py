@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict, default_folder, read_audits
+from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -70,3 +72,19 @@ def test_only_another_audit_is_replaced(tmp_path):
         assert replace(report, **change).replaced_in(tmp_path) == report
     path.write_text("{")
     assert replace(report, seed=1).replaced_in(tmp_path) is None
+
+
+def test_a_report_shows_itself_in_one_line():
+    """The verdict, the network and the data stand in it, and the number if there is one."""
+    report = make_report("m", "")
+    assert repr(report) == "<AuditReport: pass m, digits, 50 images>"
+    number = replace(report, images=1, accuracy=Interval(0.56, 0.4, 0.7), setting="pgd linf 0.03")
+    assert repr(number) == "<AuditReport: pass m, digits, 1 image, 56.0 % under pgd linf 0.03>"
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    """The file stands in the message, and what to do."""
+    path = make_report("m", "").write(tmp_path)
+    path.write_text("{")
+    with pytest.raises(BenchError, match=r"m\.json is damaged .*; delete it and audit again"):
+        read_audits(tmp_path)

@@ -12,7 +12,7 @@ from torch import nn
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError, BenchWarning
+from robustbench_sde.errors import BenchError, BenchWarning, InvalidEvaluationError
 from robustbench_sde.evaluation.bounds import certified_radius, clopper_pearson_low
 from robustbench_sde.evaluation.bracket import Evaluated, contradictions, make_brackets
 from robustbench_sde.evaluation.cell import evaluate
@@ -272,3 +272,18 @@ def test_a_seed_has_64_bits(seed):
     """A seed beyond the column of the table is refused."""
     with pytest.raises(BenchError, match="`seed` is"):
         CertifySettings(seed=seed)
+
+
+def test_logits_that_are_not_finite_have_no_certificate():
+    """The first image with one is named."""
+
+    class Broken(Certain):
+        """Gives no number to the second image."""
+
+        def logits(self, images, image_ids, draws):
+            found = super().logits(images, image_ids, draws).clone()
+            found[:, [int(image) == 1 for image in image_ids]] = math.nan
+            return found
+
+    with pytest.raises(InvalidEvaluationError, match="logits are not finite: image 1"):
+        certificates(Broken(), linear_data(3), CertifySettings(draws=10, select_draws=2), sigma=0.2)

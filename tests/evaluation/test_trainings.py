@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import chi2, nct, t
 
 from benchmarks.versus import coverage, kind, simulate
 from robustbench_sde.evaluation.statistics import Interval, paired
@@ -84,3 +85,18 @@ def test_the_error_of_a_difference_by_hand() -> None:
     images = more.var() / 6 - weight * spread.of_images
     assert found.error == pytest.approx(math.sqrt(weight * 0.125 + max(0.0, images)))
     assert found.interval.estimate == 0.25
+
+
+@pytest.mark.parametrize("freedom", [1000.0, 1001.0, math.inf])
+def test_with_many_trainings_the_detectable_difference_is_normal(freedom: float) -> None:
+    """Both quantiles of the normal distribution, 1.960 and 0.842, times the error; 1 at most."""
+    nothing = Interval(0.0, 0.0, 0.0)
+    assert Difference(nothing, 0.01, freedom).detectable(0.05) == pytest.approx(0.02802, rel=3e-3)
+    assert Difference(nothing, 0.9, freedom).detectable(0.05) == 1.0
+
+
+def test_with_one_degree_of_freedom_little_is_detectable() -> None:
+    """Student's t of one degree of freedom asks for 12.7 errors; with power that is above forty."""
+    found = Difference(Interval(0.0, 0.0, 0.0), 0.001, 1.0).detectable(0.05)
+    shift = found / 0.001 * math.sqrt(float(chi2.median(1)))
+    assert nct.sf(t.isf(0.025, 1), 1, shift) == pytest.approx(0.8, abs=1e-3)

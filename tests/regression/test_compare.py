@@ -309,13 +309,3 @@ def test_a_policy_keeps_networks_of_a_run_near_a_reference(lost, won, verdict):
     ):
         with pytest.raises(BenchError, match=words):
             compare(run, run, Policy.model_validate({"versus": [rule | change]}))
-
-
-@pytest.mark.parametrize(("count", "end"), [(3, ": a, b, c"), (4, ": a, b, c, ...")])
-def test_new_cells_are_named_up_to_three(count, end):
-    """Cells that the baseline lacks are counted, and the first three named."""
-    before, _ = changed(30, 20)
-    blank = {"perturbation": "", "norm": "", "eps": None}
-    new = [make_cell(before, checkpoint=name, **blank) for name in "abcd"[:count]]
-    (note,) = compare(make_side(make_cell(before)), make_side(make_cell(before), *new), Policy()).notes
-    assert note == f"{count} cells of the run not in the baseline and not judged{end}"
