@@ -12,6 +12,7 @@ from slope import Slope
 from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.attacks.apgd import checkpoints
+from robustbench_sde.perturbations.attacks.best import Nearest
 from robustbench_sde.perturbations.attacks.cw import _Search
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm, _into
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
@@ -217,6 +218,27 @@ def test_a_window_lies_anywhere_in_the_image(corner, first):
     wanted = torch.zeros(5, 7, dtype=torch.bool)
     wanted[first[0] : first[0] + 3, first[1] : first[1] + 3] = True
     assert torch.equal(found, wanted.expand(2, 1, 5, 7))
+
+
+def test_points_that_fmn_moves_further_have_draws_of_their_own():
+    """Each look and the confirmation after it have steps that no other look has."""
+    asked = []
+
+    class Recorder(Slope):
+        def steps_of(self, draws):
+            return 3
+
+        def look(self, images, step, *, draws=None):
+            asked.append(range(step, step + 1))
+            return super().look(images, step, draws=draws)
+
+        def confirmed(self, images, look, step, judge, draws):
+            asked.append(range(step, step + 3))
+            return torch.zeros(len(images), dtype=torch.bool)
+
+    make_attack("fmn", norm="l2")._go_further(Recorder(GREY, lead=100.0), GREY, Nearest(GREY), 10)
+    assert asked[0].start == 10
+    assert all(one.stop <= other.start for one, other in pairwise(asked))
 
 
 #: attacks that confirm, with the steps in which some images are fooled and others are not
