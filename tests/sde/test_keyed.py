@@ -20,9 +20,9 @@ def test_rows_and_numbers_are_equal_to_themselves_alone():
     """They hold tensors of a device, whose values no comparison reads."""
     rows, same = (KeyedRows.of(philox.key(0, "score", "path"), range(2), [1, 2], "cpu") for _ in range(2))
     assert torch.equal(rows.table, same.table)
-    numbers, others = (KeyedNumbers(each, (2, 2, 16), 0, 0) for each in (rows, same))
+    numbers, again, others = (KeyedNumbers(each, (2, 2, 16), 0, 0) for each in (rows, rows, same))
     assert rows == rows != same
-    assert numbers == numbers != others
+    assert numbers == numbers != again != others
 
 
 def test_only_the_rate_of_jumps_is_stored_with_every_noise():
