@@ -69,13 +69,14 @@ def test_unequal_effort_and_bad_cells_are_told():
 def test_each_data_set_norm_and_budget_has_a_board():
     """Boards are apart by data set, norm and budget; clean accuracy stands beside each."""
     clean = cell(300, perturbation="clean", norm="", eps=None, settings="Clean()")
-    l2 = cell(100, norm="l2", eps=0.5)
+    l2 = cell(250, norm="l2", eps=0.5)
     boards = make_boards({"a": make_side(clean, cell(200), l2, cell(90, dataset="other"))})
     assert [(board.dataset, board.norm, board.eps) for board in boards] == [
         ("digits", "l2", 0.5),
         ("digits", "linf", 0.03),
         ("other", "linf", 0.03),
     ]
+    assert [board.standings[0].worst.estimate for board in boards] == [250 / 360, 200 / 360, 90 / 360]
     assert boards[0].standings[0].clean.estimate == 300 / 360
     assert boards[2].standings[0].clean is None
     assert make_boards({"a": make_side(clean)}) == []
