@@ -77,7 +77,9 @@ def test_example_runs(name: str, tmp_path: Path):
         assert sorted(path.name for path in (tmp_path / "quickstart").iterdir()) == [
             "curves.svg",
             "images.png",
+            "ode.log.csv",
             "ode.safetensors",
+            "sde.log.csv",
             "sde.safetensors",
         ]
 

@@ -239,11 +239,13 @@ def about_trainings(sources: Iterable[Source]) -> dict[str, Any]:
 def write_trainings(sources: Iterable[Source], folder: RunFolder) -> None:
     """Write `trainings.csv`, a row for each epoch of each checkpoint whose header has its history.
 
-    Without any such checkpoint an earlier file is removed.
+    A file that has disappeared while the run used its weights is passed over. Without any such checkpoint an
+    earlier file is removed.
     """
     tables = []
     for path, name in {source.path: source.name for source in sources if source.path is not None}.items():
-        history = of_header(read_header(path).training) if path.suffix == ".safetensors" else None
+        is_there = path.suffix == ".safetensors" and path.is_file()
+        history = of_header(read_header(path).training) if is_there else None
         if history is not None:
             tables.append(history.assign(checkpoint=name)[["checkpoint", *history.columns]])
     if tables:

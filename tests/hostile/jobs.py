@@ -84,7 +84,7 @@ def make_place(place: Path, digits: ImageDataset) -> Path:
 READERS = {
     ".parquet": lambda path: without_time(pd.read_parquet(path)).to_dict(),
     ".csv": lambda path: without_time(pd.read_csv(path)).to_csv(),
-    ".json": lambda path: report(path.read_text()),
+    ".json": lambda path: plan(path) if path.name == "planned.json" else report(path.read_text()),
     ".yaml": lambda path: {**yaml.safe_load(path.read_text()), "command": ""},
     ".safetensors": lambda path: tensors(path),
     ".png": lambda path: Image.open(path).tobytes(),
@@ -106,6 +106,10 @@ def contents(place):
 
 def without_time(frame):
     return frame.drop(columns="seconds", errors="ignore")
+
+
+def plan(path):
+    return {**json.loads(path.read_text()), "command": ""}
 
 
 def report(text):

@@ -260,12 +260,11 @@ def test_clean_and_controls_that_were_stored_apart_are_made_together(tmp_path, d
         folder.write_cell(cell.key(data), cell.label, folder.read_cell(cell.key(data)).row, records)
     assert run_cells(Work.of(cells, data), folder).reused == 3
     elsewhere = folder.read_records(clean)
-    more = run_cells(Work.of(attack_cells(source, [second], SETTINGS), data), folder)
+    more = run_cells(Work.of(attack_cells(source, [second], SETTINGS), data), folder, replace=True)
     assert (more.reused, set(more.summary["status"])) == (0, {"ok"})
     assert not folder.read_records(clean).equals(elsewhere)
-    again = run_cells(
-        Work.of(cells, data), folder
-    )  # its own control is of the other machine, its clean row is not
+    # its own control is of the other machine, its clean row is not
+    again = run_cells(Work.of(cells, data), folder, replace=True)
     assert (again.reused, set(again.summary["status"])) == (1, {"ok"})
 
 
