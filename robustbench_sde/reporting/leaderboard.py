@@ -1,23 +1,17 @@
 """Write the leaderboard of several runs: a page, its numbers as JSON, and a static site with all pages."""
 
-import base64
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from robustbench_sde.errors import BenchError, counted, printable
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.regression.leaderboard import Board, Standing, make_boards
 from robustbench_sde.regression.measured import Side, read_run
-from robustbench_sde.reporting.html.page import write_report
+from robustbench_sde.reporting.html.page import render, write_report
 from robustbench_sde.runs.words import budget_text, span
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -114,7 +108,9 @@ def _write(
     models = len({(row.model, row.run) for board in boards for row in board.standings})
     folder.write_text(
         page,
-        _render(
+        render(
+            "leaderboard.html",
+            ("page.js", "leaderboard.js"),
             title="Leaderboard",
             lead=f"{counted(models, 'model')} of {counted(len(sides), 'run')}, ranked by the lowest accuracy "
             "under attack. Models share a rank if their images do not tell them apart.",
@@ -186,23 +182,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
-
-
-def _render(**parts: Any) -> str:
-    """Return the page, everything escaped; it runs only its own script and fetches nothing."""
-    environment = Environment(
-        loader=PackageLoader("robustbench_sde.reporting.html", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    here = resources.files("robustbench_sde.reporting.html")
-    script = "".join(here.joinpath(name).read_text("utf-8") for name in ("page.js", "leaderboard.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("leaderboard.html").render(
-        **parts,
-        style=Markup(here.joinpath("page.css").read_text("utf-8")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
-    )

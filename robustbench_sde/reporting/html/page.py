@@ -195,6 +195,8 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         ),
     ]
     page = render(
+        "page.html",
+        ("page.js",),
         title=run.path.resolve().name,
         lead=summary_title(summary),
         findings=[
@@ -229,8 +231,14 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
     return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]
 
 
-def render(**parts: Any) -> str:
-    """Return the page, everything escaped; it runs only its own script and fetches nothing."""
+def render(template: str, scripts: Sequence[str], **parts: Any) -> str:
+    """Return a page, everything escaped; it runs only its own scripts and fetches nothing.
+
+    Args:
+        template: file of this folder, whose parts are given.
+        scripts: files of this folder, in the order in which they run.
+        **parts: what the template names.
+    """
     environment = Environment(
         loader=PackageLoader("robustbench_sde.reporting.html", "."),
         autoescape=True,
@@ -239,9 +247,9 @@ def render(**parts: Any) -> str:
         lstrip_blocks=True,
     )
     here = resources.files("robustbench_sde.reporting.html")
-    script = here.joinpath("page.js").read_text(encoding="utf-8")
+    script = "".join(here.joinpath(name).read_text(encoding="utf-8") for name in scripts)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
+    return environment.get_template(template).render(
         **parts,
         explained=explained,
         style=Markup(here.joinpath("page.css").read_text(encoding="utf-8")),
