@@ -88,19 +88,24 @@ def check_listed(folder: RunFolder, summary: pd.DataFrame, cells: Sequence[Mappi
     """
     place = folder.path / "summary.parquet"
     again = "the command of the run writes it again from the stored cells"
-    named = {entry["cell"]: entry.get("checkpoint") for entry in cells}
-    rows = Counter(summary["cell"])
-    for cell, checkpoint in zip(summary["cell"], summary["checkpoint"], strict=True):
-        if cell not in named or rows[cell] > 1:
-            fault = "is no cell of the manifest" if cell not in named else "is there twice"
-            raise BenchError(f"{place}: row {cell!r} {fault}; {again}")
-        if named[cell] not in (None, checkpoint):
+    named: dict[str, list[str | None]] = {}  # two checkpoints that hold one network share their cells
+    for entry in cells:
+        named.setdefault(entry["cell"], []).append(entry.get("checkpoint"))
+    rows = Counter(zip(summary["cell"], summary["checkpoint"], strict=True))
+    for (cell, checkpoint), times in rows.items():
+        if cell not in named:
+            raise BenchError(f"{place}: row {cell!r} is no cell of the manifest; {again}")
+        owners = named[cell]
+        if None not in owners and checkpoint not in owners:
+            of = " and ".join(str(owner) for owner in owners)
             raise BenchError(
-                f"{place}: the checkpoint of row {cell!r} is {checkpoint}, and {named[cell]} by the "
-                f"manifest; {again}"
+                f"{place}: the checkpoint of row {cell!r} is {checkpoint}, and {of} by the manifest; {again}"
             )
-    if missing := named.keys() - rows.keys():
-        raise BenchError(f"{place}: {counted(len(missing), 'cell')} of the manifest are missing; {again}")
+        if times > max(owners.count(checkpoint), 1):
+            raise BenchError(f"{place}: row {cell!r} is there twice; {again}")
+    listed = Counter(summary["cell"])
+    if missing := sum(max(len(owners) - listed[cell], 0) for cell, owners in named.items()):
+        raise BenchError(f"{place}: {counted(missing, 'cell')} of the manifest are missing; {again}")
 
 
 def read_checked_records(folder: RunFolder, row: Mapping[Any, Any]) -> pd.DataFrame:
