@@ -1,10 +1,12 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +18,8 @@ _T = TypeVar("_T")
 #: libyaml where PyYAML was built with it: ten times as fast
 _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+#: key of the digest in a JSON file
+_DIGEST = "digest"
 #: levels of a configuration file
 _DEEPEST = 20
 _OPENING = (
@@ -160,6 +164,49 @@ def parse_json(kind: TypeAdapter[_T], text: str | bytes, what: str) -> _T:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise BenchError(f"no {what}: {where or 'the text'}: {first['msg']}") from error
+
+
+def write_sealed(path: Path, text: str) -> None:
+    """Write a JSON object atomically, with a digest of all its values as the last of them.
+
+    Raises:
+        BenchError: the file cannot be written.
+    """
+    values = json.loads(text)
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            json.dumps(values | {_DIGEST: _digest(values)}, indent=2, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+
+
+def read_sealed(kind: TypeAdapter[_T], path: Path, what: str) -> _T:
+    """Read what `write_sealed` has written; earlier versions wrote no digest.
+
+    Args:
+        kind: type of the object.
+        path: the file.
+        what: the object in words.
+
+    Raises:
+        BenchError: the file cannot be read, holds something else, or was changed after it was written.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BenchError(str(error)) from error
+    values = None
+    with contextlib.suppress(ValueError, RecursionError):  # the parser below says what is wrong
+        values = json.loads(text)
+    if isinstance(values, dict) and (digest := values.pop(_DIGEST, None)) is not None:
+        if digest != _digest(values):
+            raise BenchError("its values were changed after it was written")
+        text = json.dumps(values).encode()
+    return parse_json(kind, text, what)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def parse_scalar(text: str) -> object:

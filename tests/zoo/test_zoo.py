@@ -11,7 +11,7 @@ from zoo.truth import stands_linear, stands_rounded, stands_strong
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 
 SHORT = ATTACKS | {"pgd": {"steps": 8}, "auto": {"steps": 5}, "fmn": {"steps": 30}}
 SLOW = ("JPEG inside", "masked: gradient of noise")
@@ -96,6 +96,26 @@ def test_gradients_that_mislead_are_counted(zoo):
     assert found["honest"]["gradients_misleading"] == 0
     assert found["masked: gradient of the other sign"]["gradients_misleading"] == 1
     assert "misleading" in found["masked: gradient of the other sign"]["status"]
+
+
+@pytest.mark.parametrize("name", ["LinfPGD", "L2DeepFoolAttack"])
+def test_gradients_that_mislead_attacks_of_foolbox_are_counted(zoo, name):
+    """Whatever loss another library has, gradients of the other sign mislead it, and honest ones do not."""
+    for animal in ZOO:
+        if animal.name in ("honest", "saturated: logits x 10000", "masked: gradient of the other sign"):
+            steps = {"steps": 3} if name == "LinfPGD" else {}
+            attack = {f"foolbox:{name}": steps}
+            result = rb.attack(animal.around(zoo.net), zoo.data.subset(10), attack, eps=0.3)
+            misleading = result.records["gradients_misleading"].dropna()
+            assert len(misleading) and (misleading == animal.name.startswith("masked")).all(), animal
+
+
+@pytest.mark.parametrize("name", ["noise", "square", "hopskipjump"])
+def test_points_without_logits_are_no_robustness(zoo, name):
+    """An attack without gradients that could not judge its points has no number."""
+    animal = next(animal for animal in ZOO if animal.name == "NaN at images that are not of 8 bits")
+    with pytest.raises(InvalidEvaluationError, match=f"points that {name} tried are not finite for .* images"):
+        rb.attack(animal.around(zoo.net), zoo.data.subset(3), {name: SHORT[name]}, eps=0.03)
 
 
 def test_noise_that_few_passes_show_is_noise(zoo):

@@ -11,7 +11,7 @@ from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.statistics import Interval
 from robustbench_sde.models.located import locate
 from robustbench_sde.shown import html_of
-from robustbench_sde.storage.files import atomic_write, parse_json
+from robustbench_sde.storage.files import parse_json, read_sealed, write_sealed
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -91,8 +91,7 @@ class AuditReport:
         """
         named = replace(self, checkpoint=_name_in(folder, self.checkpoint, self.sha256))
         path = _file_of(folder, named.checkpoint)
-        with atomic_write(path) as temporary:
-            temporary.write_text(named.to_json() + "\n", encoding="utf-8")
+        write_sealed(path, named.to_json())
         return path
 
     def replaced_in(self, folder: Path) -> "AuditReport | None":
@@ -102,8 +101,8 @@ class AuditReport:
         """
         path = _file_of(folder, _name_in(folder, self.checkpoint, self.sha256))
         try:
-            found = AuditReport.from_json(path.read_bytes())
-        except (OSError, BenchError):  # none, or a damaged one, which says nothing
+            found = _read(path)
+        except BenchError:  # none, or a damaged one, which says nothing
             return None
         return None if found._identity == self._identity else found
 
@@ -122,10 +121,11 @@ class AuditReport:
         Raises:
             BenchError: the text is something else.
         """
-        return parse_json(_REPORT, text, "audit report")
+        return parse_json(_REPORT, text, _WHAT)
 
 
 _REPORT = TypeAdapter(AuditReport)
+_WHAT = "audit report"
 
 
 def read_audits(folder: Path) -> list[AuditReport]:
@@ -139,8 +139,8 @@ def read_audits(folder: Path) -> list[AuditReport]:
 
 def _read(path: Path) -> AuditReport:
     try:
-        return AuditReport.from_json(path.read_bytes())
-    except (OSError, BenchError) as error:
+        return read_sealed(_REPORT, path, _WHAT)
+    except BenchError as error:
         raise BenchError(f"{path} is damaged ({error}); delete it and audit again") from error
 
 

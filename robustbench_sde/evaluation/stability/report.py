@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, TypeAdapter
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.storage.files import atomic_write, parse_json
+from robustbench_sde.storage.files import parse_json, read_sealed, write_sealed
 
 
 def _nan_for_null(value: Any) -> Any:
@@ -154,10 +154,11 @@ class StabilityReport:
         Raises:
             BenchError: the text is something else.
         """
-        return parse_json(_REPORT, text, "stability report")
+        return parse_json(_REPORT, text, _WHAT)
 
 
 _REPORT = TypeAdapter(StabilityReport)
+_WHAT = "stability report"
 _REPORTS = TypeAdapter(list[StabilityReport])
 
 
@@ -173,8 +174,7 @@ def write_stability(folder: Path, report: StabilityReport) -> Path:
         BenchError: the file cannot be written.
     """
     path = path_of(folder, report.checkpoint)
-    with atomic_write(path) as temporary:
-        temporary.write_text(report.to_json() + "\n", encoding="utf-8")
+    write_sealed(path, report.to_json())
     return path
 
 
@@ -188,8 +188,8 @@ def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
     if not path.exists():
         return None
     try:
-        return StabilityReport.from_json(path.read_bytes())
-    except (OSError, BenchError) as error:
+        return read_sealed(_REPORT, path, _WHAT)
+    except BenchError as error:
         raise BenchError(f"{path} is damaged ({error}); delete it and run the command again") from error
 
 

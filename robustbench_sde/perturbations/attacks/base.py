@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged, pilot_passes
@@ -199,12 +199,27 @@ class Attack(Perturbation):
             images = member.run(victim, batch.images[here], start, restart).detach()
             worst.count(whole)
             if len(turns) == 1:
+                self._check_defined(worst, batch)
                 return self._aimed(worst.only(images, self.draws_per_look(model)), aim)
             draws = Draws(seed, Stream.SELECT, range(self.select_draws))
             log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
+            worst.health.see(here, log_probs)
             margin, error = aim.only(here).margin_and_error(log_probs)
             worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
+        self._check_defined(worst, batch)
         return self._aimed(worst.result(self.draws_per_look(model)), aim)
+
+    def _check_defined(self, worst: Worst, batch: Batch) -> None:
+        """Refuse a number that rests on points which could not be judged; bad gradients are counted instead.
+
+        Raises:
+            InvalidEvaluationError: an attack without gradients tried a point whose logits are not finite.
+        """
+        if not self.gradients and len(undefined := worst.health.undefined):
+            raise InvalidEvaluationError(
+                f"logits at points that {self.label} tried are not finite for {len(undefined)} of "
+                f"{len(batch)} images: image {int(batch.ids[undefined[0]])}"
+            )
 
     def _aimed(self, perturbed: Perturbed, aim: Aim) -> Perturbed:
         targets = self.wanted(aim)

@@ -1,4 +1,4 @@
-"""The health of gradients: how many of an image's are zero, not finite, saturated or misleading."""
+"""The health of an attack: how many of an image's gradients are zero, not finite, saturated or misleading."""
 
 import math
 
@@ -15,13 +15,23 @@ _TOGETHER = 64
 
 
 class GradientHealth:
-    """Counts of gradients by image."""
+    """Counts of gradients by image, and whether logits at all points that were tried are finite."""
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._taken = torch.zeros(images, dtype=torch.int64, device=device)
         self._counts = torch.zeros(images, len(GRADIENT_SIGNS) - 1, dtype=torch.int64, device=device)
         self._checked, self._misleading = torch.zeros_like(self._taken), torch.zeros_like(self._taken)
+        self._undefined = torch.zeros(images, dtype=torch.bool, device=device)
         self._kept: list[tuple[Tensor, Tensor, Tensor, bool]] = []
+
+    def see(self, rows: Tensor, log_probs: Tensor) -> None:
+        """Look at log-probabilities of the points (draws, n, classes) of some images, without a gradient."""
+        self._undefined[rows] |= ~log_probs.isfinite().all(2).all(0)
+
+    @property
+    def undefined(self) -> Tensor:
+        """Positions (n,) on the CPU of images with a point, tried without gradient, of no finite logits."""
+        return self._undefined.nonzero()[:, 0].cpu()
 
     def count(self, rows: Tensor, gradient: Tensor, margin: Tensor, *, can_saturate: bool) -> Tensor:
         """Count one gradient of some images.
@@ -72,6 +82,7 @@ class GradientHealth:
         self._counts += other._counts
         self._checked += other._checked
         self._misleading += other._misleading
+        self._undefined |= other._undefined
 
     @property
     def shares(self) -> Tensor:

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -118,6 +118,19 @@ class Look:
         Another class is ten times as probable by `z` standard errors, and no single draw gives the label.
         """
         return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
+
+
+@dataclass
+class _Asked:
+    """What another library evaluated, and asks a gradient of."""
+
+    #: (B, C, H, W)
+    images: Tensor
+    #: log of the mean probability (B, classes)
+    log_probs: Tensor
+    draws: Draws
+    #: derivative of the library's loss with respect to `log_probs`, once it has arrived
+    wanted: Tensor = field(init=False)
 
 
 def _spread(log_probs: Tensor) -> Tensor:
@@ -253,7 +266,8 @@ class Victim:
 
         The result is differentiable if `images` require a gradient; backward passes are counted when a
         gradient arrives. If the cross-entropy of an image has saturated (`SATURATED`), its values are
-        scaled down: its decision stays the same, and softmax has a gradient.
+        scaled down: its decision stays the same, and softmax has a gradient. The first gradient of each image
+        of somebody else's module is compared with the module itself, as in `gradient`.
 
         Raises:
             BenchError: `images` require a gradient, and the graph of the result does not begin at them.
@@ -262,17 +276,21 @@ class Victim:
         if not images.requires_grad:  # the weights of a module may
             return log_mean(self._without_graph(images, self._draws(step, draws)))
         images = images.view_as(images)  # a tensor of our own, whose gradient can be looked at
-        log_probs = log_mean(self._log_probs(images, self._draws(step, draws)))
+        keyed = self._draws(step, draws)
+        log_probs = log_mean(self._log_probs(images, keyed))
         if not self._is_ours and not _begins_at(log_probs, images):
             raise self._no_gradient()
-        margin = self._aim.margin_and_error(log_probs.detach()[None])[0]
-        log_probs.register_hook(partial(self._count_backward, draws))
-        images.register_hook(partial(self._healthy, margin))
+        asked = _Asked(images.detach(), log_probs.detach(), keyed)
+        margin = self._aim.margin_and_error(asked.log_probs[None])[0]
+        log_probs.register_hook(partial(self._count_backward, asked))
+        images.register_hook(partial(self._healthy, asked, margin))
         scale = torch.where(margin > SATURATED, _SCALED / margin, 1.0)
         return log_probs * scale[:, None]
 
-    def _count_backward(self, draws: int, gradient: Tensor) -> None:
-        self.backward_passes[self._rows] += draws if self.stochastic else 1
+    def _count_backward(self, asked: "_Asked", gradient: Tensor) -> None:
+        """Count a backward pass when a gradient arrives at the log-probabilities, and keep that gradient."""
+        self.backward_passes[self._rows] += len(asked.draws)
+        asked.wanted = gradient
 
     def gradient(
         self, images: Tensor, step: int, objective: Objective = cross_entropy
@@ -327,13 +345,27 @@ class Victim:
         If the backward pass does not belong to the forward pass, the loss falls for many images; otherwise
         it falls for none. The passes of the comparison are not counted as the attack's.
         """
-        moved = (images.detach() + _ASIDE * gradient.sign()).clamp(0, 1)
-        with torch.no_grad():
-            pieces = self._pieces(self._draws(step, self.eot_draws))
-            log_probs = log_mean(torch.cat([self._passed(moved, piece) for piece in pieces]))
+        log_probs = self._moved(images, gradient, self._draws(step, self.eot_draws))
         loss = log_odds_against if objective is cross_entropy else objective
         before, after = (loss(each, self._aim.classes) for each in (look.log_probs, log_probs))
         return self._aim.sign * (after - before) < -_ROUNDING * _spread(look.log_probs)
+
+    def _compare_asked(self, asked: "_Asked", gradient: Tensor) -> Tensor:
+        """Whether a short step along the gradient of another library lowers its loss: (B,) bool.
+
+        The loss is unknown, but not its derivative with respect to the log-probabilities, and what those
+        change by, weighted with it, is the change of the loss to first order.
+        """
+        log_probs = self._moved(asked.images, gradient, asked.draws)
+        largest = asked.wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
+        change = ((log_probs - asked.log_probs) * (asked.wanted / largest)).sum(1)
+        return change < -_ROUNDING * _spread(asked.log_probs)
+
+    def _moved(self, images: Tensor, gradient: Tensor, draws: Draws) -> Tensor:
+        """Log of the mean probability (B, classes) a step (`_ASIDE`) along the gradient; counts no pass."""
+        moved = (images.detach() + _ASIDE * gradient.sign()).clamp(0, 1)
+        with torch.no_grad():
+            return log_mean(torch.cat([self._passed(moved, piece) for piece in self._pieces(draws)]))
 
     def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
         """Return the margins and the gradient, which may have entries that are not finite.
@@ -388,10 +420,13 @@ class Victim:
         self.backward_passes[self._rows] += 1
         return log_probs.detach(), gradient
 
-    def _healthy(self, margin: Tensor, gradient: Tensor) -> Tensor:
+    def _healthy(self, asked: "_Asked", margin: Tensor, gradient: Tensor) -> Tensor:
         """Count a gradient that another library has asked for, and make its entries finite."""
         self.health.count(self._places, gradient, margin, can_saturate=True)
-        return gradient.nan_to_num(0.0, 0.0, 0.0)
+        gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+        if not self._is_ours and bool(self.health.unchecked(self._places).any()):
+            self.health.check(self._places, self._compare_asked(asked, gradient))
+        return gradient
 
     def _at_images(self, output: Tensor, images: Tensor, wanted: Tensor) -> Tensor:
         """The gradient of (output * wanted).sum()."""
@@ -421,7 +456,9 @@ class Victim:
 
     def _without_graph(self, images: Tensor, draws: Draws) -> Tensor:
         with torch.no_grad():
-            return torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
+            log_probs = torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
+        self.health.see(self._places, log_probs)
+        return log_probs
 
     def _log_probs(self, images: Tensor, draws: Draws) -> Tensor:
         """Return log-probabilities (draws, B, classes) and count the passes."""
