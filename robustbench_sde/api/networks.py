@@ -25,17 +25,31 @@ def kinds_of(
         files: checkpoint files by name, if they are known; others are looked for in checkpoints/.
 
     Raises:
-        BenchError: a pattern is wrong or matches nothing.
+        BenchError: a pattern is wrong or matches nothing, or a kind has one network twice.
     """
     if kinds is not None:
-        return kinds_by_pattern(parse_kinds(kinds) if isinstance(kinds, str) else kinds, names)
+        found_kinds = kinds_by_pattern(parse_kinds(kinds) if isinstance(kinds, str) else kinds, names)
+        return _of_different_networks(found_kinds, hashes)
     here = known_checkpoints() | dict(files)
     found = {
         name: here[name]
         for name in names
         if name in here and (name not in hashes or file_sha256(here[name]) == hashes[name])
     }
-    return kinds_by_header(found)
+    return _of_different_networks(kinds_by_header(found), hashes)
+
+
+def _of_different_networks(kinds: dict[str, list[str]], hashes: Mapping[str, str]) -> dict[str, list[str]]:
+    """Refuse kinds of which a network counts as two trainings: a copy says nothing about trainings."""
+    for kind, names in kinds.items():
+        first: dict[str, str] = {}
+        for name in names:
+            twin = first.setdefault(hashes.get(name, name), name)
+            if twin != name:
+                raise BenchError(
+                    f"{twin} and {name} are one network, not two trainings of {kind}: leave one of them out"
+                )
+    return kinds
 
 
 def audit_warnings(folder: Path, names: Sequence[str], hashes: Mapping[str, str]) -> Iterator[str]:

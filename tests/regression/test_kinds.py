@@ -1,14 +1,25 @@
 """Kinds of networks by the headers of their checkpoints."""
 
+import pytest
 from builders import make_model
 
+from robustbench_sde.api.networks import kinds_of
+from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
 from robustbench_sde.regression.kinds import kinds_by_header
+from robustbench_sde.storage.provenance import file_sha256
+
+DATASET = DatasetRef(name="digits", fingerprint="sha256:aa", class_names=tuple("0123"))
+
+
+def save(path, model, training):
+    """Write a checkpoint, and return its path."""
+    save_checkpoint(path, model, CheckpointHeader(model=model.spec, dataset=DATASET, training=training))
+    return path
 
 
 def test_trainings_of_one_kind_differ_in_their_seed_alone(tmp_path):
     """Other noise or epochs are another kind; single trainings and imported networks are none."""
-    dataset = DatasetRef(name="digits", fingerprint="sha256:aa", class_names=tuple("0123"))
     files = {}
     for name, model, training in (
         ("a0", make_model(sigma=0.5), {"seed": 0, "epochs": 3, "seconds": 1.0}),
@@ -21,9 +32,7 @@ def test_trainings_of_one_kind_differ_in_their_seed_alone(tmp_path):
         ("imported0", make_model(sigma=0.5), {}),
         ("imported1", make_model(sigma=0.5), {}),
     ):
-        files[name] = tmp_path / f"{name}.safetensors"
-        header = CheckpointHeader(model=model.spec, dataset=dataset, training=training)
-        save_checkpoint(files[name], model, header)
+        files[name] = save(tmp_path / f"{name}.safetensors", model, training)
     (noise,) = make_model(sigma=0.5).spec.noise
     label = f"tiny-multiplicative, multiplicative 0.5 {noise.shape}"
     found = kinds_by_header(files)
@@ -31,3 +40,18 @@ def test_trainings_of_one_kind_differ_in_their_seed_alone(tmp_path):
     first, second, third = found
     assert (first, second) == (f"{label} (a0 ...)", f"{label} (long0 ...)")
     assert third == "tiny-none, no noise"
+
+
+@pytest.mark.parametrize("kinds", [None, "ode=*"])
+def test_a_copy_of_a_network_is_no_second_training(tmp_path, kinds):
+    """An interval over trainings would be too narrow with one of them counted twice."""
+    first, other = (
+        save(tmp_path / f"{seed}.safetensors", make_model("none"), {"seed": seed}) for seed in range(2)
+    )
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(first.read_bytes())
+    files = {"a": first, "b": other, "copy": copy}
+    hashes = {name: file_sha256(path) for name, path in files.items()}
+    assert kinds_of(kinds, ["a", "b"], hashes, files)
+    with pytest.raises(BenchError, match="a and copy are one network, not two trainings"):
+        kinds_of(kinds, ["a", "b", "copy"], hashes, files)

@@ -107,14 +107,15 @@ def test_gradients_that_mislead_attacks_of_foolbox_are_counted(zoo, name):
             attack = {f"foolbox:{name}": steps}
             result = rb.attack(animal.around(zoo.net), zoo.data.subset(10), attack, eps=0.3)
             misleading = result.records["gradients_misleading"].dropna()
-            assert len(misleading) and (misleading == animal.name.startswith("masked")).all(), animal
+            assert len(misleading) > 0
+            assert (misleading == animal.name.startswith("masked")).all(), animal
 
 
 @pytest.mark.parametrize("name", ["noise", "square", "hopskipjump"])
 def test_points_without_logits_are_no_robustness(zoo, name):
     """An attack without gradients that could not judge its points has no number."""
     animal = next(animal for animal in ZOO if animal.name == "NaN at images that are not of 8 bits")
-    with pytest.raises(InvalidEvaluationError, match=f"points that {name} tried are not finite for .* images"):
+    with pytest.raises(InvalidEvaluationError, match=f"points that {name} tried are not finite for"):
         rb.attack(animal.around(zoo.net), zoo.data.subset(3), {name: SHORT[name]}, eps=0.03)
 
 

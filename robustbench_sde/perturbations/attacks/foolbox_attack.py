@@ -40,6 +40,7 @@ class FoolboxAttack(SingleAttack):
     """
 
     name = "foolbox"
+    revision = 2  # 1 did not compare gradients with a module
     keeps_steps = False
     #: name of the class in foolbox.attacks
     kind: ClassVar[str] = ""
