@@ -7,6 +7,7 @@ from typing import Any
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import CheckpointHeader, read_header
+from robustbench_sde.training.config import TrainConfig
 
 #: fields of a header's training that differ between two trainings of one kind
 _OF_ONE_TRAINING = (
@@ -95,5 +96,9 @@ def describe_kind(header: CheckpointHeader) -> str:
 
 def _identity(header: CheckpointHeader) -> tuple[Any, ...]:
     dumped = header.model_dump()
-    training = {name: value for name, value in dumped["training"].items() if name not in _OF_ONE_TRAINING}
+    known = {
+        name: field.default for name, field in TrainConfig.model_fields.items()
+    }  # earlier headers lack some
+    known |= dumped["training"]
+    training = {name: value for name, value in known.items() if name not in _OF_ONE_TRAINING}
     return dumped["model"], dumped["dataset"]["fingerprint"], training

@@ -42,6 +42,21 @@ def test_trainings_of_one_kind_differ_in_their_seed_alone(tmp_path):
     assert third == "tiny-none, no noise"
 
 
+def test_a_training_of_an_earlier_version_is_of_the_kind_of_a_new_one(tmp_path):
+    """Options that its header lacks had their default; another value of one of them is another kind."""
+    now = {"epochs": 3, "adversarial": "none", "augment_noise": 0.0}
+    trainings = {
+        "old": {"epochs": 3, "seed": 0},
+        "new": now | {"seed": 1},
+        "trades": now | {"adversarial": "trades"},
+    }
+    files = {
+        name: save(tmp_path / f"{name}.safetensors", make_model("none"), training)
+        for name, training in trainings.items()
+    }
+    assert list(kinds_by_header(files).values()) == [["old", "new"]]
+
+
 @pytest.mark.parametrize("kinds", [None, "ode=*"])
 def test_a_copy_of_a_network_is_no_second_training(tmp_path, kinds):
     """An interval over trainings would be too narrow with one of them counted twice."""
