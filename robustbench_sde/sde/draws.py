@@ -84,6 +84,11 @@ class KeyedRandom:
         words = philox.words(self._key, [(draw, 0)], -(-size // 4))
         return torch.from_numpy(words.view("<u8")[0, :size].argsort(kind="stable"))
 
+    def words(self, image_ids: Sequence[int] | Tensor, size: int, *, draw: int = 0) -> Tensor:
+        """Return the words behind `size` numbers, in whole blocks: (images, at least `size`) int32."""
+        rows = [(draw, image) for image in _listed(image_ids)]
+        return philox.signed(philox.words(self._key, rows, -(-size // philox.WORDS_PER_BLOCK)))
+
     @property
     def _key(self) -> philox.Key:
         return philox.key(self.seed, self.stream, self.purpose)
@@ -96,9 +101,8 @@ class KeyedRandom:
         draw: int,
     ) -> Tensor:
         size = math.prod(shape)
-        rows = [(draw, image) for image in _listed(image_ids)]
-        words = philox.words(self._key, rows, -(-size // philox.WORDS_PER_BLOCK))
-        return convert(philox.signed(words))[:, :size].reshape(len(rows), *shape)
+        raw = self.words(image_ids, size, draw=draw)
+        return convert(raw)[:, :size].reshape(len(raw), *shape)
 
 
 class BrownianPaths:

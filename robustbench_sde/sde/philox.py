@@ -60,9 +60,14 @@ def words(
     """Generate raw words, one row per (draw, image): shape (rows, 8 * blocks), uint32."""
     counters = list(rows)
     out = np.empty((len(counters), blocks * WORDS_PER_BLOCK // 2), dtype="<u8")
+    # one generator that is set anew for each row: a new one asks the system for entropy that nothing uses
+    generator = np.random.Philox(key=key, counter=np.array((first_block, site, 0, 0), dtype=np.uint64))
+    state = generator.state
+    counter = state["state"]["counter"]
     for row, (draw, image) in zip(out, counters, strict=True):
-        counter = np.array((first_block, site, draw, image), dtype=np.uint64)
-        row[:] = np.random.Philox(key=key, counter=counter).random_raw(row.size)
+        counter[2], counter[3] = draw, image
+        generator.state = state
+        row[:] = generator.random_raw(row.size)
     return out.view("<u4")
 
 

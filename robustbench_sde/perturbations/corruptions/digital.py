@@ -1,6 +1,7 @@
 """Digital processing: light, colour, geometry and compression (Hendrycks & Dietterich, ICLR 2019).
 
 Every recipe maps images (B, C, H, W) float32 in [0, 1] to images of the same shape; `corrupt` clips them.
+Images of `pixelate` and `jpeg_compression` are whole levels from 0 to 255.
 No parameter is a length in pixels: those of elastic_transform are shares of the smaller side.
 """
 
@@ -18,8 +19,9 @@ from robustbench_sde.perturbations.corruptions.setting import Setting
 def brightness(x: Tensor, setting: Setting, shift: float) -> Tensor:
     """HSV value + shift: colours are proportional to their value, which is the largest channel."""
     value = x.amax(1, keepdim=True)
-    brighter = (value + shift).clamp(max=1)
-    return torch.where(value > 0, x * (brighter / value), brighter)
+    brighter = (value + shift).clamp_(max=1)
+    black = value <= 0
+    return (x * (brighter / value).masked_fill_(black, 0)).add_(brighter * black)
 
 
 @in_colour
@@ -27,16 +29,17 @@ def saturate(x: Tensor, setting: Setting, factor: float, shift: float) -> Tensor
     """HSV saturation * factor + shift; grey counts as hue 0, red, as in skimage."""
     value = x.amax(1, keepdim=True)
     spread = value - x.amin(1, keepdim=True)
-    saturation = torch.where(value > 0, spread / value, 0)
-    red = torch.tensor([0.0, 1.0, 1.0], device=x.device).reshape(1, 3, 1, 1)
-    below = torch.where(spread > 0, (value - x) / spread, red)
-    return value - value * (saturation * factor + shift).clamp(0, 1) * below
+    saturation = (spread / value).masked_fill_(value <= 0, 0).mul_(factor).add_(shift).clamp_(0, 1)
+    grey = spread <= 0
+    below = (value - x).div_(spread.masked_fill(grey, 1))
+    below[:, 1:].add_(grey)
+    return torch.sub(value, below.mul_(value * saturation), out=below)
 
 
 def contrast(x: Tensor, setting: Setting, factor: float) -> Tensor:
     """(x - mean) * factor + mean, with the mean of each channel of the image."""
     mean = x.mean((2, 3), keepdim=True)
-    return (x - mean) * factor + mean
+    return (x - mean).mul_(factor).add_(mean)
 
 
 def elastic_transform(x: Tensor, setting: Setting, alpha: float, sigma: float, affine: float) -> Tensor:
@@ -59,15 +62,12 @@ def pixelate(x: Tensor, setting: Setting, share: float) -> Tensor:
     height, width = x.shape[-2:]
     across = _boxes(width, max(1, int(width * share))).to(x.device)
     down = _boxes(height, max(1, int(height * share))).to(x.device)
-    pixels = x.mul(255).round_()
-    means = _half_up(pixels @ across.T)
-    return _half_up(torch.matmul(down, means, out=pixels)).div_(255)
+    return _half_up(torch.matmul(down, _half_up(x @ across.T)))
 
 
 def jpeg_compression(x: Tensor, setting: Setting, quality: float) -> Tensor:
     """JPEG of the 8-bit image at `quality`, by libjpeg with the settings of Pillow."""
-    pixels = x.mul(255).round_().to("cpu", torch.uint8)
-    return through_jpeg(pixels, int(quality)).to(x) / 255
+    return through_jpeg(x.to("cpu", torch.uint8), int(quality)).to(x)
 
 
 def _random_affine(x: Tensor, shifts: Tensor) -> Tensor:

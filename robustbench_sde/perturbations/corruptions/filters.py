@@ -44,10 +44,20 @@ class Border(Enum):
 
 def pad(x: Tensor, rows: int, columns: int, border: Border) -> Tensor:
     """(..., H, W) -> (..., H + 2 rows, W + 2 columns), for images of any size, even 1x1."""
+    height, width = x.shape[-2:]
+    if border is Border.EDGE:
+        return F.pad(x, (columns, columns, rows, rows), mode="replicate")
+    if border is Border.REFLECT and rows < height and columns < width:
+        return F.pad(x, (columns, columns, rows, rows), mode="reflect")
+    if border is Border.SYMMETRIC and rows <= height and columns <= width:
+        above, below = x[..., :rows, :].flip(-2), x[..., height - rows :, :].flip(-2)
+        x = torch.cat([above, x, below], -2) if rows else x
+        before, after = x[..., :columns].flip(-1), x[..., width - columns :].flip(-1)
+        return torch.cat([before, x, after], -1) if columns else x
     if rows:
-        x = x.index_select(-2, border.indices(x.shape[-2], rows).to(x.device))
+        x = x.index_select(-2, border.indices(height, rows).to(x.device))
     if columns:
-        x = x.index_select(-1, border.indices(x.shape[-1], columns).to(x.device))
+        x = x.index_select(-1, border.indices(width, columns).to(x.device))
     return x
 
 
@@ -100,16 +110,17 @@ def motion_blur(x: Tensor, angles: Tensor, radius: float, sigma: float) -> Tenso
     down = np.ceil(steps * np.sin(radians) - 0.5).astype(int)
     right = np.ceil(steps * np.cos(radians) - 0.5).astype(int)
 
-    margin, (height, width) = len(weights), x.shape[-2:]
-    order = order.to(x.device)
-    padded = F.pad(x[order], (margin,) * 4, mode="replicate")
-    blurred = torch.zeros_like(x)
+    margin, order = len(weights), order.to(x.device)
+    padded = F.pad(x[order], (margin,) * 4, mode="replicate").contiguous()
+    strides = padded.stride()
+    blurred = torch.zeros(x.shape, device=x.device)
     for step, weight in enumerate(weights.tolist()):
         changes = np.flatnonzero(np.diff(down[step]) | np.diff(right[step])) + 1
         for start, stop in zip([0, *changes], [*changes, len(x)], strict=True):
             top, left = margin + int(down[step, start]), margin + int(right[step, start])
-            shifted = padded[start:stop, :, top : top + height, left : left + width]
-            blurred[start:stop].add_(shifted, alpha=weight)
+            first = start * strides[0] + top * strides[2] + left
+            shifted = padded.as_strided((stop - start, *x.shape[1:]), strides, first)
+            blurred.narrow(0, start, stop - start).add_(shifted, alpha=weight)
     return torch.empty_like(x).index_copy_(0, order, blurred)
 
 

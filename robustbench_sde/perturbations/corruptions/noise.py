@@ -16,23 +16,24 @@ _SMALL_COUNTS = 28
 
 def gaussian_noise(x: Tensor, setting: Setting, sigma: float) -> Tensor:
     """x + sigma z, with z standard normal."""
-    return x + sigma * setting.normals(*x.shape[1:])
+    return setting.normals(*x.shape[1:]).mul_(sigma).add_(x)
 
 
 def speckle_noise(x: Tensor, setting: Setting, sigma: float) -> Tensor:
     """x + sigma x z, with z standard normal."""
-    return x + sigma * x * setting.normals(*x.shape[1:])
+    return setting.normals(*x.shape[1:]).mul_(sigma * x).add_(x)
 
 
 def shot_noise(x: Tensor, setting: Setting, photons: float) -> Tensor:
     """Poisson(photons x) / photons."""
-    return poisson_quantile(x * photons, setting.normals(*x.shape[1:])) / photons
+    return poisson_quantile(x * photons, setting.normals(*x.shape[1:])).div_(photons)
 
 
 def impulse_noise(x: Tensor, setting: Setting, share: float) -> Tensor:
     """A `share` of the values, each channel apart, becomes 0 or 1 with equal probability."""
     u = setting.uniforms(*x.shape[1:])
-    return x.masked_fill(u < share, 0.0).masked_fill(u < share / 2, 1.0)
+    kept = torch.ge(u, share, out=torch.empty_like(u))  # as 0 and 1: many times as fast as masks of bool
+    return kept.mul_(x).add_(u.lt_(share / 2))
 
 
 def poisson_quantile(rate: Tensor, z: Tensor) -> Tensor:
@@ -41,14 +42,16 @@ def poisson_quantile(rate: Tensor, z: Tensor) -> Tensor:
     Large rates use the Cornish-Fisher expansion of M. B. Giles, "Algorithm 955: approximation of the inverse
     Poisson cumulative distribution function" (TOMS 2016), equation Q_N3; small ones are inverted exactly.
     """
-    root = rate.sqrt()
-    first = (z * z + 2) / 6
-    second = z * first / -12
-    third = (z * z * (z * z * 3 + 7) - 16) / 810
+    root, square = rate.sqrt(), z * z
+    first = square.add(2).div_(6)
+    second = (z * first).div_(-12)
+    third = square.mul(3).add_(7).mul_(square).sub_(16).div_(810)
     series = third.div_(root).add_(second).div_(root).add_(first).div_(root).add_(z)
     counts = series.mul_(root).add_(rate).floor_().clamp_(min=0)
-    small = rate < _SMALL_RATE
-    counts[small] = _invert_poisson(rate[small], torch.special.ndtr(z[small]))
+    small = (rate < _SMALL_RATE).flatten().nonzero().squeeze(1)
+    if len(small):
+        u = torch.special.ndtr(z.flatten()[small])
+        counts.view(-1)[small] = _invert_poisson(rate.flatten()[small], u)
     return counts
 
 
@@ -58,7 +61,10 @@ def _invert_poisson(rate: Tensor, u: Tensor) -> Tensor:
     term = torch.exp(-rate)
     cumulative = term.clone()
     for k in range(1, _SMALL_COUNTS):
-        counts += u > cumulative
+        above = u > cumulative
+        if not above.any():  # nor is it for a larger k
+            break
+        counts += above
         term *= rate / k
         cumulative += term
     return counts

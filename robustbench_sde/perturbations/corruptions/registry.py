@@ -30,6 +30,8 @@ class Corruption:
     benchmark: bool = True
     #: parameters of the recipe at severities 1 to 5; None: those of the family (severities.py)
     severities: tuple[Parameters, ...] | None = None
+    #: whether images of the recipe are whole levels from 0 to 255, in float32, instead of values in [0, 1]
+    eight_bit: bool = False
 
     def parameters(self, family: Family, severity: int) -> Parameters:
         """Look up the parameters of the recipe at `severity` 1 to 5."""
@@ -52,8 +54,8 @@ _ALL = (
     Corruption("brightness", "weather", digital.brightness),
     Corruption("contrast", "digital", digital.contrast),
     Corruption("elastic_transform", "digital", digital.elastic_transform),
-    Corruption("pixelate", "digital", digital.pixelate),
-    Corruption("jpeg_compression", "digital", digital.jpeg_compression),
+    Corruption("pixelate", "digital", digital.pixelate, eight_bit=True),
+    Corruption("jpeg_compression", "digital", digital.jpeg_compression, eight_bit=True),
     Corruption("speckle_noise", "noise", noise.speckle_noise, benchmark=False),
     Corruption("gaussian_blur", "blur", blur.gaussian_blur, benchmark=False),
     Corruption("spatter", "weather", weather.spatter, benchmark=False),

@@ -1,12 +1,15 @@
 """What a recipe is told besides the images: whose they are, how large a pixel is, where frost is."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from robustbench_sde.perturbations.corruptions.ahead import WordsAhead
+from robustbench_sde.sde import philox
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
 
@@ -17,8 +20,10 @@ class Setting:
     name: str
     severity: int
     seed: int
-    #: keys of the random numbers, one per image
-    image_ids: Sequence[int]
+    #: random words of the whole batch; this call gets one piece of it
+    words: WordsAhead = field(repr=False)
+    #: index of the piece
+    piece: int
     device: torch.device
     #: smaller side of the images over the resolution that the parameters were made for
     scale: float
@@ -26,6 +31,11 @@ class Setting:
     frost_step: float
     #: folder of the original frost photographs, or none
     frost_dir: Path | None
+
+    @property
+    def image_ids(self) -> Sequence[int]:
+        """Keys of the random numbers, one per image."""
+        return self.words.pieces[self.piece]
 
     def pixels(self, length: float) -> float:
         """A published length in pixels, scaled to the size of these images."""
@@ -41,13 +51,16 @@ class Setting:
 
     def host_normals(self, *shape: int, part: str = "") -> Tensor:
         """Standard normals for what is computed on the host, (B, *shape) float32 on the CPU."""
-        return self._random(part).normals(self.image_ids, shape, draw=self.severity)
+        return self._numbers(philox.to_normals, shape, part)
 
     def host_uniforms(self, *shape: int, part: str = "") -> Tensor:
         """Uniforms that Python has to know, such as angles: (B, *shape) float32 on the CPU."""
-        return self._random(part).uniforms(self.image_ids, shape, draw=self.severity)
+        return self._numbers(philox.to_uniforms, shape, part)
 
-    def _random(self, part: str) -> KeyedRandom:
+    def _numbers(self, law: philox.Law, shape: Sequence[int], part: str) -> Tensor:
         """`part` tells the random quantities of one recipe apart."""
         purpose = f"corrupt/{self.name}/{part}" if part else f"corrupt/{self.name}"
-        return KeyedRandom(self.seed, Stream.ATTACK, purpose)
+        size = math.prod(shape)
+        random = KeyedRandom(self.seed, Stream.ATTACK, purpose)
+        words = self.words.words(random, self.piece, size)
+        return law(words)[:, :size].reshape(len(words), *shape)

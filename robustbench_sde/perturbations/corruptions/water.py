@@ -5,7 +5,6 @@ histogram equalisation, an emboss filter. These are their equivalents over a bat
 """
 
 import math
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,14 +17,9 @@ from robustbench_sde.perturbations.corruptions.filters import Border, correlate
 _WEAK, _STRONG = 50, 150
 #: Distances are cut here, in pixels.
 _FAR = 20.0
-#: Moves of the 5x5 chamfer metric, as in OpenCV (G. Borgefors, "Distance transformations in digital images",
-#: 1986): rows, columns, length.
-_MOVES = [
-    (dy, dx, {1: 1.0, 2: 1.4, 5: 2.1969}[dy * dy + dx * dx])
-    for dy in range(-2, 3)
-    for dx in range(-2, 3)
-    if dy * dy + dx * dx in (1, 2, 5)
-]
+#: Lengths of a step to a side, of one along a diagonal and of a knight's move in the 5x5 chamfer metric, as
+#: in OpenCV (G. Borgefors, "Distance transformations in digital images", 1986).
+_SIDE, _DIAGONAL, _KNIGHT = 1.0, 1.4, 2.1969
 _BOX = np.full((3, 3), 1 / 9)
 _EMBOSS = np.array([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]])
 _SOBEL = np.array([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]])
@@ -45,12 +39,18 @@ def droplets(liquid: Tensor) -> Tensor:
 
 def canny(x: Tensor) -> Tensor:
     """Edges of 8-bit values: (B, 1, H, W) -> bool, as cv2.Canny(x, 50, 150)."""
-    dx = correlate(x, _SOBEL, Border.EDGE)
-    dy = correlate(x, _SOBEL.T, Border.EDGE)
-    strength = dx.abs() + dy.abs()
-    neighbour = partial(_neighbour, strength)
-    flat = dy.abs() < dx.abs() * math.tan(math.pi / 8)
-    steep = dy.abs() > dx.abs() * math.tan(3 * math.pi / 8)
+    dx = _pixels_first(correlate(x, _SOBEL, Border.EDGE))
+    dy = _pixels_first(correlate(x, _SOBEL.T, Border.EDGE))
+    across, along = dx.abs(), dy.abs()
+    strength = across + along
+    around = _pad(strength, 1, 0.0)
+    height, width = strength.shape[:2]
+
+    def neighbour(down: int, right: int) -> Tensor:
+        return around[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+
+    flat = along < across * math.tan(math.pi / 8)
+    steep = along > across * math.tan(3 * math.pi / 8)
     falling = (dx < 0) == (dy < 0)
     peak = torch.where(
         falling,
@@ -61,29 +61,33 @@ def canny(x: Tensor) -> Tensor:
     peak = torch.where(flat, (strength > neighbour(0, -1)) & (strength >= neighbour(0, 1)), peak)
     weak = (peak & (strength > _WEAK)).to(x.dtype)
     edges = weak * (strength > _STRONG)
+    around = _pad(edges, 1, 0.0)
     while True:  # weak edges count where a chain of them leads to a strong one
-        column = torch.maximum(edges, torch.maximum(_neighbour(edges, -1, 0), _neighbour(edges, 1, 0)))
-        grown = (
-            torch.maximum(column, torch.maximum(_neighbour(column, 0, -1), _neighbour(column, 0, 1))) * weak
-        )
+        grown = torch.maximum(torch.maximum(around[:-2], around[2:]), around[1:-1])
+        grown = torch.maximum(torch.maximum(grown[:, :-2], grown[:, 2:]), grown[:, 1:-1]).mul_(weak)
         if torch.equal(grown, edges):
-            return edges.bool()
-        edges = grown
+            return _images_first(edges.bool())
+        around[1:-1, 1:-1] = edges = grown
 
 
 def edge_distance(edges: Tensor) -> Tensor:
     """Chamfer distance to the nearest edge, at most 20 pixels: bool (B, 1, H, W) -> float32."""
-    height, width = edges.shape[-2:]
-    distance = torch.where(edges, 0.0, _FAR)
-    while True:
-        around = F.pad(distance, (2, 2, 2, 2), value=_FAR)
-        nearer = distance
-        for dy, dx, length in _MOVES:
-            moved = around[..., 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
-            nearer = torch.minimum(nearer, moved + length)
+    distance = torch.where(_pixels_first(edges), 0.0, _FAR)
+    around = _pad(distance, 2, _FAR)
+    while True:  # neighbours that are equally far share an addition
+        beside = torch.minimum(around[:, 1:-3], around[:, 3:-1])
+        beyond = torch.minimum(around[1:-1, :-4], around[1:-1, 4:])
+        nearer = torch.minimum(around[1:-3, 2:-2], around[3:-1, 2:-2])
+        torch.minimum(nearer, beside[2:-2], out=nearer).add_(_SIDE)
+        torch.minimum(nearer, distance, out=nearer)
+        further = torch.minimum(beside[1:-3], beside[3:-1]).add_(_DIAGONAL)
+        torch.minimum(nearer, further, out=nearer)
+        torch.minimum(beside[:-4], beside[4:], out=further)
+        torch.minimum(further, torch.minimum(beyond[:-2], beyond[2:]), out=further).add_(_KNIGHT)
+        torch.minimum(nearer, further, out=nearer)
         if torch.equal(nearer, distance):
-            return distance
-        distance = nearer
+            return _images_first(distance)
+        around[2:-2, 2:-2] = distance = nearer
 
 
 def equalise(x: Tensor) -> Tensor:
@@ -98,8 +102,16 @@ def equalise(x: Tensor) -> Tensor:
     return table.gather(1, levels).reshape(x.shape)
 
 
-def _neighbour(x: Tensor, down: int, right: int) -> Tensor:
-    """Neighbour of each pixel at (down, right), 0 beyond the border: (B, 1, H, W) to (B, 1, H, W)."""
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (1, 1, 1, 1))
-    return padded[..., 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+def _pixels_first(x: Tensor) -> Tensor:
+    """Copy (B, 1, H, W) to (H, W, B), in which shifted pictures are long runs of memory."""
+    return x[:, 0].permute(1, 2, 0).contiguous()
+
+
+def _images_first(x: Tensor) -> Tensor:
+    """Copy (H, W, B) to (B, 1, H, W)."""
+    return x.permute(2, 0, 1).contiguous()[:, None]
+
+
+def _pad(x: Tensor, margin: int, value: float) -> Tensor:
+    """Surround pictures by a margin of one value: (H, W, B) to (H + 2 margin, W + 2 margin, B)."""
+    return F.pad(x, (0, 0, margin, margin, margin, margin), value=value)
