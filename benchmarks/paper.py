@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import robustbench_sde as rb
-from robustbench_sde.models.checkpoint import read_header
+from robustbench_sde.models.header import read_header
 from robustbench_sde.regression.kinds import describe_kind
 from robustbench_sde.reporting.progress import progress_bars
 from robustbench_sde.reporting.studies import study_rows

@@ -12,7 +12,7 @@ from robustbench_sde.api.progress import shown
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.certificate_report import CertificateReport
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Attack

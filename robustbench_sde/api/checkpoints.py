@@ -9,8 +9,8 @@ from robustbench_sde.api.progress import shown_bar
 from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models import importing
-from robustbench_sde.models.checkpoint import CheckpointHeader
 from robustbench_sde.models.compute import resolve_device
+from robustbench_sde.models.header import CheckpointHeader
 from robustbench_sde.progress import Progress
 from robustbench_sde.training import loop
 from robustbench_sde.training.config import parse_config

@@ -13,8 +13,8 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, tell, unknown_name
 from robustbench_sde.models.base import ClassifierBase
-from robustbench_sde.models.checkpoint import read_header
 from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.header import read_header
 from robustbench_sde.models.located import checkpoints_here, known_checkpoints, locate, shipped_checkpoints
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine

@@ -144,7 +144,7 @@ def _attacks() -> dict[str, str]:
 
 
 def _checkpoints() -> dict[str, str]:
-    from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.models.header import read_header
     from robustbench_sde.models.located import checkpoints_here, shipped_checkpoints
 
     entries = {}

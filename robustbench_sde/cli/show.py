@@ -101,9 +101,18 @@ def _print_state(place: Path, state: "RunState") -> None:
 
 def _show_suite(name: str, *, json: bool) -> None:
     from robustbench_sde.reporting.terminal import print_entries
-    from robustbench_sde.runs.suite.suite import Suite
+    from robustbench_sde.runs.suite.spec import SuiteSpec
 
-    print_entries(Suite.read(name).spec.model_dump(mode="json"), as_json=json)
+    shipped = shipped_files(SUITES)
+    if name in shipped:  # tests hold that these are right; the names of attacks in others need torch
+        from robustbench_sde.storage.files import read_yaml
+
+        spec = SuiteSpec.model_validate(read_yaml(shipped[name]))
+    else:
+        from robustbench_sde.runs.suite.suite import Suite
+
+        spec = Suite.read(name).spec
+    print_entries(spec.model_dump(mode="json"), as_json=json)
 
 
 def _show_baseline(path: Path, *, json: bool) -> None:
@@ -123,7 +132,7 @@ def _show_baseline(path: Path, *, json: bool) -> None:
 
 
 def _show_checkpoint(path: Path, *, json: bool) -> None:
-    from robustbench_sde.models.checkpoint import read_header
+    from robustbench_sde.models.header import read_header
     from robustbench_sde.reporting.terminal import print_entries
     from robustbench_sde.reporting.training import print_history
     from robustbench_sde.training.history import of_header

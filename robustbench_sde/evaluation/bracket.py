@@ -8,7 +8,7 @@ import pandas as pd
 
 from robustbench_sde.evaluation.bounds import bernstein_high, clopper_pearson_high
 from robustbench_sde.evaluation.certificate_report import Bracket
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.evaluation.statistics import wilson
 

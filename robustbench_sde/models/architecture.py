@@ -1,14 +1,16 @@
-"""Define an architecture: stem, drift, limits, where chains of flows start, and how their ends join."""
+"""Define an architecture: stem, drift, limits, where chains of flows start, and how their ends join.
+
+What an architecture says of itself needs no torch; the makers of its layers import them when they are called.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-from robustbench_sde.models.layers import ConvDrift, Stem
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Sizes(Protocol):
@@ -38,7 +40,7 @@ class Architecture:
     summary: str
     #: maker of the stem: images (B, C, H, W) to h(0), (B, features, H', W')
     stem: Callable[[Sizes], nn.Module]
-    #: class of f(t, h), made from features and norm groups
+    #: maker of f(t, h) from features and norm groups
     drift: Callable[[int, int], nn.Module]
     #: reason why sizes do not fit, as a sentence; empty if they do
     problem: Callable[[Sizes], str]
@@ -66,6 +68,8 @@ class Scales(Architecture):
         return [(pooled(h, 2**flow), range(flow, flow + 1)) for flow in range(flows)]
 
     def join(self, ends: Sequence[Tensor]) -> Tensor:
+        import torch
+
         first = ends[0]
         sized = [enlarged(end.flatten(0, 1), like=first).unflatten(0, end.shape[:2]) for end in ends]
         return torch.stack(sized).sum(0)
@@ -73,18 +77,13 @@ class Scales(Architecture):
 
 def pooled(h: Tensor, scale: int) -> Tensor:
     """Return means over `scale` x `scale` squares of (rows, C, H, W): (rows, C, H // scale, W // scale)."""
+    import torch.nn.functional as F
+
     return h if scale == 1 else F.avg_pool2d(h, scale)
 
 
 def enlarged(h: Tensor, like: Tensor) -> Tensor:
     """Return nearest-neighbour copies in the size of `like`."""
+    import torch.nn.functional as F
+
     return h if h.shape[-2:] == like.shape[-2:] else F.interpolate(h, size=like.shape[-2:], mode="nearest")
-
-
-#: Networks of this project.
-PLAIN = Architecture(
-    "flows one after the other",
-    stem=lambda sizes: Stem(sizes.channels, sizes.features, sizes.stem_strides, sizes.norm_groups),
-    drift=ConvDrift,
-    problem=lambda sizes: "",
-)

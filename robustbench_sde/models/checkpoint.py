@@ -3,61 +3,20 @@
 Nothing is executed or unpickled on loading (docs/protocol.md).
 """
 
-import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, StringConstraints, ValidationError
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
+from robustbench_sde.models.header import KEY, CheckpointHeader, parse_header
 from robustbench_sde.models.located import locate
-from robustbench_sde.models.spec import ModelSpec
-from robustbench_sde.models.strict import Spec, first_problem
-from robustbench_sde.storage.provenance import versions
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
-
-_KEY = "sde-bench"
-
-
-_MAX_HEADER = 2**20
-
 
 #: half precision becomes float32 when loaded, which is exact
 _WEIGHTS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-ShortText = Annotated[str, StringConstraints(max_length=200)]
-
-
-class DatasetRef(Spec):
-    """The data a model was trained on."""
-
-    name: ShortText
-    fingerprint: ShortText
-    class_names: tuple[ShortText, ...]
-
-
-class CheckpointHeader(Spec):
-    """The self-description of a checkpoint."""
-
-    format: Literal[1] = 1
-    model: ModelSpec
-    dataset: DatasetRef
-    #: configuration and outcome of the training, for people
-    training: dict[str, Any] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=versions)
-
-    @property
-    def unfinished(self) -> str:
-        """Sentence about a training that was interrupted or still runs; empty if it is finished."""
-        done, epochs = self.training.get("epochs_done"), self.training.get("epochs")
-        if not (isinstance(done, int) and isinstance(epochs, int) and done < epochs):
-            return ""
-        return f"{done} of {epochs} epochs, training not finished"
 
 
 def save_checkpoint(path: Path, model: Classifier, header: CheckpointHeader) -> None:
@@ -67,7 +26,7 @@ def save_checkpoint(path: Path, model: Classifier, header: CheckpointHeader) -> 
         BenchError: the file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_tensors(path, tensors, {_KEY: header.model_dump_json()})
+    write_tensors(path, tensors, {KEY: header.model_dump_json()})
 
 
 def load_checkpoint(
@@ -110,30 +69,10 @@ def load_checkpoint(
     return model.with_noise(sigma=sigma, enabled=noise).with_solver(solver=solver, steps=steps)
 
 
-def read_header(path: Path) -> CheckpointHeader:
-    """The header alone; the weights stay on disk. Raises as `load_checkpoint`."""
-    _, metadata = read_tensors(path, names=())
-    return _parse_header(path, metadata)
-
-
 def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, Tensor]]:
     """Header and weights as they stand in the file. Raises as `load_checkpoint`."""
     tensors, metadata = read_tensors(path)
-    return _parse_header(path, metadata), tensors
-
-
-def _parse_header(path: Path, metadata: dict[str, str]) -> CheckpointHeader:
-    text = metadata.get(_KEY)
-    if text is None:
-        raise BenchError(f"{path} is a safetensors file without an sde-bench header; import it first")
-    if len(text) > _MAX_HEADER:
-        raise BenchError(f"{path}: the header has {len(text)} characters, more than {_MAX_HEADER}")
-    try:
-        return CheckpointHeader.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise first_problem(error, f"{path}: header") from error
-    except (ValueError, RecursionError) as error:
-        raise BenchError(f"{path}: the header is not JSON ({error})") from error
+    return parse_header(path, metadata), tensors
 
 
 def check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, torch.Size]) -> None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, check_tensors, save_checkpoint
+from robustbench_sde.models.checkpoint import check_tensors, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.published.liu2020 import from_liu2020
 from robustbench_sde.models.published.odenet import from_odenet

@@ -1,15 +1,17 @@
 """Specify the noise of a network: its terms, and the words for them."""
 
 import math
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
 from robustbench_sde.choices import NoiseShape
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.sde.diffusion import NOISE_TERMS, NoiseTerm, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Words for kinds of noise.
 KINDS = ("none", *NOISE_TERMS)
@@ -83,7 +85,7 @@ class NoiseSpec(Spec):
         own = [f"{name}{value:g}" for name, value in self.own.items() if not known[name].stored_by_all]
         return "-".join([self.kind, f"{self.sigma:g}", *own])
 
-    def term(self, sigma: float | Tensor, horizon: float) -> NoiseTerm:
+    def term(self, sigma: "float | Tensor", horizon: float) -> NoiseTerm:
         """Return the noise term of an equation up to `horizon`, with a given or learned scale."""
         build = NOISE_TERMS[self.kind]
         own = {name: self.own[name] for name in build.parameters}

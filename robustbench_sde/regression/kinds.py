@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import CheckpointHeader, read_header
+from robustbench_sde.models.header import CheckpointHeader, read_header
 from robustbench_sde.training.config import TrainConfig
 
 #: fields of a header's training that differ between two trainings of one kind

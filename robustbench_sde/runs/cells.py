@@ -9,7 +9,7 @@ from typing import Any
 
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.looks import LOOKS_VERSION
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control

@@ -1,22 +1,29 @@
 """Keyed numbers that lie on a device as keys and counters, and are made by kernels where they are used."""
 
+from __future__ import annotations
+
 import importlib.util
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from robustbench_sde.errors import BenchWarning
 from robustbench_sde.sde import philox
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 def has_kernels(device: torch.device | str) -> bool:
     """Whether Triton makes kernels for a device: on CUDA, where it is installed and works."""
+    import torch
+
     kind = torch.device(device).type
     return kind == "cuda" and _kernels_run(kind)
 
@@ -24,6 +31,8 @@ def has_kernels(device: torch.device | str) -> bool:
 @cache
 def _kernels_run(device: str) -> bool:
     """Whether a kernel runs on the current GPU. Triton comes with torch for CUDA; it needs a C compiler."""
+    import torch
+
     if importlib.util.find_spec("triton") is None:
         return False
     try:
@@ -53,9 +62,11 @@ class KeyedRows:
     @classmethod
     def of(
         cls, key: philox.Key, draws: range, image_ids: Sequence[int] | Tensor, device: torch.device | str
-    ) -> "KeyedRows":
+    ) -> KeyedRows:
         """Make the rows of every draw with every image, draw after draw."""
-        listed = image_ids.cpu() if isinstance(image_ids, Tensor) else image_ids
+        import torch
+
+        listed = image_ids.cpu() if isinstance(image_ids, torch.Tensor) else image_ids
         images = np.asarray(listed, dtype=np.int64)
         table = np.empty((1 + len(draws) * len(images), 2), dtype=np.int64)
         table[0] = key.view("<i8")
@@ -136,7 +147,7 @@ def make_on_device(
 
 
 #: Random numbers of a step: made, or to be made on the device.
-Numbers = Tensor | KeyedNumbers
+Numbers: TypeAlias = "Tensor | KeyedNumbers"
 
 
 def made(numbers: Numbers) -> Tensor:

@@ -25,20 +25,24 @@ normal
     output is the cosine branch, the second the sine branch.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Key = npt.NDArray[np.uint64]
 Words = npt.NDArray[np.uint32]
 
 #: turns words, as int32, into numbers of one distribution: (..., 8 n) to (..., 8 n) float32
-Law = Callable[[Tensor], Tensor]
+Law: TypeAlias = Callable[["Tensor"], "Tensor"]
 
 WORDS_PER_BLOCK = 8
 
@@ -73,6 +77,8 @@ def words(
 
 def signed(raw: Words) -> Tensor:
     """View the bits as int32, which torch computes with."""
+    import torch
+
     return torch.from_numpy(raw.view(np.int32))
 
 
@@ -83,11 +89,13 @@ def to_uniforms(raw: Tensor) -> Tensor:
 
 def to_normals(raw: Tensor) -> Tensor:
     """Convert words into standard normals by Box-Muller over the last axis: float32, |z| at most 6.67."""
+    import torch
+
     radius_words, angle_words = raw.unflatten(-1, (2, -1)).unbind(-2)
-    radius = radius_words.bitwise_and(0x7FFFFFFF).to(torch.float32)
+    radius = radius_words.bitwise_and(0x7FFFFFFF).float()
     radius.add_(0.5).mul_(2.0**-31).log_().mul_(-2.0).sqrt_()
-    angle = angle_words.to(torch.float32).mul_(math.pi * 2.0**-31)
-    normals = torch.empty(raw.shape, device=raw.device)
+    angle = angle_words.float().mul_(math.pi * 2.0**-31)
+    normals: Tensor = radius.new_empty(raw.shape)
     cosine, sine = normals.unflatten(-1, (2, -1)).unbind(-2)
     torch.cos(angle, out=cosine).mul_(radius)
     torch.sin(angle, out=sine).mul_(radius)

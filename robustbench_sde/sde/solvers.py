@@ -8,21 +8,23 @@ multiplicative G depends only on this entry of h. For dropout G is proportional 
 higher order than that of `euler` would need derivatives of the network, and Levy areas.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.sde.diffusion import NOISE_TERMS, Multiplicative, NoiseTerm
 from robustbench_sde.sde.keyed import Numbers, made
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 #: drift f(t, h), which returns the shape of h; rows are independent of each other
-Drift = Callable[[float, Tensor], Tensor]
+Drift: TypeAlias = Callable[[float, "Tensor"], "Tensor"]
 #: the terms of the noise, each with its numbers of this step
-StepNoise = Sequence[tuple[NoiseTerm, Numbers]]
+StepNoise: TypeAlias = Sequence[tuple[NoiseTerm, Numbers]]
 
 
 class Solver(ABC):
@@ -53,7 +55,7 @@ class Euler(Solver):
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
         drift = f(t, h)
         if not noise:
-            return torch.add(h, drift, alpha=dt)
+            return h.add(drift, alpha=dt)
         (term, z), *others = noise
         new = term.advance(h, drift, t, z, dt)
         for term, z in others:
@@ -118,8 +120,8 @@ class Midpoint(Solver):
     order = 2
 
     def step(self, f: Drift, t: float, h: Tensor, dt: float, noise: StepNoise = ()) -> Tensor:
-        middle = torch.add(h, f(t, h), alpha=dt / 2)
-        return torch.add(h, f(t + dt / 2, middle), alpha=dt)
+        middle = h.add(f(t, h), alpha=dt / 2)
+        return h.add(f(t + dt / 2, middle), alpha=dt)
 
 
 class RungeKutta4(Solver):
@@ -156,6 +158,8 @@ class DormandPrince5(Solver):
             raise BenchError(
                 "solver dopri5 needs torchdiffeq: pip install 'robustbench-sde[ode]', or choose rk4"
             ) from error
+        import torch
+
         times = torch.tensor([t, t + dt], device=h.device, dtype=torch.promote_types(h.dtype, torch.float32))
         solution: Tensor = odeint(
             lambda time, state: f(float(time.detach()), state),

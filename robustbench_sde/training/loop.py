@@ -13,8 +13,9 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.numbers import summarise
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import KeyedRandom, Stream

@@ -18,8 +18,9 @@ from forked import finished as sde_bench
 from robustbench_sde.cli import complete
 from robustbench_sde.cli.list_ import catalogue
 from robustbench_sde.data import load_dataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, read_checkpoint, save_checkpoint
+from robustbench_sde.models.checkpoint import read_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.shipped import CHECKPOINTS
 from robustbench_sde.storage.schema import RECORDS, SUMMARY
 

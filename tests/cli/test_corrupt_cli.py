@@ -9,7 +9,8 @@ from builders import make_model
 from PIL import Image
 
 from robustbench_sde.data import load_dataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import save_checkpoint
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.storage.schema import CORRUPTIONS, SUMMARY
 
 

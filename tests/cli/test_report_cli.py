@@ -7,7 +7,8 @@ import pytest
 from builders import make_model
 
 from robustbench_sde.data import load_dataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import save_checkpoint
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from robustbench_sde.errors import BenchError, BenchWarning, InvalidEvaluationEr
 from robustbench_sde.evaluation.bounds import certified_radius, clopper_pearson_low
 from robustbench_sde.evaluation.bracket import Evaluated, contradictions, make_brackets
 from robustbench_sde.evaluation.cell import evaluate
-from robustbench_sde.evaluation.certify import CertifySettings, certificates
+from robustbench_sde.evaluation.certify import certificates
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.base import ClassifierBase

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from robustbench_sde.data import ImageDataset
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, load_checkpoint, save_checkpoint
+from robustbench_sde.models.checkpoint import load_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.models.noise import NoiseSpec
 from robustbench_sde.models.spec import ModelSpec
 

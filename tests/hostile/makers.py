@@ -14,7 +14,7 @@ from builders import save_digits_model
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from robustbench_sde.models.checkpoint import read_header
+from robustbench_sde.models.header import read_header
 
 CANARY = "canary"
 

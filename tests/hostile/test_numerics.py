@@ -14,7 +14,8 @@ from torch import nn
 import robustbench_sde as rb
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import save_checkpoint
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.sde.draws import Draws, Stream
 from robustbench_sde.training.config import TrainConfig
 from robustbench_sde.training.loop import train

@@ -10,13 +10,8 @@ from builders import make_model
 from safetensors.torch import save_file
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import (
-    CheckpointHeader,
-    DatasetRef,
-    load_checkpoint,
-    read_header,
-    save_checkpoint,
-)
+from robustbench_sde.models.checkpoint import load_checkpoint, save_checkpoint
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef, read_header
 from robustbench_sde.sde.draws import Draws, Stream
 
 DATASET = DatasetRef(name="random", fingerprint="sha256:0", class_names=("a", "b", "c", "d"))

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from builders import make_data
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.header import read_header
 from robustbench_sde.models.importing import import_checkpoint
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.sde.draws import BrownianPaths, Draws, Stream

@@ -7,8 +7,9 @@ import torch
 from builders import make_model
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, load_checkpoint, save_checkpoint
+from robustbench_sde.models.checkpoint import load_checkpoint, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.models.noise import NoiseSpec, parse_noise
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.sde.diffusion import Multiplicative

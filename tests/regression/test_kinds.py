@@ -5,7 +5,8 @@ from builders import make_model
 
 from robustbench_sde.api.networks import kinds_of
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import CheckpointHeader, DatasetRef, save_checkpoint
+from robustbench_sde.models.checkpoint import save_checkpoint
+from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.regression.kinds import kinds_by_header
 from robustbench_sde.storage.provenance import file_sha256
 

@@ -12,7 +12,7 @@ from forked import finished, sde_bench
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.certificate_report import read_reports
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.base import Clean

@@ -14,7 +14,7 @@ from builders import save_dead_model, save_digits_model
 from forked import sde_bench
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Clean, Perturbation, Perturbed

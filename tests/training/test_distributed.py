@@ -9,7 +9,8 @@ import pytest
 import torch
 from forked import finished, sde_bench
 
-from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.header import read_header
 from robustbench_sde.training.distributed import Team
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from forked import finished as sde_bench
 
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError, BenchWarning
-from robustbench_sde.models.checkpoint import read_header
+from robustbench_sde.models.header import read_header
 from robustbench_sde.reporting.training import curve, read_trainings
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.training import history as h

@@ -7,7 +7,8 @@ import torch
 from builders import make_data
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.header import read_header
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
 from robustbench_sde.training.augmentation import augment
 from robustbench_sde.training.config import TrainConfig, learning_rate, parse_config

@@ -10,19 +10,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.models.architecture import Scales, Sizes
 from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.noise import NoiseSpec
+from robustbench_sde.models.published.architectures import stem_widths
 from robustbench_sde.models.renaming import Foreign, renamed
 from robustbench_sde.models.strict import first_problem
 
 #: Channels of the encoding of time.
 TIME_CHANNELS = 64
-
-
-def stem_widths(features: int) -> tuple[int, int]:
-    """Return the channels after the first and the second convolution of the stem."""
-    return features // 4, features // 2
 
 
 class HeavyStem(nn.Module):
@@ -82,28 +77,6 @@ class SinusoidalDrift(nn.Module):
         out: Tensor = self.norm4(h)
         return out
 
-
-def _problem(sizes: Sizes) -> str:
-    if sizes.stem_strides != (1, 1, 2):
-        return "the stem of architecture liu2020 has stem_strides (1, 1, 2)"
-    if any(width < 1 or width % min(width, sizes.norm_groups) for width in stem_widths(sizes.features)):
-        return (
-            f"a quarter and half of the features, {sizes.features}, must be multiples of norm_groups, "
-            f"{sizes.norm_groups}, or smaller"
-        )
-    smallest = 2**sizes.blocks
-    if min(sizes.height, sizes.width) < smallest:
-        return f"{sizes.blocks} scales need images of at least {smallest}x{smallest}"
-    return ""
-
-
-#: The released networks.
-LIU2020 = Scales(
-    "the released networks of Liu et al.: flows side by side on scales",
-    stem=lambda sizes: HeavyStem(sizes.channels, sizes.features, sizes.norm_groups),
-    drift=SinusoidalDrift,
-    problem=_problem,
-)
 
 _FLOW = re.compile(r"multiscale_flows\.flows\.(\d+)\.")
 #: names of theirs to ours, weight and bias each

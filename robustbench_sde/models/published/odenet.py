@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.architecture import Architecture, Sizes
 from robustbench_sde.models.fused import fused_norm, norms_fuse, with_bias, without_bias
 from robustbench_sde.models.renaming import Foreign, renamed
 
@@ -94,29 +93,6 @@ class ConcatDrift(nn.Module):
         out: Tensor = self.norm3(h)
         return out
 
-
-def _problem(sizes: Sizes) -> str:
-    if sizes.stem_strides != (1, 2, 2) or sizes.blocks != 1:
-        return "an odenet has stem_strides (1, 2, 2) and one block"
-    if min(sizes.height, sizes.width) < 8:
-        return "an odenet needs images of at least 8x8"
-    return ""
-
-
-#: The example with convolutional downsampling.
-ODENET = Architecture(
-    "torchdiffeq's MNIST example, convolutional downsampling",
-    stem=lambda sizes: ConvStem(sizes.channels, sizes.features, sizes.norm_groups),
-    drift=ConcatDrift,
-    problem=_problem,
-)
-#: The example with residual downsampling.
-ODENET_RESIDUAL = Architecture(
-    "torchdiffeq's MNIST example, residual downsampling",
-    stem=lambda sizes: ResidualStem(sizes.channels, sizes.features, sizes.norm_groups),
-    drift=ConcatDrift,
-    problem=_problem,
-)
 
 #: places in their `nn.Sequential` to our names, for convolutional and residual downsampling
 _CONV = {"0": "stem.conv1", "1": "stem.norm1", "3": "stem.conv2", "4": "stem.norm2", "6": "stem.conv3"}

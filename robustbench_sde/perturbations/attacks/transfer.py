@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Self
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.models.checkpoint import load_checkpoint, read_header
+from robustbench_sde.models.checkpoint import load_checkpoint
+from robustbench_sde.models.header import read_header
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.sde.solvers import SOLVERS

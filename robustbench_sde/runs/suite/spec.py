@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from robustbench_sde.choices import DecisionRule, Interpolation
 from robustbench_sde.errors import BenchError, unknown_name
-from robustbench_sde.evaluation.certify import CertifySettings
+from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.models.strict import Seed, Spec
 from robustbench_sde.sde.solvers import SOLVERS
 from robustbench_sde.texts import parse_budget

@@ -1,0 +1,91 @@
+"""What only reads what is stored, or names what there is, does not wait for torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import ones
+
+from robustbench_sde.errors import BenchError
+from robustbench_sde.models.header import KEY, read_header
+from robustbench_sde.runs.suite.suite import Suite
+from robustbench_sde.shipped import CHECKPOINTS, SUITES, shipped_files
+from robustbench_sde.storage.tensors import read_metadata, read_tensors
+
+_RUN = """
+import sys
+from robustbench_sde.__main__ import main
+sys.argv[0] = "sde-bench"
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("heavy:", sorted({"torch", "torchvision", "matplotlib", "scipy"} & set(sys.modules)))
+"""
+
+
+def _run(*words: str, folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, *words], capture_output=True, text=True, cwd=folder, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "digits-multiplicative"),
+        ("show", "smoke"),
+        ("list", "checkpoints"),
+        ("list", "runs"),
+        ("list", "suites"),
+        ("list", "attacks"),
+        ("list", "presets"),
+    ],
+    ids=" ".join,
+)
+def test_torch_is_not_imported_to_show_or_list_what_is_stored(words: tuple[str, ...], tmp_path: Path) -> None:
+    """`show CHECKPOINT`, `show SUITE` and `list` leave torch, scipy and matplotlib alone."""
+    *shown, heavy = _run(*words, folder=tmp_path)
+    assert shown or words[1] == "runs"
+    assert heavy == "heavy: []"
+
+
+@pytest.mark.parametrize("name", sorted(shipped_files(SUITES)))
+def test_a_shipped_suite_is_shown_as_a_run_reads_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`show SUITE` prints what `Suite.read`, which checks attacks as well, reads of a shipped suite."""
+    from robustbench_sde.cli.show import show_command
+
+    monkeypatch.chdir(tmp_path)
+    show_command(name, json=True)
+    assert json.loads(capsys.readouterr().out) == Suite.read(name).spec.model_dump(mode="json")
+
+
+def _message(function: object, path: Path) -> str:
+    assert callable(function)
+    with pytest.raises(BenchError) as failure:
+        function(path)
+    return str(failure.value)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 8, 100, 30_000])
+def test_a_truncated_file_has_one_message_with_and_without_torch(kept: int, tmp_path: Path) -> None:
+    """Reading the metadata of a truncated checkpoint raises what reading its tensors raises."""
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes((CHECKPOINTS / "digits-ode.safetensors").read_bytes()[:kept])
+    assert _message(read_metadata, path) == _message(read_tensors, path)
+    assert "is not a whole safetensors file" in _message(read_header, path)
+
+
+def test_a_header_of_a_network_that_cannot_be_is_refused_without_torch(tmp_path: Path) -> None:
+    """The rules of architectures, noise and solvers hold for headers that are only shown."""
+    header = read_header(CHECKPOINTS / "digits-multiplicative.safetensors").model_dump(mode="json")
+    header["model"]["solver"] = "rk4"
+    path = tmp_path / "odd.safetensors"
+    save_file({"w": ones(1)}, path, metadata={KEY: json.dumps(header)})
+    assert "solver rk4 solves ODEs only and does not take multiplicative noise" in _message(read_header, path)
