@@ -4,12 +4,12 @@
     python -m benchmarks.training_step [--preset cifar] [--rows 128] [--rounds 9] [--accuracy EPOCHS]
 
 All loops have the layers of the preset, the solver steps, the batch and SGD with Nesterov momentum. Each runs
-in a process of its own with one thread, and they take turns, step by step: ours with the memory settings of the
-commands, the others with those of Python. The table has seconds, and medians over the rounds of the ratio of
+in a process of its own with one thread, and they take turns, step by step: ours with the memory settings of
+the commands, the others with those of Python. The table has seconds, and medians over the rounds of the ratio of
 our time to that of a loop in the same round. Augmentation of images is part of none.
 
-With `--accuracy`, ours and the loop with torchsde train the preset `digits` with multiplicative noise from one
-initialisation, with noise of their own, for three seeds; the accuracies are those on the test digits.
+With `--accuracy`, ours and the loop with torchsde train the preset `digits` with multiplicative noise from
+one initialisation, with noise of their own, for three seeds. Accuracies are those on the test digits.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
@@ -82,8 +83,8 @@ def step_of(loop: str, model: Classifier, config: TrainConfig) -> Step:
             from torchdiffeq import odeint
 
             options = {"step_size": length}
-            end = odeint(lambda t, h: plain_drift(drift, t, h), h, times, method="euler", options=options)[-1]
-            return end
+            states: Tensor = odeint(partial(plain_drift, drift), h, times, method="euler", options=options)
+            return states[-1]
         for index in range(model.steps):
             h = h + length * plain_drift(drift, index * length, h)
         return h
@@ -102,7 +103,7 @@ def step_of(loop: str, model: Classifier, config: TrainConfig) -> Step:
 def make(
     loop: str, preset: str, data: ImageDataset, **options: object
 ) -> tuple[Classifier, Callable[..., float]]:
-    """Return a network to train and the function that makes one update: (images, labels, ids, epoch, rate)."""
+    """Return a network to train and its update: a function of (images, labels, ids, epoch, rate)."""
     noise = "none" if "ODE" in loop else "multiplicative"
     config = TrainConfig(preset=preset, noise=noise, **options)  # type: ignore[arg-type]
     model = Classifier.initialised(config.model_spec(data), config.seed).train()
