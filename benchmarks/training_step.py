@@ -5,8 +5,8 @@
 
 All loops have the layers of the preset, the solver steps, the batch and SGD with Nesterov momentum. Each runs
 in a process of its own with one thread, and they take turns, step by step: ours with the memory settings of
-the commands, the others with those of Python. The table has seconds, and medians over the rounds of the ratio of
-our time to that of a loop in the same round. Augmentation of images is part of none.
+the commands, the others with those of Python. The table has seconds, and medians over the rounds of the ratio
+of our time to that of a loop in the same round. Augmentation of images is part of none.
 
 With `--accuracy`, ours and the loop with torchsde train the preset `digits` with multiplicative noise from
 one initialisation, with noise of their own, for three seeds. Accuracies are those on the test digits.
