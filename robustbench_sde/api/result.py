@@ -251,23 +251,24 @@ class Result:
     def _class(self, label: int) -> str:
         return self._class_names[label] if 0 <= label < len(self._class_names) else str(label)
 
-    def save_baseline(self, file: Path | str) -> int:
+    def save_baseline(self, file: Path | str, *, force: bool = False) -> int:
         """Write a run in a folder into one text file that `compare` reads.
 
         Args:
             file: path of the file to write.
+            force: whether a file that is no baseline may be replaced.
 
         Returns:
             Number of cells in it, which are all rows but the eps = 0 controls.
 
         Raises:
-            BenchError: the run is in memory or not complete, or `file` cannot be written.
+            BenchError: the run is in memory or not complete, or `file` cannot be written or is another file.
             InvalidEvaluationError: a cell must not be used.
         """
         if self.folder is None:
             raise BenchError("a baseline needs a run in a folder: give `out`")
         side = read_run(self.folder)
-        save_baseline(side, Path(file))
+        save_baseline(side, Path(file), force=force)
         return len(side.cells)
 
     def versus(

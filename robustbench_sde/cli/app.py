@@ -16,7 +16,7 @@ from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.gate import gate_app
 from robustbench_sde.cli.import_ import import_command
-from robustbench_sde.cli.interrupt import how_to_go_on, interruptible
+from robustbench_sde.cli.interrupt import how_to_go_on, how_to_see_it, interruptible
 from robustbench_sde.cli.list_ import list_command
 from robustbench_sde.cli.messages import with_options
 from robustbench_sde.cli.preview import preview_command
@@ -28,7 +28,15 @@ from robustbench_sde.cli.stability import stability_command
 from robustbench_sde.cli.study import study_command
 from robustbench_sde.cli.train import train_command
 from robustbench_sde.cli.versus import versus_command
-from robustbench_sde.errors import BenchError, BenchWarning, ExitCode, InterruptedWorkError, printable
+from robustbench_sde.errors import (
+    BenchError,
+    BenchWarning,
+    ExitCode,
+    InterruptedWorkError,
+    one_line,
+    printable,
+)
+from robustbench_sde.output import OutputError, own_stdout
 from robustbench_sde.version import __version__
 
 #: Class that Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
@@ -89,17 +97,21 @@ def main() -> None:
     warnings.showwarning = _show_warning
     signals: list[int] = []
     try:
-        with interruptible() as signals:
+        with interruptible() as signals, own_stdout():
             code = app(prog_name="sde-bench", standalone_mode=False)
     except InterruptedWorkError as error:
         _end(str(error), error.exit_code)  # it names no parameter, and must not be interrupted
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
-    except SystemExit:  # Typer's way to say that the reader of our output, `head` say, has left
-        code = ExitCode.OK
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            _fail(f"somebody's code wants to end the program ({one_line(error)})", ExitCode.INPUT_ERROR)
+        code = ExitCode.OK  # Typer's way to say that the reader of our output, `head` say, has left
     except Exception as error:
         if signals:  # what a library has made of it
             code = ExitCode.INTERRUPTED
+        elif isinstance(error, OutputError):
+            _end(f"{error}; {how_to_see_it(*sys.argv[1:2] or [''])}", error.exit_code)
         elif isinstance(error, BenchError):
             _fail(str(error), error.exit_code)
         elif isinstance(error, _UsageError):

@@ -76,6 +76,7 @@ def compare_command(
             help="Write a JUnit XML file with one test case for each cell.", rich_help_panel=_OUTPUT
         ),
     ] = None,
+    force: o.ForceFile = False,
     json: o.Json = False,
     output: o.TableFormat = "table",
 ) -> None:
@@ -94,6 +95,7 @@ def compare_command(
 
     if json and markdown:
         raise BenchError("--json and --markdown both write to stdout; give one")
+    show.check_files(comment=comment, badge=badge, junit_xml=junit_xml, force=force)
     comparison = rb.compare(resolve(baseline), resolve(run), policy=policy, max_drop=max_drop, alpha=alpha)
     if junit_xml is not None:
         show.write_junit(comparison, junit_xml)
@@ -127,6 +129,7 @@ def _baseline() -> None:
 def save_command(
     run: Run,
     file: Annotated[Path, typer.Argument(help="File to write, like reports/baseline.json.")],
+    force: o.ForceFile = False,
 ) -> None:
     """Write a run into one text file that `compare` reads.
 
@@ -135,5 +138,5 @@ def save_command(
     from robustbench_sde.api.result import Result
     from robustbench_sde.storage.runs_here import resolve
 
-    cells = Result.read(resolve(run)).save_baseline(file)
+    cells = Result.read(resolve(run)).save_baseline(file, force=force)
     print(f"{file}: {counted(cells, 'cell')}, {file.stat().st_size / 1000:.0f} kB")

@@ -10,6 +10,7 @@ from robustbench_sde.cli import complete
 from robustbench_sde.cli.texts import names as parse_names
 from robustbench_sde.cli.texts import parse_smoothing
 from robustbench_sde.errors import BenchError
+from robustbench_sde.output import others_print_to_stderr
 
 if TYPE_CHECKING:
     from robustbench_sde.api.certify import Certificates
@@ -125,17 +126,18 @@ def find_models(
     if options["sigma"] is not None:
         raise BenchError("--sigma does not reach into the module of --model; set its noise in your function")
     expected = Normalisation() if normalize is None else Normalisation.parse(normalize)
-    made = rb.as_classifier(
-        model,
-        data,
-        weights=weights,
-        mean=expected.mean,
-        std=expected.std,
-        classes=classes,
-        class_map=class_map,
-        noise=options["noise"],
-        device=compute,
-    )
+    with others_print_to_stderr():
+        made = rb.as_classifier(
+            model,
+            data,
+            weights=weights,
+            mean=expected.mean,
+            std=expected.std,
+            classes=classes,
+            class_map=class_map,
+            noise=options["noise"],
+            device=compute,
+        )
     return [*_ours(named or []), made]
 
 

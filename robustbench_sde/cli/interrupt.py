@@ -49,6 +49,13 @@ def how_to_go_on(command: str) -> str:
     return "no file is left incomplete; the same command starts again"
 
 
+def how_to_see_it(command: str) -> str:
+    """Say what remains of the work of this command if its results could not be printed."""
+    if command in _RESUMABLE:
+        return "what was computed is stored, and the same command shows it again"
+    return "the same command starts again"
+
+
 def _raise_again(lost: Any) -> None:
     if issubclass(lost.exc_type, KeyboardInterrupt):
         signal.setitimer(signal.ITIMER_REAL, _SECONDS)

@@ -294,6 +294,10 @@ Force = Annotated[
     bool,
     typer.Option("--force", help="Replace another run that the folder holds.", rich_help_panel=OUTPUT),
 ]
+ForceFile = Annotated[
+    bool,
+    typer.Option("--force", help="Replace a file of another kind, too.", rich_help_panel=OUTPUT),
+]
 OutCheckpoint = Annotated[
     Path | None,
     typer.Option(

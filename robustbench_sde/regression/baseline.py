@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
-from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.files import atomic_write, check_replaceable
 
 #: Largest file that is read. It bounds the memory too: every image takes space in the file.
 _MAX_BYTES = 16_000_000
@@ -74,13 +74,20 @@ def read_side(path: Path) -> Side:
     return read_run(path) if path.is_dir() else read_baseline(path)
 
 
-def save_baseline(run: Side, path: Path) -> None:
+def save_baseline(run: Side, path: Path, *, force: bool = False) -> None:
     """Write the baseline of a run, atomically.
 
+    Args:
+        run: the run.
+        path: file to write.
+        force: whether a file that is no baseline may be replaced.
+
     Raises:
-        BenchError: the run is not complete, its cells are on different images, or `path` cannot be written.
+        BenchError: the run is not complete, its cells are on different images, or `path` cannot be written or
+            is something else.
         InvalidEvaluationError: a cell of the run must not be used.
     """
+    check_replaceable(path, '"fingerprint": ', "a baseline", force=force)
     bad = [cell for cell in run.cells if cell.status != "ok"]
     if bad:
         raise InvalidEvaluationError(f"{run.name}: {bad[0].facts.label} is {bad[0].status}; no baseline")

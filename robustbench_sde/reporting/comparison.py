@@ -16,7 +16,7 @@ from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.runs.words import TableColumn
 from robustbench_sde.runs.words import markdown as markdown_table
-from robustbench_sde.storage.files import atomic_write
+from robustbench_sde.storage.files import atomic_write, check_replaceable
 
 _STYLES = {
     Verdict.OK: "green",
@@ -94,6 +94,29 @@ def comparison_markdown(comparison: Comparison) -> str:
         summary = f"<summary>{_rest_in_words(comparison)}</summary>"
         parts.append(f"<details>\n{summary}\n\n{_markdown_cells(comparison, rest)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
+
+
+def check_files(
+    *, comment: Path | None, badge: Path | None, junit_xml: Path | None, force: bool = False
+) -> None:
+    """Check that the files which are asked for replace only earlier ones of their kind.
+
+    Args:
+        comment: file of `write_comment`.
+        badge: file of `write_badge`.
+        junit_xml: file of `write_junit`.
+        force: whether anything may be replaced.
+
+    Raises:
+        BenchError: one of them is something else.
+    """
+    for path, mark, what in (
+        (comment, COMMENT_MARK, "a comment of `compare`"),
+        (badge, '"schemaVersion"', "a badge"),
+        (junit_xml, "<testsuite", "a JUnit XML file"),
+    ):
+        if path is not None:
+            check_replaceable(path, mark, what, force=force)
 
 
 def write_comment(comparison: Comparison, path: Path) -> None:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from robustbench_sde.output import others_print_to_stderr
 from robustbench_sde.progress import SILENT, Bars, Progress
 from robustbench_sde.reporting.notebook_progress import NotebookBoard, in_notebook
 
@@ -38,7 +39,11 @@ def progress_bars(*, quiet: bool) -> Iterator[Bars]:
 
 @contextlib.contextmanager
 def _bars(count: int, *, quiet: bool) -> Iterator[list[Progress]]:
-    console = Console(stderr=True)
+    with others_print_to_stderr():
+        yield from _shown_on(Console(stderr=True), count, quiet=quiet)
+
+
+def _shown_on(console: Console, count: int, *, quiet: bool) -> Iterator[list[Progress]]:
     if quiet:
         yield [SILENT] * count
     elif in_notebook():

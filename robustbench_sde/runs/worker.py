@@ -72,7 +72,7 @@ class Worker:
             result = self.evaluate(cell)
         except InvalidEvaluationError as error:
             return self._failed(cell, f"invalid: {error}")
-        except Exception as error:  # whatever it is, the other cells are worth their hours
+        except (Exception, SystemExit) as error:  # whatever it is, the other cells are worth their hours
             return self._failed(cell, f"failed: {line_with_place(error)}")
         return result if self._keep_images else replace(result, images=result.images[:EXAMPLES].clone())
 
@@ -193,7 +193,7 @@ def failed_result(
     return CellResult.failed(row | {"checkpoint": cell.source.name}, status)
 
 
-def line_with_place(error: Exception) -> str:
+def line_with_place(error: BaseException) -> str:
     """Say an error in one line; with its kind and place unless it is a `BenchError`."""
     text = " ".join(str(error).split())
     if isinstance(error, BenchError):

@@ -166,6 +166,29 @@ def parse_json(kind: TypeAdapter[_T], text: str | bytes, what: str) -> _T:
         raise BenchError(f"no {what}: {where or 'the text'}: {first['msg']}") from error
 
 
+def check_replaceable(path: Path, mark: str, what: str, *, force: bool) -> None:
+    """Check that writing a file would lose nothing but an earlier one of its kind.
+
+    Args:
+        path: the file to write.
+        mark: text in the first 4,000 bytes of every file of this kind.
+        what: the kind in words, with its article.
+        force: whether anything may be replaced.
+
+    Raises:
+        BenchError: there is something else.
+    """
+    if force or not path.exists():
+        return
+    try:
+        with path.open("rb") as file:
+            start = file.read(4000)
+    except OSError as error:
+        raise BenchError(f"cannot write {path}: {error.strerror}") from error
+    if start and mark.encode() not in start:
+        raise BenchError(f"{path} exists and is not {what}; give `force` to replace it, or another name")
+
+
 def write_sealed(path: Path, text: str) -> None:
     """Write a JSON object atomically, with a digest of all its values as the last of them.
 

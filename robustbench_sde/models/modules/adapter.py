@@ -16,6 +16,7 @@ from robustbench_sde.choices import Precision
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.base import ClassifierBase
+from robustbench_sde.models.modules.contained import contained
 from robustbench_sde.models.modules.factory import Origin
 from robustbench_sde.models.modules.forked import forked, seeds
 from robustbench_sde.models.modules.outputs import ClassMap
@@ -249,7 +250,8 @@ class Opaque(ModuleClassifier):
             # rows of draws that nobody wants make noise, too, and get any image
             places = torch.arange(block * size, (block + 1) * size) - wanted.start
             rows = image[places.clamp(0, len(image) - 1).to(image.device)]
-            with forked(seeds(draws.seed, draws.stream, image_id, block), image.device):
+            words = seeds(draws.seed, draws.stream, image_id, block)
+            with contained(self.name), forked(words, image.device):
                 logits = logits_of(self.module(rows))
             check_rows(self.name, logits, size)
             parts.append(logits)

@@ -15,6 +15,7 @@ from torch import nn
 
 from robustbench_sde.errors import BenchError, one_line, unknown_name
 from robustbench_sde.models.modules.code import code_behind
+from robustbench_sde.models.modules.contained import contained
 from robustbench_sde.models.modules.forked import forked
 from robustbench_sde.models.modules.hub import hub_of, hub_version, make_hub
 from robustbench_sde.models.weights import load_weights
@@ -81,7 +82,7 @@ class Factory:
             BenchError: the code fails or returns no module, or the weights do not fit.
         """
         if hub_of(self.text):
-            with forked(_SEEDS):
+            with contained(self.text), forked(_SEEDS):
                 made: nn.Module = make_hub(self.text, self.weights)
             return made, _digest([Path(self.text).name, hub_version(self.text), *_tensors(made)])
         source, made = self._call()
@@ -94,17 +95,17 @@ class Factory:
     def _call(self) -> tuple[ModuleType, nn.Module]:
         place, _, function = self.text.rpartition(":")
         try:
-            with forked(_SEEDS):
+            with contained(f"`module` {self.text}"), forked(_SEEDS):
                 source = _from_file(Path(place)) if place.endswith(".py") else _imported(place)
             if function not in vars(source):
                 known = [name for name, value in vars(source).items() if callable(value)]
                 raise unknown_name(f"function in {Path(place).name}", function, known)
             made = getattr(source, function)
-            with forked(_SEEDS):
+            with contained(f"`module` {self.text}"), forked(_SEEDS):
                 made = made if isinstance(made, nn.Module) else made()
         except BenchError:
             raise
-        except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        except Exception as error:  # somebody else's code may raise anything
             at = traceback.extract_tb(error.__traceback__)[-1]
             raise BenchError(
                 f"`module` {self.text} fails: {one_line(error)} ({Path(at.filename).name}, line {at.lineno})"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, counted
+from robustbench_sde.models.modules.contained import contained
 from robustbench_sde.models.modules.forked import draws_numbers, torch_states
 from robustbench_sde.models.modules.outputs import no_tensor
 
@@ -80,17 +81,21 @@ class Passes:
     def _pass(self, function: Callable[..., object], *inputs: Tensor) -> Tensor:
         device, rows = inputs[0].device, len(inputs[0])
         before = torch_states(device)
-        logits = logits_of(function(*inputs))
+        logits = logits_of(self._call(function, *inputs))
         check_rows(self._name, logits, rows)
         if not self._seeds_itself and torch_states(device) != before:
             copies = [part.detach().clone() for part in inputs]
-            self._seeds_itself = not draws_numbers(lambda: function(*copies), device)
+            self._seeds_itself = not draws_numbers(lambda: self._call(function, *copies), device)
             if not self._seeds_itself:
                 raise InvalidEvaluationError(
                     f"{self._name} draws random numbers, which it did not do on the images that it was "
                     "examined on; none of its numbers can be made again"
                 )
         return logits
+
+    def _call(self, function: Callable[..., object], *inputs: Tensor) -> object:
+        with contained(self._name):
+            return function(*inputs)
 
 
 def _checked(rows: int) -> set[int]:

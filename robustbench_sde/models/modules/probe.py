@@ -10,6 +10,7 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, one_line
 from robustbench_sde.models.arithmetic import arithmetic
 from robustbench_sde.models.modules.adapter import KeyedNoise, Normalisation, device_of
+from robustbench_sde.models.modules.contained import contained
 from robustbench_sde.models.modules.forked import draws_numbers, forked
 from robustbench_sde.models.modules.outputs import ClassMap
 from robustbench_sde.models.modules.passes import logits_of
@@ -67,7 +68,7 @@ class Probe:
                 return outputs if self.class_map is None or not mapped else self.class_map(outputs)
         except BenchError as error:
             raise BenchError(f"{self.name}: {error}") from error
-        except (Exception, SystemExit) as error:  # somebody else's code may raise anything
+        except Exception as error:  # somebody else's code may raise anything
             shape = "x".join(map(str, images.shape))
             hint = _TUPLE if isinstance(error, TypeError) and "not tuple" in str(error) else ""
             raise BenchError(f"{self.name} fails on images of {shape}: {one_line(error)}{hint}") from error
@@ -82,11 +83,13 @@ class Probe:
 
     def _forward(self, images: Tensor, ids: Sequence[int] | Tensor | None) -> object:
         if not isinstance(self.module, KeyedNoise):
-            return self.module(images)
+            with contained(self.name):
+                return self.module(images)
         shape = tuple(self.module.noise_shape(self.data.image_shape))
         ids = range(len(images)) if ids is None else ids
         noise = KeyedRandom(0, Stream.AUDIT, "examine").normals(ids, shape)
-        return self.module.forward_with_noise(images, noise.to(images.device, images.dtype))
+        with contained(self.name):
+            return self.module.forward_with_noise(images, noise.to(images.device, images.dtype))
 
 
 def weighted(outputs: Tensor) -> Tensor:
