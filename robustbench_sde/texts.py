@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from fractions import Fraction
 
 from robustbench_sde.errors import BenchError
@@ -19,6 +20,11 @@ def parts(texts: str | Sequence[str]) -> list[str]:
 def names(texts: str | Sequence[str], known: Iterable[str]) -> list[str]:
     """Parse names, several with commas or by repetition; upper and lower case are equal for known names."""
     return [spelled(name, known) for name in parts(texts) if name]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name has this pattern: ``*`` is any text, ``?`` any letter, any other letter itself."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def spelled(name: str, known: Iterable[str]) -> str:

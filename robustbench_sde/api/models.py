@@ -25,6 +25,7 @@ from robustbench_sde.models.weights import load_weights
 from robustbench_sde.runs.names import distinct_paths, with_distinct_names
 from robustbench_sde.runs.sources import LiveSource, ModuleSource, Source
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.spreadsheet import csv_text
 from robustbench_sde.training.history import of_header
 
 #: A checkpoint by its file or its name in checkpoints/, a classifier, or a network of your own.
@@ -249,7 +250,7 @@ def write_trainings(sources: Iterable[Source], folder: RunFolder) -> None:
         if history is not None:
             tables.append(history.assign(checkpoint=name)[["checkpoint", *history.columns]])
     if tables:
-        folder.write_text("trainings.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
+        folder.write_text("trainings.csv", csv_text(pd.concat(tables), float_format="%.6g"))
     else:
         (folder.path / "trainings.csv").unlink(missing_ok=True)
 

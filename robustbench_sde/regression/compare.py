@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from robustbench_sde.regression.measures import (
 from robustbench_sde.regression.pairing import differences, names_of, pair_cells
 from robustbench_sde.regression.policy import Limits, Policy
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, FewerImages, Verdict
+from robustbench_sde.texts import matches
 
 
 def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
@@ -87,7 +87,7 @@ def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list
         others = [
             cell
             for cell in run.cells
-            if cell.facts.checkpoint != rule.reference and fnmatchcase(cell.facts.label, rule.match)
+            if cell.facts.checkpoint != rule.reference and matches(cell.facts.label, rule.match)
         ]
         if not known or not others:
             missing = f"reference {rule.reference!r}" if not known else f"cell that matches {rule.match!r}"

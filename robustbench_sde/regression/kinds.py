@@ -1,12 +1,12 @@
 """Kinds of networks: which checkpoints are trainings of the same thing, by name or by their headers."""
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.header import CheckpointHeader, read_header
+from robustbench_sde.texts import matches
 from robustbench_sde.training.config import TrainConfig
 
 #: fields of a header's training that differ between two trainings of one kind
@@ -34,7 +34,7 @@ def kinds_by_pattern(patterns: Mapping[str, str], names: Sequence[str]) -> dict[
     """
     kinds: dict[str, list[str]] = {}
     for kind, pattern in patterns.items():
-        kinds[kind] = [name for name in names if fnmatchcase(name, pattern)]
+        kinds[kind] = [name for name in names if matches(name, pattern)]
         if not kinds[kind]:
             raise BenchError(f"kind {kind}={pattern} matches no checkpoint; there are: {', '.join(names)}")
     for name in names:

@@ -1,7 +1,6 @@
 """Policy of a gate, from a YAML file or the defaults: which drops pass."""
 
 import re
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from robustbench_sde.errors import unknown_name
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.files import read_yaml
+from robustbench_sde.texts import matches
 
 
 def _known_metric(name: str) -> str:
@@ -79,13 +79,13 @@ class Policy(Limits):
         """Return the limits for the cell of this name."""
         values = {name: getattr(self, name) for name in Limits.model_fields}
         for rule in self.cells:
-            if fnmatchcase(cell, rule.match):
+            if matches(cell, rule.match):
                 values |= rule.model_dump(exclude={"match"}, exclude_none=True)
         return Limits(**values)
 
     def unused(self, cells: list[str]) -> list[str]:
         """Return the patterns that match none of these cells: a typing error would let a cell pass."""
-        return [rule.match for rule in self.cells if not any(fnmatchcase(cell, rule.match) for cell in cells)]
+        return [rule.match for rule in self.cells if not any(matches(cell, rule.match) for cell in cells)]
 
 
 def load_policy(

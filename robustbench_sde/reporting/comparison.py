@@ -1,6 +1,5 @@
 """Show a comparison to people and to CI: terminal, Markdown, GitHub annotations, JUnit XML."""
 
-import html
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,7 @@ from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console
-from robustbench_sde.runs.words import TableColumn
+from robustbench_sde.runs.words import TableColumn, markdown_text
 from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.files import atomic_write, check_replaceable
 
@@ -85,11 +84,11 @@ def comparison_markdown(comparison: Comparison) -> str:
     """
     parts = [f"### Robustness: {comparison.verdict}", f"**{comparison.counts}**"]
     if comparison.fewer is not None:
-        parts.append(html.escape(str(comparison.fewer)))
-    parts.append(html.escape(_title(comparison)))
+        parts.append(markdown_text(str(comparison.fewer)))
+    parts.append(markdown_text(_title(comparison)))
     if comparison.changed:
         parts.append(_markdown_cells(comparison, comparison.changed))
-    parts += [html.escape(note) for note in comparison.notes]
+    parts += [markdown_text(note) for note in comparison.notes]
     if rest := _rest(comparison):
         summary = f"<summary>{_rest_in_words(comparison)}</summary>"
         parts.append(f"<details>\n{summary}\n\n{_markdown_cells(comparison, rest)}\n\n</details>")
@@ -222,7 +221,7 @@ def _styled(cell: CellVerdict, comparison: Comparison) -> list[CellText]:
 
 
 def _markdown_cells(comparison: Comparison, cells: Sequence[CellVerdict]) -> str:
-    rows = [[html.escape(text) for text in (*_texts(cell, comparison), cell.reason)] for cell in cells]
+    rows = [[*_texts(cell, comparison), cell.reason] for cell in cells]
     frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
     return markdown_table(frame).rstrip("\n")
 

@@ -14,6 +14,7 @@ from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.views import VIEWS, Measure, View
 from robustbench_sde.runs.words import TableColumn, markdown
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def write_study(
     rows = study_rows(
         summary.assign(train_sigma=summary["checkpoint"].map(name_inside).map(train_sigma)), folder, view
     )
-    folder.write_text("study.csv", rows.to_csv(index=False))
+    folder.write_text("study.csv", csv_text(rows))
     folder.write_text("study.md", markdown(study_texts(rows, view)))
     return rows, [] if rows.empty else [_figure(name, rows, view, folder)]
 

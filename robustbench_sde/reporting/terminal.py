@@ -28,6 +28,7 @@ from robustbench_sde.runs.words import (
     summary_title,
 )
 from robustbench_sde.storage.runs_here import RunHere
+from robustbench_sde.storage.spreadsheet import as_text
 
 #: console in place of stdout (`printing_on`)
 _CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
@@ -98,7 +99,8 @@ class _Written(Console):
                 title = f"{_plain_text(each.title)}\n\n" if each.title else ""
                 print(title + markdown(pd.DataFrame(_rows(each), columns=_headings(each))))
             else:
-                csv.writer(sys.stdout, lineterminator="\n").writerows([_headings(each), *_rows(each)])
+                rows = [list(map(as_text, row)) for row in _rows(each)]
+                csv.writer(sys.stdout, lineterminator="\n").writerows([_headings(each), *rows])
 
 
 def print_tables_as(asked: TableFormat) -> None:

@@ -11,6 +11,7 @@ from robustbench_sde.errors import BenchError, one_line
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.spreadsheet import without_apostrophe
 from robustbench_sde.training.history import NAMES, Epoch
 from robustbench_sde.training.tracking import Training
 
@@ -91,6 +92,7 @@ def read_trainings(run: RunFolder) -> pd.DataFrame | None:
         raise BenchError(
             f"{path} is damaged ({one_line(error)}); run the command of the run again"
         ) from error
+    table["checkpoint"] = table["checkpoint"].map(without_apostrophe)
     return None if table.empty else table
 
 

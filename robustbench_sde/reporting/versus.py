@@ -1,6 +1,5 @@
 """Show a comparison of networks with a reference: the answer in words, a table, documents and a figure."""
 
-import html
 import json
 from collections.abc import Sequence
 from itertools import groupby
@@ -18,7 +17,7 @@ from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, sa
 from robustbench_sde.reporting.table import fit_to_width
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.reporting.tex import escape, fitted_table
-from robustbench_sde.runs.words import TableColumn
+from robustbench_sde.runs.words import TableColumn, markdown_text
 from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -103,10 +102,10 @@ def versus_title(versus: Versus) -> str:
 def versus_markdown(versus: Versus) -> str:
     """Return the answer and the table as Markdown; markup in names is escaped."""
     headings = [column.heading for column in _columns(versus)]
-    frame = pd.DataFrame([[html.escape(text) for text in row] for row in _rows(versus)], columns=headings)
-    answer = "".join(f"- {html.escape(sentence)}\n" for sentence in versus.sentences())
-    remarks = "".join(f"\n{html.escape(text)}\n" for text in (*versus.warnings, *_notes(versus)))
-    return f"{answer}\n{html.escape(versus_title(versus))}\n\n{markdown_table(frame)}{remarks}"
+    frame = pd.DataFrame(list(_rows(versus)), columns=headings)
+    answer = "".join(f"- {markdown_text(sentence)}\n" for sentence in versus.sentences())
+    remarks = "".join(f"\n{markdown_text(text)}\n" for text in (*versus.warnings, *_notes(versus)))
+    return f"{answer}\n{markdown_text(versus_title(versus))}\n\n{markdown_table(frame)}{remarks}"
 
 
 def versus_latex(versus: Versus) -> str:

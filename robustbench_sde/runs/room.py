@@ -19,6 +19,7 @@ from robustbench_sde.storage.certificates import read_certified
 from robustbench_sde.storage.planned import HeldRun, held_run
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import CERTIFIED, SUMMARY, table
+from robustbench_sde.storage.spreadsheet import csv_text
 
 #: Whether another run in the folder is replaced: always, never, or an earlier one of the same suite.
 Replace = bool | Literal["suite"]
@@ -79,7 +80,7 @@ def shows(
             same = same and certified.equals(own)
         if corruptions is not None:
             path = folder.path / "corruptions.csv"
-            same = same and path.read_text("utf-8") == corruptions.to_csv(index=False)
+            same = same and path.read_text("utf-8") == csv_text(corruptions)
     except (OSError, ValueError, BenchError):  # nothing that could stay
         return False
     return same

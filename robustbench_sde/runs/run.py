@@ -28,6 +28,7 @@ from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.planned import write_planned
 from robustbench_sde.storage.provenance import command_line, git_revision, versions
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.spreadsheet import csv_text
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def run_cells(
             if certificates.done:
                 write_reports(folder.path, reports)
             if corruptions is not None:
-                folder.write_text("corruptions.csv", corruptions.to_csv(index=False))
+                folder.write_text("corruptions.csv", csv_text(corruptions))
             if done:
                 summary = folder.write_summary(list(done.values()))
                 about_reports = [_about(report) for report in reports]

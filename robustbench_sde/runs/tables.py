@@ -1,6 +1,5 @@
 """The tables of a run: its summary for people, curves of minimal-norm attacks, and corruptions."""
 
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,9 +19,17 @@ from robustbench_sde.perturbations.corruptions.perturbation import Corrupted, St
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.parameters import tell_apart
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.runs.words import markdown, most_draws, name_lines, summary_title, written_columns
+from robustbench_sde.runs.words import (
+    markdown,
+    markdown_text,
+    most_draws,
+    name_lines,
+    summary_title,
+    written_columns,
+)
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import DISTANCES, table
+from robustbench_sde.storage.spreadsheet import csv_text
 
 
 def needs_records(perturbation: Perturbation) -> bool:
@@ -58,7 +65,7 @@ def write_tables(
     texts = {"summary.md": summary_markdown(told)}
     curves = distance_table(told, records_of)
     if curves is not None:
-        texts["distances.csv"] = curves.to_csv(index=False)
+        texts["distances.csv"] = csv_text(curves)
     for name, text in texts.items():
         out.write_text(name, text)
     if curves is None:
@@ -69,8 +76,8 @@ def write_tables(
 def summary_markdown(summary: pd.DataFrame) -> str:
     """Write the summary as people read it: a title and a Markdown table; markup in names is shown as text."""
     columns = written_columns(summary)
-    texts = [[html.escape(column.text(row)) for column in columns] for row in summary.to_dict("records")]
-    title = html.escape(summary_title(summary))
+    texts = [[column.text(row) for column in columns] for row in summary.to_dict("records")]
+    title = markdown_text(summary_title(summary))
     return f"{title}\n\n{markdown(pd.DataFrame(texts, columns=[column.heading for column in columns]))}"
 
 

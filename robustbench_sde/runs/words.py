@@ -1,6 +1,8 @@
 """Define the words of all tables: columns, intervals and perturbations, wherever they are printed."""
 
+import html
 import math
+import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +11,9 @@ import pandas as pd
 
 from robustbench_sde.errors import counted
 
+#: letters that are markup in Markdown; an underscore within a word is none
+_MARKUP = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+_MENTION = re.compile(r"@(?=\w)")
 #: settings that tell lines of one checkpoint apart, with their text in a legend
 _SETTINGS = {
     "sigma": "sigma {:g}",
@@ -231,15 +236,21 @@ def _gradients(row: dict[Hashable, Any]) -> str:
     return ", ".join(f"{row[name]:.0%} {word}" for name, word in _GRADIENT_SIGNS.items() if row[name] > 0)
 
 
+def markdown_text(text: str) -> str:
+    """Write a text so that Markdown shows it as it is, without markup; GitHub calls nobody by @name."""
+    text = _MARKUP.sub(r"\\\g<0>", html.escape(" ".join(text.split("\n")), quote=False))
+    return _MENTION.sub("@&#8203;", text)
+
+
 def markdown(frame: pd.DataFrame) -> str:
-    """Write a frame as a Markdown table; floats have four digits, NaN is empty."""
+    """Write a frame as a Markdown table; floats have four digits, NaN is empty, and texts have no markup."""
 
     def text(value: object) -> str:
         if isinstance(value, float):
             return "" if pd.isna(value) else f"{value:.4g}"
-        return str(value).replace("|", "\\|").replace("\n", " ")
+        return markdown_text(str(value))
 
-    header = [str(name) for name in frame.columns]
+    header = [markdown_text(str(name)) for name in frame.columns]
     lines = [
         header,
         ["---"] * len(header),

@@ -15,6 +15,7 @@ from robustbench_sde.storage.files import atomic_write
 from robustbench_sde.storage.records import digest_of
 from robustbench_sde.storage.run_folder import safe_name
 from robustbench_sde.storage.schema import CERTIFICATES, CERTIFIED, table
+from robustbench_sde.storage.spreadsheet import csv_text
 
 #: metadata of a file: what the certificates are about (JSON), and the digest of all of them
 _KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
@@ -91,7 +92,7 @@ def write_certified(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
     with atomic_write(folder / "certificates.parquet") as temporary:
         certified.to_parquet(temporary, index=False)
     with atomic_write(folder / "certificates.csv") as temporary:
-        temporary.write_text(certified.to_csv(index=False), encoding="utf-8")
+        temporary.write_text(csv_text(certified), encoding="utf-8")
     return certified
 
 

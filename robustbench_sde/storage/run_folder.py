@@ -27,6 +27,7 @@ from robustbench_sde.storage.cell_file import (
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
 from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, SUMMARY, Column, table
+from robustbench_sde.storage.spreadsheet import csv_text, without_apostrophe
 
 #: what its manifest must say; other keys are for people
 _MANIFEST = {
@@ -180,7 +181,7 @@ class RunFolder:
         summary = table(rows, SUMMARY)
         with atomic_write(self.path / "summary.parquet") as temporary:
             summary.to_parquet(temporary, index=False)
-        self.write_text("summary.csv", summary.to_csv(index=False))
+        self.write_text("summary.csv", csv_text(summary))
         return summary
 
     def read_corruptions(self) -> pd.DataFrame | None:
@@ -239,6 +240,8 @@ class RunFolder:
             kinds = {column.name: str for column in columns if column.dtype == "str"}
             # empty is NaN, and a checkpoint may be called NA
             frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+            texts = [name for name in kinds if name in frame]
+            frame = frame.assign(**{name: frame[name].map(without_apostrophe) for name in texts})
             return table(frame, columns)
         except (ValueError, OSError, BenchError) as error:
             raise damaged(path, error) from error

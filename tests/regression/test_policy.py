@@ -95,3 +95,12 @@ def test_without_a_file_two_points_are_tolerated_at_five_per_cent():
     policy = load_policy()
     assert (policy.max_drop, policy.alpha, policy.min_images, policy.required) == (0.02, 0.05, 1, True)
     assert (policy.cells, policy.versus) == ((), ())
+
+
+def test_brackets_in_a_pattern_are_letters(tmp_path):
+    """Names of checkpoints may hold them; `*` and `?` alone stand for something else."""
+    (tmp_path / "policy.yaml").write_text('cells:\n  - match: "ode [v1]? *"\n    max_drop: 0.2\n')
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert policy.limits("ode [v1]x clean").max_drop == 0.2
+    assert policy.limits("ode vx clean").max_drop != 0.2
+    assert policy.unused(["ode v clean"]) == ["ode [v1]? *"]

@@ -3,7 +3,11 @@
 import io
 import re
 
+import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from reporting.conftest import HOSTILE
 from rich.console import Console
 
@@ -11,7 +15,7 @@ from robustbench_sde.reporting.documents import latex
 from robustbench_sde.reporting.terminal import flat, summary_table
 from robustbench_sde.reporting.tex import escape
 from robustbench_sde.runs.tables import summary_markdown
-from robustbench_sde.runs.words import budget_text, span, summary_title
+from robustbench_sde.runs.words import budget_text, markdown, span, summary_title
 
 
 def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
@@ -25,6 +29,22 @@ def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
     assert "&lt;script&gt;" in lines[0]
     assert "<" not in summary_markdown(summary)
     assert "| 75.0 (59.8-85.8) |" in lines[2]
+
+
+@given(st.text(st.sampled_from("ab_*`[]()!~|\\\\<>&@#= "), max_size=12))
+@example("![](http://example.com/x.png)")
+@example("[a](b) ~~c~~ **d** _e_ `f` <b>g</b> &lt; h_i")
+@example("@somebody")
+def test_names_have_no_markup_in_markdown(name):
+    """An independent parser shows what stands in the table, and finds no markup in it."""
+    page = markdown(pd.DataFrame([[f"x{name}x"]], columns=["n"]))
+    tokens = MarkdownIt("commonmark").enable("table").enable("strikethrough").parse(page)
+    inline = [token for token in tokens if token.type == "inline"][-1]
+    kinds = {child.type for child in inline.children or []}
+    assert kinds <= {"text", "text_special"}
+    shown = "".join(child.content for child in inline.children or [])
+    assert shown.replace("\u200b", "") == f"x{name}x"
+    assert not re.search("@[a-z]", shown)
 
 
 def test_latex_escapes_what_latex_obeys():

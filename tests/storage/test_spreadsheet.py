@@ -1,0 +1,41 @@
+"""CSV that a spreadsheet does not compute."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from robustbench_sde.storage.spreadsheet import as_text, csv_text, without_apostrophe
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("=1+1", True),
+        ("@SUM(A1)", True),
+        ("+cmd|' /C calc'!A0", True),
+        ("-2+3+cmd|'x'", True),
+        ("\tdigits", True),
+        ("digits-ode", False),
+        ("-16.0 (-22.8 to -8.9)", False),
+        ("+4.5 (-1.4 to 10.3)", False),
+        ("-1.4e-05", False),
+        ("", False),
+        ("'digits", False),
+    ],
+)
+def test_formulas_are_marked_and_numbers_are_not(text, marked):
+    """What is marked is read back as it was."""
+    assert as_text(text) == (f"'{text}" if marked else text)
+    assert without_apostrophe(as_text(text)) == text
+
+
+def test_numbers_of_a_table_stay_numbers():
+    """Only texts are marked, and the caller's table does not change."""
+    frame = pd.DataFrame(
+        {"name": ["=a", "b", None], "value": [-1.5, float("nan"), 2.0], "ok": [True, False, True]}
+    )
+    text = csv_text(frame)
+    assert text == "name,value,ok\n'=a,-1.5,True\nb,,False\n,2.0,True\n"
+    assert frame["name"].tolist()[0] == "=a"
+    assert pd.read_csv(io.StringIO(text))["value"].tolist()[0] == -1.5
