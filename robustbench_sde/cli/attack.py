@@ -109,6 +109,7 @@ def attack_command(
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Attack checkpoints through their noise and score them on fresh draws.

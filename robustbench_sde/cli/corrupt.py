@@ -67,6 +67,7 @@ def corrupt_command(
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Corrupt images as in CIFAR-10-C and ImageNet-C, score checkpoints on them, and write a run folder.

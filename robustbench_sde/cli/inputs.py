@@ -51,6 +51,7 @@ def shared(context: typer.Context, *, device: str | None = None) -> dict[str, An
                 memory_limit=options.get("memory_limit"),
                 compile=options.get("compile_", False),
                 graphs=options.get("graphs", True),
+                strict_versions=options.get("strict_versions", False),
             )
         }
     )

@@ -137,6 +137,14 @@ Graphs = Annotated[
         rich_help_panel=RARE,
     ),
 ]
+StrictVersions = Annotated[
+    bool,
+    typer.Option(
+        "--strict-versions",
+        help="Make cells again that were stored by other versions of torch, torchvision or numpy.",
+        rich_help_panel=RARE,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option(

@@ -101,6 +101,7 @@ def run_command(
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Run a suite: every checkpoint under every perturbation of a YAML file.

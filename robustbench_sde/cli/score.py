@@ -74,6 +74,7 @@ def score_command(
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Score perturbed images from any source: verify them, score them on fresh draws, and print the table.

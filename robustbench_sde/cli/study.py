@@ -61,6 +61,7 @@ def study_command(
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Repeat a study of Liu et al. (CVPR 2020) on your checkpoints, with attacks through the noise.

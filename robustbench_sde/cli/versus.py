@@ -101,6 +101,7 @@ def versus_command(
     noise_backend: o.NoiseBackend = "auto",
     memory_limit: o.MemoryLimit = None,
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Find out whether the noise helps: compare networks with a reference, image by image.

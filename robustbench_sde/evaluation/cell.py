@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,8 @@ class CellResult:
     records: pd.DataFrame
     #: (n, C, H, W) float32 perturbed images: all, or the first few where an engine was not asked to keep them
     images: Tensor
+    #: versions, device, threads and batch size that it was made with
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, row: dict[str, Any], status: str) -> "CellResult":

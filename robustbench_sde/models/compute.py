@@ -9,6 +9,7 @@ import torch
 from robustbench_sde.choices import NoiseBackend, Precision
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.sde.draws import chosen
+from robustbench_sde.storage.provenance import versions
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Compute:
     graphs: bool = True
     #: whether states may lie with their channels innermost where that is faster (`layout.puts_channels_last`)
     channels_last: bool = True
+    #: whether stored cells that other versions of libraries have made are made again
+    strict_versions: bool = False
 
     @classmethod
     def of(
@@ -43,6 +46,7 @@ class Compute:
         memory_limit: str | None = None,
         compile: bool = False,
         graphs: bool = True,
+        strict_versions: bool = False,
     ) -> "Compute":
         """Make the choices from the texts of a command line.
 
@@ -54,7 +58,24 @@ class Compute:
         limit = None if memory_limit is None else parse_bytes(memory_limit)
         there = resolve_device(device)
         # `auto` stays: tasks of a cluster may compute on another device than this process would
-        return cls(there, noise_backend, limit, compile=compile, graphs=graphs)  # type: ignore[arg-type]
+        return cls(
+            there,
+            noise_backend,  # type: ignore[arg-type]
+            limit,
+            compile=compile,
+            graphs=graphs,
+            strict_versions=strict_versions,
+        )
+
+    def made_with(self, rows: int) -> dict[str, Any]:
+        """Describe what this process computes with: versions, device, threads and rows in a batch."""
+        name = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else ""
+        return {
+            "versions": versions(),
+            "device": f"{self.device} {name}".strip(),
+            "threads": torch.get_num_threads(),
+            "batch_size": rows,
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return the choices for a manifest, with the noise backend that `auto` means on the device."""

@@ -1,5 +1,6 @@
 """Show a comparison to people and to CI: terminal, Markdown, GitHub annotations, JUnit XML."""
 
+import html
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     """
     parts = [f"### Robustness: {comparison.verdict}", f"**{comparison.counts}**"]
     if comparison.fewer is not None:
-        parts.append(markdown_text(str(comparison.fewer)))
+        parts.append(html.escape(str(comparison.fewer), quote=False))
     parts.append(markdown_text(_title(comparison)))
     if comparison.changed:
         parts.append(_markdown_cells(comparison, comparison.changed))

@@ -1,7 +1,7 @@
 """Collect the rows of a run while it proceeds, and make the checks that need several rows."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,8 @@ class Ledger:
     rows: dict[Cell, dict[str, Any]]
     #: records of the cells that checks and tables need (`needs_records`)
     records: dict[Cell, pd.DataFrame]
+    #: what cells were made with; empty where nobody knows
+    made_with: dict[Cell, Mapping[str, Any]] = field(default_factory=dict)
 
     def add(self, cell: Cell, result: CellResult) -> None:
         """Keep the row of a result; a cell with numbers is stored, with its first images as examples."""
@@ -91,7 +93,8 @@ class Ledger:
             result.images[:EXAMPLES].numpy(),
         )
         self.folder.write_examples(row["cell"], examples)
-        self.folder.write_cell(row["cell"], cell.label, row, result.records)
+        self.folder.write_cell(row["cell"], cell.label, row, result.records, result.made_with)
+        self.made_with[cell] = result.made_with
         if needs_records(cell.perturbation):
             self.records[cell] = result.records
 

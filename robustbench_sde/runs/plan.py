@@ -35,7 +35,7 @@ class Plan:
         Raises:
             BenchError: a stored cell is damaged, or a checkpoint cannot be loaded.
         """
-        stored = StoredCells.find(work, folder, cache=cache)
+        stored = StoredCells.find(work, folder, cache=cache, strict_versions=compute.strict_versions)
         left = work.without([*stored.rows, *stored.elsewhere])
         certified = frozenset(
             cell for cell in work.certified if file_of(folder.path, cell.label, cell.key(work.data)).exists()

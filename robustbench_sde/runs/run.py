@@ -26,8 +26,8 @@ from robustbench_sde.runs.work import Work
 from robustbench_sde.runs.worker import Worker
 from robustbench_sde.storage.lock import locked
 from robustbench_sde.storage.planned import write_planned
-from robustbench_sde.storage.provenance import command_line, git_revision, versions
-from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.provenance import command_line, different, git_revision, versions
+from robustbench_sde.storage.run_folder import FORMAT, RunFolder
 from robustbench_sde.storage.spreadsheet import csv_text
 
 
@@ -92,16 +92,19 @@ def run_cells(
         about = dict(about or {})
         make_room(folder, work, replace=replace, suite=dict(about.get("suite", {})).get("name", ""))
         to_certify = [_planned(cell, cell.key(work.data)) for cell in work.certified]
-        planned = _manifest(work, work.cells, to_certify, compute, engine, complete=False)
+        nothing_made: dict[Cell, Mapping[str, Any]] = {cell: {} for cell in work.cells}
+        planned = _manifest(work, nothing_made, to_certify, compute, engine, complete=False)
         write_planned(folder, planned | about)
         if stored is None:
-            found = StoredCells.find(work, folder, cache=cache)
+            found = StoredCells.find(work, folder, cache=cache, strict_versions=compute.strict_versions)
             for text in found.outdated_in_words():
                 tell(f"computed again: {text}")
         else:
             found = stored.present_in(folder, work)
         found.adopt(work, folder)
-        ledger = Ledger(work, folder, found.rows, found.records)
+        ledger = Ledger(work, folder, found.rows, found.records, found.made_with)
+        for text in found.other_versions_in_words():
+            tell(text)
         if save_images is not None:
             ledger.keep_only(cell for cell in work.cells if has_images(cell, work, folder, save_images))
         ledger.forget_apart()
@@ -138,8 +141,9 @@ def run_cells(
             if done:
                 summary = folder.write_summary(list(done.values()))
                 about_reports = [_about(report) for report in reports]
+                made_with = {cell: ledger.made_with.get(cell, {}) for cell in done}
                 whole = len(done) == len(work) and len(reports) == len(work.certified)
-                manifest = _manifest(work, list(done), about_reports, compute, engine, complete=whole)
+                manifest = _manifest(work, made_with, about_reports, compute, engine, complete=whole)
                 records = {work.keys[cell]: found for cell, found in ledger.records.items()}
                 write_tables(summary, manifest["cells"], folder, records.__getitem__)
                 folder.write_manifest(manifest | about)
@@ -179,7 +183,7 @@ def run_in_memory(
 
 def _manifest(
     work: Work,
-    done: Sequence[Cell],
+    made_with: Mapping[Cell, Mapping[str, Any]],
     certificates: Sequence[Mapping[str, Any]],
     compute: Compute,
     engine: Engine,
@@ -187,8 +191,9 @@ def _manifest(
     complete: bool,
 ) -> dict[str, Any]:
     data = work.data
+    made_differently = different(made_with.values())
     return {
-        "format": 1,
+        "format": FORMAT,
         "command": command_line(),
         "complete": complete,
         "versions": versions(),
@@ -204,12 +209,14 @@ def _manifest(
             "class_names": list(data.class_names),
         },
         "checkpoints": {source.name: source.sha256 for source in work.sources},
+        **({"made_with": made_differently} if made_differently else {}),
         "cells": [
             {
                 "cell": work.keys[cell],
                 "checkpoint": cell.source.name,
                 "precision": cell.source.precision,
                 "solver": [cell.source.solver, cell.source.solver_steps],
+                **({"made_with": made_differently.index(dict(made))} if made else {}),
                 **({} if cell.source.smoothing is None else {"smoothing": cell.source.smoothing}),
                 "perturbation": repr(cell.perturbation),
                 "parameters": cell.perturbation.settings,
@@ -219,7 +226,7 @@ def _manifest(
                     "seed": cell.settings.seed,
                 },
             }
-            for cell in done
+            for cell, made in made_with.items()
         ],
         **({"certificates": list(certificates)} if certificates else {}),
     }

@@ -1,6 +1,7 @@
 """Cells that need not be run: stored in this run folder, or by an earlier run beside it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.images import PerturbedImages
+from robustbench_sde.storage.provenance import other_versions
 from robustbench_sde.storage.run_folder import RunFolder, safe_name
 
 
@@ -31,10 +33,20 @@ class StoredCells:
     elsewhere: dict[Cell, list[RunFolder]]
     #: reason why a cell that another version has stored is evaluated again
     outdated: dict[Cell, str] = field(default_factory=dict)
+    #: what the cells were made with
+    made_with: dict[Cell, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, work: Work, folder: RunFolder, *, cache: bool) -> "StoredCells":
+    def find(
+        cls, work: Work, folder: RunFolder, *, cache: bool, strict_versions: bool = False
+    ) -> "StoredCells":
         """Read the cells that are in `folder`; with `cache`, note the folders beside it that have others.
+
+        Args:
+            work: the cells that are wanted.
+            folder: folder of the run.
+            cache: whether folders beside it may have them.
+            strict_versions: whether cells that other versions of libraries have made count as not stored.
 
         Raises:
             BenchError: a cell in `folder` is damaged.
@@ -44,17 +56,18 @@ class StoredCells:
         beside = _beside(folder) if cache else {}
         for cell, key in work.keys.items():
             stored = folder.read_cell(key) if key in present else None
-            problems = {run: run.version_problem(key) for run in beside.get(key, ())}
+            problems = {run: _problem(run, key, strict_versions) for run in beside.get(key, ())}
             usable = [run for run, problem in problems.items() if not problem]
-            if stored is not None and not stored.version_problem:
+            problem = "" if stored is None else stored.version_problem
+            if stored is not None and strict_versions and not problem:
+                problem = _of_other_versions(stored.made_with)
+            if stored is not None and not problem:
                 _check(stored, folder)
                 found._keep(cell, stored, work)
             elif usable:
                 found.elsewhere[cell] = usable
             elif stored is not None or problems:
-                found.outdated[cell] = (
-                    next(iter(problems.values())) if stored is None else stored.version_problem
-                )
+                found.outdated[cell] = next(iter(problems.values())) if stored is None else problem
             else:
                 earlier = cell.earlier_keys(work.data)
                 for why in (why for key, why in earlier.items() if key in present or key in beside):
@@ -65,6 +78,14 @@ class StoredCells:
     def outdated_in_words(self) -> list[str]:
         """Say which stored cells are evaluated again and why: a text for each reason."""
         return [f"{counted(number, 'cell')} {why}" for why, number in Counter(self.outdated.values()).items()]
+
+    def other_versions_in_words(self) -> list[str]:
+        """Say how many cells that are used were made with other versions of libraries, by these."""
+        found = Counter(text for made in self.made_with.values() if (text := other_versions(made)))
+        return [
+            f"{counted(number, 'stored cell')} made with {text}: `strict_versions` makes them again"
+            for text, number in found.items()
+        ]
 
     def present_in(self, folder: RunFolder, work: Work) -> "StoredCells":
         """Return what is still there of it, without reading a file again."""
@@ -97,9 +118,24 @@ class StoredCells:
     def _keep(self, cell: Cell, stored: StoredCell, work: Work) -> None:
         """Keep a row under the names of today, which are no part of a key and may have changed."""
         row = completed(stored).row
+        self.made_with[cell] = stored.made_with
         self.rows[cell] = row | {"checkpoint": cell.source.name, "dataset": work.data.name}
         if needs_records(cell.perturbation):
             self.records[cell] = stored.records
+
+
+def _problem(run: RunFolder, key: str, strict_versions: bool) -> str:
+    """Say why a cell that another run has stored is of no use; empty if it is."""
+    problem = run.version_problem(key)
+    return problem if problem or not strict_versions else _of_other_versions(run.made_with(key))
+
+
+def _of_other_versions(made_with: Mapping[str, Any]) -> str:
+    """Say that a cell was made with other versions of libraries, or nobody knows with which; else nothing."""
+    if not made_with:
+        return "stored by an earlier version, which did not write what it was made with"
+    others = other_versions(made_with)
+    return f"made with {others}" if others else ""
 
 
 def _check(stored: StoredCell, folder: RunFolder) -> None:

@@ -74,7 +74,12 @@ class Worker:
             return self._failed(cell, f"invalid: {error}")
         except (Exception, SystemExit) as error:  # whatever it is, the other cells are worth their hours
             return self._failed(cell, f"failed: {line_with_place(error)}")
+        result = replace(result, made_with=self._compute.made_with(self._rows_of(cell)))
         return result if self._keep_images else replace(result, images=result.images[:EXAMPLES].clone())
+
+    def _rows_of(self, cell: Cell) -> int:
+        """Return the rows of the smallest batches that fitted, at most as many as were asked for."""
+        return min(cell.settings.rows, *self._fitting.values(), *self.halved.values(), cell.settings.rows)
 
     def evaluate(self, cell: Cell) -> CellResult:
         """Evaluate a cell. Raises whatever goes wrong in it."""

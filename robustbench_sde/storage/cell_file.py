@@ -4,7 +4,9 @@ A file is written in one step, so that it is whole or absent.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -18,6 +20,8 @@ from robustbench_sde.storage.schema import RECORDS, SUMMARY, Column, table
 
 #: metadata of a cell's file: its row of the summary (JSON), and the digest of its records
 _KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
+#: metadata: what the cell was made with (JSON); earlier versions wrote nothing
+_MADE = b"sde-bench-made-with"
 #: more are refused before any is read: a few kilobytes of Parquet can claim billions
 _MOST_ROWS = 1_000_000
 #: columns that earlier versions did not write, and those among them that attacks with gradients count
@@ -32,6 +36,8 @@ class StoredCell(NamedTuple):
     row: dict[str, Any]
     #: one row per image (`RECORDS`)
     records: pd.DataFrame
+    #: versions, device, threads and batch size that it was made with; empty for cells of earlier versions
+    made_with: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def version_problem(self) -> str:
@@ -39,12 +45,15 @@ class StoredCell(NamedTuple):
         return _version_problem(self.row)
 
 
-def write_cell_file(path: Path, row: dict[str, Any], records: pd.DataFrame) -> None:
+def write_cell_file(
+    path: Path, row: dict[str, Any], records: pd.DataFrame, made_with: Mapping[str, Any] | None = None
+) -> None:
     """Write the file of a cell; `row` holds the key of the cell as `cell`."""
     records = table(records, RECORDS)
     arrow = pa.Table.from_pandas(records, preserve_index=False)
     own = {_KEY: json.dumps(row), _DIGEST: digest_of(records)}
-    metadata = {**(arrow.schema.metadata or {}), **own}
+    made = {_MADE: json.dumps(dict(made_with))} if made_with else {}
+    metadata = {**(arrow.schema.metadata or {}), **own, **made}
     with atomic_write(path) as temporary:
         pq.write_table(arrow.replace_schema_metadata(metadata), temporary, write_page_checksum=True)
 
@@ -68,11 +77,12 @@ def read_cell_file(path: Path, cell: str) -> StoredCell:
         written = records[[name for name in records if name in names]]
         if digest is not None and digest.decode() != digest_of(written):
             raise ValueError("its records were changed")
+        made_with = dict(json.loads(metadata.get(_MADE, b"{}")))
     except KeyError as error:
         raise damaged(path, ValueError(f"its metadata lack {error}")) from error
     except (ValueError, TypeError, BenchError) as error:
         raise damaged(path, error) from error
-    return StoredCell(_with_later(row), records)
+    return StoredCell(_with_later(row), records, made_with)
 
 
 def _with_later(row: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +98,14 @@ def read_row(path: Path, cell: str) -> dict[str, Any] | None:
     """Read the row in the file of a cell, without its records; None if it is not the file of this cell."""
     row = _row_in(path)
     return row if row is not None and row.get("cell") == cell else None
+
+
+def made_with_of(path: Path) -> dict[str, Any]:
+    """Return what the cell of a file was made with, without reading its records; empty if nobody knows."""
+    try:
+        return dict(json.loads(pq.read_metadata(path).metadata[_MADE]))
+    except Exception:  # the reader raises nearly anything on damaged files
+        return {}
 
 
 def version_problem_of(path: Path) -> str:

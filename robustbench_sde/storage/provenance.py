@@ -5,12 +5,16 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from robustbench_sde.version import __version__
 
+#: libraries whose functions the numbers are made with
+_COMPUTING = ("torch", "torchvision", "numpy")
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "safetensors")
 
 
@@ -23,7 +27,38 @@ def file_sha256(path: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that compute the numbers."""
     found = {"robustbench-sde": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
+    return found | {name: _version(name) for name in _PACKAGES}
+
+
+@cache
+def _version(package: str) -> str:
+    return metadata.version(package)
+
+
+def different(made_with: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the different ones of what cells were made with, in their order, without empty ones."""
+    found: list[dict[str, Any]] = []
+    for each in made_with:
+        if each and each not in found:
+            found.append(dict(each))
+    return found
+
+
+def other_versions(made_with: Mapping[str, Any]) -> str:
+    """Say which libraries that compute numbers had other versions when a cell was made; empty if none had.
+
+    Args:
+        made_with: what the cell was made with (`storage.cell_file.StoredCell`).
+    """
+    now = versions()
+    then = [piece.get("versions", {}) for piece in made_with.get("pieces", [made_with])]
+    found = {
+        f"{name} {each[name]} (now {now[name]})"
+        for each in then
+        for name in _COMPUTING
+        if name in each and each[name] != now[name]
+    }
+    return ", ".join(sorted(found))
 
 
 def git_revision() -> str | None:

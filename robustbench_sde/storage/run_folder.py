@@ -19,6 +19,7 @@ from robustbench_sde.errors import BenchError, printable
 from robustbench_sde.storage.cell_file import (
     StoredCell,
     damaged,
+    made_with_of,
     read_cell_file,
     read_table_file,
     version_problem_of,
@@ -29,6 +30,8 @@ from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftov
 from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, SUMMARY, Column, table
 from robustbench_sde.storage.spreadsheet import csv_text, without_apostrophe
 
+#: format of a manifest
+FORMAT = 1
 #: what its manifest must say; other keys are for people
 _MANIFEST = {
     "format": int,
@@ -74,6 +77,11 @@ class RunFolder:
         path = self._stored(cell)
         return "" if path is None else version_problem_of(path)
 
+    def made_with(self, cell: str) -> dict[str, Any]:
+        """Return what a cell was made with, without reading its records; empty if nobody knows."""
+        path = self._stored(cell)
+        return {} if path is None else made_with_of(path)
+
     def read_records(self, cell: str) -> pd.DataFrame:
         """Read the records of a stored cell; they are checked.
 
@@ -85,10 +93,17 @@ class RunFolder:
             raise BenchError(f"{self.path} has no records of cell {cell}; run it again")
         return read_cell_file(path, cell).records
 
-    def write_cell(self, cell: str, label: str, row: dict[str, Any], records: pd.DataFrame) -> None:
+    def write_cell(
+        self,
+        cell: str,
+        label: str,
+        row: dict[str, Any],
+        records: pd.DataFrame,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> None:
         """Store a cell atomically; `label` makes the name of the file readable."""
         path = self.path / "records" / f"{safe_name(label)}-{cell}.parquet"
-        write_cell_file(path, row | {"cell": cell}, records)
+        write_cell_file(path, row | {"cell": cell}, records, made_with)
 
     def adopt_cell(
         self, cell: str, other: "RunFolder", check: Callable[[StoredCell], object]
@@ -265,6 +280,8 @@ def manifest_fault(manifest: dict[str, Any]) -> str | None:
     for name, kind in _MANIFEST.items():
         if not isinstance(manifest.get(name), kind):
             return f"{name!r} is missing or no {kind.__name__}"
+    if manifest["format"] != FORMAT:
+        return f"its format is {manifest['format']}, and this version reads format {FORMAT}"
     if not all(isinstance(cell, dict) and isinstance(cell.get("cell"), str) for cell in manifest["cells"]):
         return "an entry of 'cells' names no cell"
     names = manifest["dataset"].get("class_names", [])

@@ -25,7 +25,7 @@ from robustbench_sde.storage.spreadsheet import as_text, csv_text, without_apost
     ],
 )
 def test_formulas_are_marked_and_numbers_are_not(text, marked):
-    """What is marked is read back as it was."""
+    """A mark is an apostrophe, and reading takes it away again."""
     assert as_text(text) == (f"'{text}" if marked else text)
     assert without_apostrophe(as_text(text)) == text
 
