@@ -43,7 +43,7 @@ def edit_records(folder, **changes):
     """Store pgd's cell again with other values of image 3, and a row that follows from them."""
     run = RunFolder(folder)
     key = run.read_summary()["cell"].iloc[2]
-    row, records = run.read_cell(key)
+    row, records, _ = run.read_cell(key)
     records = records.copy()
     records.loc[3, list(changes)] = list(changes.values())
     path = next(folder.glob(f"records/*{key}*"))
@@ -146,7 +146,7 @@ def make_suspect(folder, said):
     """Store pgd's cell with gradients that are zero, and an opinion on them; the summary says ok."""
     run = RunFolder(folder)
     key = run.read_summary()["cell"].iloc[2]
-    row, records = run.read_cell(key)
+    row, records, _ = run.read_cell(key)
     records = records.assign(gradients_zero=1.0)
     found = numbers_of(records, "linf", 0.1)
     path = next(folder.glob(f"records/*{key}*"))
@@ -159,7 +159,7 @@ def test_a_running_run_is_checked_as_well(folder):
     edit = RunFolder(folder)
     assert len(read_checked_summary_so_far(edit)) == 3
     key = edit.read_summary()["cell"].iloc[2]
-    row, records = edit.read_cell(key)
+    row, records, _ = edit.read_cell(key)
     path = next(folder.glob(f"records/*{key}*"))
     edit.write_cell(key, path.stem.removesuffix(f"-{key}"), row | {"accuracy": 0.99}, records)
     with pytest.raises(BenchError, match=r"accuracy is 0\.99, and "):
@@ -234,7 +234,7 @@ def test_a_run_does_not_go_on_from_a_row_that_was_changed(folder, column):
     """Not its accuracy alone: every number of a stored row is computed again from the records."""
     run = RunFolder(folder)
     key = run.read_summary()["cell"].iloc[0]
-    row, records = run.read_cell(key)
+    row, records, _ = run.read_cell(key)
     path = next(folder.glob(f"records/*{key}*"))
     run.write_cell(key, path.stem.removesuffix(f"-{key}"), row | {column: 0.123}, records)
     with pytest.raises(BenchError, match=f"is damaged \\({column} is 0.123, and .* by its records"):

@@ -136,7 +136,7 @@ def stored_without(folder, column):
     """Store every cell again as a version that did not write `column`."""
     for path in (folder.path / "records").iterdir():
         label, _, key = path.stem.rpartition("-")
-        row, records = folder.read_cell(key)
+        row, records, _ = folder.read_cell(key)
         folder.write_cell(key, label, {name: row[name] for name in row if name != column}, records)
 
 
