@@ -113,7 +113,7 @@ def check_yaml(path: Path, text: str) -> None:
     """
     depth = 0
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        for token in yaml.scan(text, Loader=_LOADER):
             depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
             line = token.start_mark.line + 1
             if isinstance(token, yaml.AnchorToken | yaml.AliasToken):
