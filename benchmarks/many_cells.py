@@ -82,9 +82,7 @@ def main() -> None:
         place = Path(folder)
 
         def cost(at: Path) -> list[float]:
-            return [
-                cpu_seconds([word.format(at) for word in words], place) for words in commands.values()
-            ]
+            return [cpu_seconds([word.format(at) for word in words], place) for words in commands.values()]
 
         few = cost(run.path)
         print(f"| {len(run.read_manifest()['cells'])} | {' | '.join(f'{each:.1f} s' for each in few)} |")
