@@ -4,7 +4,7 @@ A *training* is one network of a kind; trainings of a kind differ in their seed.
 a training has three random parts: the image (all networks share it), the training (all images share it), and
 what is left of both. Their variances come from mean squares, as in studies with several readers of one set of
 cases (Obuchowski & Rockette, Communications in Statistics 24, 1995). In an interval the part of the
-trainings has Student's quantile and that of the images the normal one; half-widths are added in quadrature, as
+trainings has Student's quantile and that of the images the normal one; half-widths are added in quadrature as
 Zou & Donner (Statistics in Medicine 27, 2008) recover variances. `benchmarks/versus.py` simulates coverage,
 errors in the tails, and power.
 """
