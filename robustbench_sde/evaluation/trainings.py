@@ -21,7 +21,7 @@ from robustbench_sde.evaluation.paired import POWER, detectable_by_shares
 from robustbench_sde.evaluation.statistics import Floats, Interval, paired
 
 #: Least p-value; and share of the interval over images alone below which no interval is.
-_LEAST, _FLOOR = 1e-12, 2 / 3
+_LEAST, _FLOOR = 1e-12, 0.5
 #: Probabilities whose quantiles stand for a distribution.
 _QUANTILES = (np.arange(200) + 0.5) / 200
 
@@ -78,7 +78,7 @@ class Variance:
     def half(self, level: float, trainings: Floats | float | None = None) -> Floats:
         """Return half the width of the interval of confidence 1 - level.
 
-        It is at least two thirds of that over images alone: few trainings can be alike by chance.
+        It is at least half of that over images alone: few trainings can be alike by chance.
 
         Args:
             level: between 0 and 1.
