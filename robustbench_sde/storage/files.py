@@ -121,6 +121,8 @@ def check_yaml(path: Path, text: str) -> None:
             if depth > _DEEPEST:
                 raise BenchError(f"{path}, line {line}: nested more than {_DEEPEST} deep")
     except yaml.YAMLError as error:
+        if "maximum nesting depth" in str(error):  # libyaml reads ahead, up to its own limit
+            raise BenchError(f"{path}: nested more than {_DEEPEST} deep") from error
         raise not_yaml(path, error) from error
 
 
