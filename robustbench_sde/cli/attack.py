@@ -34,8 +34,8 @@ def attack_command(
     samples: Annotated[
         int | None,
         typer.Option(
-            help="Number of random points of each image that noise scores, a draw at each, in place of the "
-            "worst of --restarts; --set noise.law=gaussian changes the law.",
+            help="Number of random points that noise scores: so many for each image, a draw at each, in "
+            "place of the worst of --restarts. --set noise.law=gaussian changes the law.",
             rich_help_panel=o.ATTACK,
         ),
     ] = None,
@@ -80,14 +80,15 @@ def attack_command(
     tries: Annotated[
         int | None,
         typer.Option(
-            help="Also print the accuracy if an attacker may submit each image this many times.",
+            help="Also print the accuracy after so many tries: an attacker may submit each image "
+            "this many times.",
             rich_help_panel=o.SCORING,
         ),
     ] = None,
     try_draws: Annotated[
         int,
         typer.Option(
-            help="Draws, averaged by --rule, that answer one submission of --tries.",
+            help="Number of draws for one submission of --tries, averaged by --rule.",
             rich_help_panel=o.SCORING,
         ),
     ] = 1,
@@ -95,7 +96,7 @@ def attack_command(
     save_images: Annotated[
         choices.ImageFormat | None,
         typer.Option(
-            help="Write the attacked images to images/ in the run folder, in this format.",
+            help="Write the attacked images in this format, to images/ in the run folder.",
             case_sensitive=False,
             rich_help_panel=o.OUTPUT,
         ),

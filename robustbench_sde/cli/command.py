@@ -1,4 +1,4 @@
-"""Parse command lines as every command does: an option with one value is given once."""
+"""Parse command lines, and show --help, as every command does: an option with one value is given once."""
 
 import sys
 from typing import Any
@@ -6,17 +6,48 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from robustbench_sde.cli.brief_help import help_all_option, print_rare, rare_of
+
 
 class OnceCommand(TyperCommand):
     """Command that refuses a repeated option, unless the option collects its values."""
 
+    #: the option `--help-all`, made once it is asked for; None in a command with few rare options
+    _help_all: Any = None
+    #: parameters that the help that is being printed names elsewhere
+    _left_out: list[Any] = []  # noqa: RUF012 (replaced as a whole)
+
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters; in --help flags have no type, which would stand behind each as <bool>."""
-        parameters = super().get_params(ctx)
+        """Return the parameters; in --help flags and arguments have no type behind them."""
+        parameters = list(super().get_params(ctx))
+        if self._help_all is None and rare_of(self.name or "", parameters):
+            shown = next((each for each in parameters if "--help" in each.opts), None)
+            self._help_all = shown and help_all_option(shown, self._print_whole_help)
+        parameters += [self._help_all] if self._help_all else []
+        parameter: Any
         for parameter in parameters:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
-        return parameters
+            elif parameter.param_type_name == "argument":  # <list[Path]> says nothing to people
+                parameter.display_type_rich = lambda ctx: None
+        left_out = set(map(id, self._left_out))
+        return [each for each in parameters if id(each) not in left_out]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help with common options in full and rare ones in a line each."""
+        rare = rare_of(self.name or "", self.params)
+        if rare:  # those about help are named beside them
+            rare += [each for each in self.get_params(ctx) if {"--help", "--help-all"} & {*each.opts}]
+        self._left_out = rare
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._left_out = []
+        if rare:
+            print_rare(rare)
+
+    def _print_whole_help(self, ctx: Any) -> None:
+        super().format_help(ctx, ctx.make_formatter())
 
     def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
         """Parse the arguments of the command.

@@ -99,7 +99,8 @@ Device = Annotated[
 Precision = Annotated[
     choices.Precision,
     typer.Option(
-        help="Number format; tf32 and bf16 are faster on GPUs and give other results.",
+        help="Number format of convolutions and linear maps; tf32 and bf16 are faster on GPUs and give "
+        "other results.",
         case_sensitive=False,
         rich_help_panel=MODEL,
     ),
@@ -148,8 +149,8 @@ StrictVersions = Annotated[
 BatchSize = Annotated[
     int,
     typer.Option(
-        help="Largest number of rows (images x draws) in a pass, fewer if memory is short; does not "
-        "change results.",
+        help="Largest number of rows, images x draws, in a pass; fewer if memory is short. Does not change "
+        "results.",
         rich_help_panel=RARE,
     ),
 ]
@@ -161,10 +162,8 @@ Smoothing = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SIGMAS",
-        help="Standard deviations of Gaussian noise added to the image in every draw, for images in [0, "
-        "1], separated "
-        "by commas or repeated: "
-        "0.12,0.25,0.5.",
+        help="Gaussian noise added to the image in every draw: its standard deviations, for images in "
+        "[0, 1], separated by commas or repeated: 0.12,0.25,0.5.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -177,9 +176,9 @@ Noise = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        metavar="PKG.MODULE:FUNCTION",
-        help="Evaluate the nn.Module that this function returns. Also FILE.py:FUNCTION, timm:NAME, "
-        "torchvision:NAME, hf:FOLDER, or a plug-in's name. "
+        metavar="CODE",
+        help="Evaluate the nn.Module that a function returns: PKG.MODULE:FUNCTION or FILE.py:FUNCTION. Also "
+        "timm:NAME, torchvision:NAME, hf:FOLDER, or a plug-in's name. "
         "This imports and runs the code; checkpoints never run code.",
         rich_help_panel=MODEL,
     ),
@@ -214,8 +213,8 @@ ClassMap = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Outputs of --model that stand for the classes of the data set: a class in each line, with one "
-        "number or several.",
+        help="Outputs of --model for each class of the data set: a class in each line, with one number or "
+        "several.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -294,7 +293,7 @@ Norm = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Folder to write; default: one in reports/ with a name derived from the settings.",
+        help="Folder to write; default: one in reports/, named after the settings.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -318,8 +317,8 @@ TableFormat = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="How tables are printed: csv and md (Markdown) have all columns, and leave everything else to "
-        "stderr; json is --json.",
+        help="How tables are printed: csv and md (Markdown) have all columns and stand alone on "
+        "stdout; json is --json.",
         case_sensitive=False,
         rich_help_panel=OUTPUT,
     ),

@@ -42,8 +42,8 @@ def versus_command(
         list[str] | None,
         typer.Option(
             metavar="NAME=PATTERN,...",
-            help="Pool checkpoints by name, like sde=digits-mult*,ode=digits-ode*, separated by commas or "
-            "repeated; default: pool those that differ only in the seed of the training.",
+            help="Pool checkpoints by name: sde=digits-mult*,ode=digits-ode*; may be repeated. Default: "
+            "those that differ only in the seed of the training.",
             rich_help_panel=_COMPARISON,
         ),
     ] = None,
