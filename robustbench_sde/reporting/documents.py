@@ -1,9 +1,10 @@
-"""Write the summary of a run as a table for documents in LaTeX."""
+"""Write the tables of a run for documents in LaTeX: the one at a glance, and all cells."""
 
 from itertools import groupby
 
 import pandas as pd
 
+from robustbench_sde.reporting.html.tables import Table
 from robustbench_sde.reporting.tex import escape, escape_cell, fitted_table
 from robustbench_sde.runs.words import summary_title, written_columns
 
@@ -28,4 +29,25 @@ def latex(summary: pd.DataFrame) -> str:
         "".join("r" if column.numeric else "l" for column in columns),
         [escape(column.heading) for column in columns],
         groups,
+    )
+
+
+def latex_at_a_glance(table: Table) -> str:
+    """Return the first table of the page as a floating table: one row for each checkpoint."""
+    rows = [
+        [
+            " ".join(
+                filter(
+                    None, (escape_cell(cell.text), escape(cell.aside.replace("-", "–")), escape(cell.note))
+                )
+            )
+            for cell in row
+        ]
+        for row in table.rows
+    ]
+    return fitted_table(
+        escape(table.caption),
+        "".join("r" if kind == "number" else "l" for _, kind in table.headings),
+        [escape(heading) for heading, _ in table.headings],
+        [rows],
     )

@@ -15,12 +15,15 @@ from robustbench_sde.output import others_print_to_stderr
 from robustbench_sde.progress import SILENT, Bars, Progress
 from robustbench_sde.reporting.notebook_progress import NotebookBoard, in_notebook
 
+#: Seconds over which the pace is averaged for the time that is left: all of a usual run, since its cells
+#: take unequal times.
+_PACE = 3600.0
 #: Seconds between two plain lines.
 _INTERVAL = 15.0
 #: Width of a note like `epoch 100/110 loss 1.854 acc 45.3%`.
 _NOTE = 36
-#: Widths of `1234/5678` and `0:12:34`.
-_NUMBERS = (9, 7)
+#: Widths of `1234/5678` and `10:12:34`.
+_NUMBERS = (9, 8)
 
 
 @contextlib.contextmanager
@@ -55,7 +58,9 @@ def _shown_on(console: Console, count: int, *, quiet: bool) -> Iterator[list[Pro
     elif not console.is_terminal:
         yield [_PlainLines(sys.stderr) for _ in range(count)]
     else:
-        with RichProgress(*_columns(console.width, count), console=console, transient=True) as bar:
+        with RichProgress(
+            *_columns(console.width, count), console=console, transient=True, speed_estimate_period=_PACE
+        ) as bar:
             yield [_Bar(bar) for _ in range(count)]
 
 
@@ -66,7 +71,7 @@ def _columns(width: int, bars: int) -> list[ProgressColumn]:
     which says how the work goes, before the bar, and its name is cut first.
     """
     wide = width >= 160
-    bar = 40 if wide else 10
+    bar = 40 if wide else 9
     room = width - bar - sum(_NUMBERS) - 4  # a space between columns
     if bars > 1:
         description = 60 if wide else width // 2

@@ -1,8 +1,10 @@
 """Print tables in the terminal."""
 
 import csv
+import io
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +36,8 @@ from robustbench_sde.storage.spreadsheet import as_text
 _CONSOLE: ContextVar[Console | None] = ContextVar("console", default=None)
 #: width of a pipe, enough for every column
 _PIPE_WIDTH = 160
+#: blanks at the ends of lines
+_TRAILING = re.compile(r" +(?=\n|\Z)")
 #: width of a table that leaves no column out
 _ENDLESS = 10_000
 #: how tables are printed
@@ -85,6 +89,18 @@ def _solver_warnings(solvers: Iterable[str]) -> Iterator[str]:
     for solver in others:
         if solver in SOLVERS and SOLVERS[solver].warning:
             yield f"{solver}: {SOLVERS[solver].warning}"
+
+
+class _WithoutTrailingBlanks(io.StringIO):
+    """Text file that writes to stdout, without the blanks with which Rich fills lines."""
+
+    def write(self, text: str) -> int:
+        """Write a text whose lines are whole."""
+        return sys.stdout.write(_TRAILING.sub("", text))
+
+    def flush(self) -> None:
+        """Flush stdout."""
+        sys.stdout.flush()
 
 
 class _Written(Console):
@@ -141,8 +157,10 @@ def make_console() -> Console:
         return _Written(width=_ENDLESS, stderr=True, highlight=False, markup=False, emoji=False)
     literal = partial(Console, highlight=False, markup=False, emoji=False)
     console = literal()
+    if console.is_terminal:
+        return console
     asked = os.environ.get("COLUMNS", "").isdecimal()
-    return console if console.is_terminal or asked else literal(width=_PIPE_WIDTH)
+    return literal(width=None if asked else _PIPE_WIDTH, file=_WithoutTrailingBlanks())
 
 
 @contextmanager

@@ -26,7 +26,16 @@ Replace = bool | Literal["suite"]
 
 #: what is made from the tables of a run, by its own command, by `report`, `study` and `versus`
 _DERIVED = (
-    *("index.html", "summary.tex", "versus.json", "versus.md", "versus.tex", "study.csv", "study.md"),
+    *(
+        "index.html",
+        "glance.tex",
+        "summary.tex",
+        "versus.json",
+        "versus.md",
+        "versus.tex",
+        "study.csv",
+        "study.md",
+    ),
     *("corruptions.csv", "distances.csv", "certificates.csv", "certificates.parquet"),
 )
 #: tables, in the order of their removal: what says that a run is whole goes first

@@ -375,7 +375,7 @@ FILES = (
     ("stability/CHECKPOINT.json", "the report of `stability`"),
     ("figures/", "the figures, each as `.svg` and `.png`"),
     ("versus.json", "the comparison of `versus`; also `versus.md` and `versus.tex`"),
-    ("index.html", "the HTML page of `report`, which also writes `summary.tex`"),
+    ("index.html", "the HTML page of `report`, which also writes `glance.tex` and `summary.tex`"),
 )
 
 #: Minimal-norm attacks, one row per point of a curve: `distances.csv`.

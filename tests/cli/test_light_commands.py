@@ -89,3 +89,11 @@ def test_a_header_of_a_network_that_cannot_be_is_refused_without_torch(tmp_path:
     path = tmp_path / "odd.safetensors"
     save_file({"w": ones(1)}, path, metadata={KEY: json.dumps(header)})
     assert "solver rk4 solves ODEs only and does not take multiplicative noise" in _message(read_header, path)
+
+
+def test_lines_in_a_pipe_end_without_blanks(tmp_path: Path) -> None:
+    """Rich fills the lines of a table with blanks; none of them reaches a file."""
+    for words in (("show", "digits-ode"), ("list", "attacks"), ("list", "checkpoints")):
+        lines = _run(*words, folder=tmp_path)
+        assert len(lines) > 3
+        assert [line for line in lines if line != line.rstrip()] == []

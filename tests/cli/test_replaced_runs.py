@@ -107,7 +107,7 @@ def test_a_run_with_more_cells_goes_on_and_its_old_page_is_removed(program, plac
     code, out, error = program(*ATTACK, "two", "--eps", "0.03,0.1", "--out", "run")
     assert (code, error) == (0, "")
     assert "4 of 8 cells stored already" in out
-    assert not {"index.html", "summary.tex"} & contents(place / "run").keys()
+    assert not {"index.html", "glance.tex", "summary.tex"} & contents(place / "run").keys()
     assert set(RunFolder(place / "run").read_summary()["checkpoint"]) == {"one", "two"}
 
 
@@ -122,7 +122,7 @@ def test_a_suite_replaces_its_own_earlier_run_and_says_so(program, place):
         "sde-bench: replaces the run in reports/tiny (3 cells, made by `sde-bench run tiny"
     )
     left = contents(place / "reports" / "tiny")
-    assert not {"index.html", "summary.tex"} & left.keys()
+    assert not {"index.html", "glance.tex", "summary.tex"} & left.keys()
     assert set(RunFolder(place / "reports" / "tiny").read_summary()["images"]) == {3}
     assert set(pd.read_csv(place / "reports" / "tiny" / "corruptions.csv")["images"].dropna()) <= {3}
     code, out, error = program(*suite)

@@ -67,7 +67,7 @@ def test_report_of_an_attack_and_of_corruptions(sde_bench, place, tmp_path):
         "accuracy-tries-pgd-linf-0.06-15.3-255",
     )
     expected = {f"figures/{name}.{ending}" for name in figures for ending in ("png", "svg")}
-    expected |= {"index.html", "summary.md", "summary.tex"}
+    expected |= {"index.html", "summary.md", "glance.tex", "summary.tex"}
     assert {path.relative_to(there).as_posix() for path in there.rglob("*.*")} == expected
     assert len(written) == len(expected)
     assert written[-1] == str(tmp_path / "there" / "index.html")

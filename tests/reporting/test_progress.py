@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from robustbench_sde.reporting.progress import _columns
+from robustbench_sde.reporting.progress import _PACE, _columns
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -54,3 +54,26 @@ def test_the_bar_stays_where_it_is(bars):
         console.print(bar.get_renderable())
         places.append(text.getvalue().index(" 50/100"))
     assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("seconds", [5, 50, 700, 50_000])
+def test_the_time_left_stays_where_it_is(seconds):
+    """Whether 5 seconds or 10 hours are left, the note behind the time begins in the same column."""
+    text = io.StringIO()
+    console = Console(file=text, width=80)
+    clock = [0.0]
+    bar = Progress(*_columns(80, 2), console=console, get_time=lambda: clock[0], speed_estimate_period=_PACE)
+    task = bar.add_task("net pgd", total=100, note="scoring")
+    for _ in range(2):
+        clock[0] += seconds / 50
+        bar.advance(task, 25)
+    console.print(bar.get_renderable())
+    (line,) = text.getvalue().splitlines()
+    assert "-:--:--" not in line
+    first = io.StringIO()
+    console = Console(file=first, width=80)
+    unknown = Progress(*_columns(80, 2), console=console)
+    unknown.add_task("net clean", total=100, note="scoring")
+    console.print(unknown.get_renderable())
+    assert line.index("scoring") == first.getvalue().index("scoring")
+    assert len(line) == len(first.getvalue().rstrip("\n"))

@@ -20,7 +20,7 @@ from robustbench_sde.reporting.bracket_figure import bracket_figure
 from robustbench_sde.reporting.certificates import certificate_sentences
 from robustbench_sde.reporting.corruptions import corruption_figure, corruption_heatmaps
 from robustbench_sde.reporting.distances import accuracy_against_distance
-from robustbench_sde.reporting.documents import latex
+from robustbench_sde.reporting.documents import latex, latex_at_a_glance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
     Drawn,
@@ -78,7 +78,7 @@ class Section:
 
 
 def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
-    """Write `index.html`, `summary.md`, `summary.tex` and `figures/` about a run into a folder.
+    """Write `index.html`, `summary.md`, `glance.tex`, `summary.tex` and `figures/` about a run into a folder.
 
     Equal runs give equal files.
 
@@ -194,6 +194,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             tables=[_settings_table(manifest["cells"])],
         ),
     ]
+    glance = table_at_a_glance(summary, corruptions, {report.checkpoint: report.verdict for report in audits})
     page = render(
         "page.html",
         ("page.js",),
@@ -204,12 +205,11 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
             *_findings(summary, manifest, audits, state),
             *certificate_sentences(certificates),
         ],
-        glance=table_at_a_glance(
-            summary, corruptions, {report.checkpoint: report.verdict for report in audits}
-        ),
+        glance=glance,
         sections=[section for section in sections if section],
     )
-    for name, text in {"summary.tex": latex(summary), "index.html": page}.items():
+    texts = {"glance.tex": latex_at_a_glance(glance), "summary.tex": latex(summary), "index.html": page}
+    for name, text in texts.items():
         out.write_text(name, text)
     pictures = [
         f"figures/{drawn.name}.{ending}"
@@ -228,7 +228,7 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         )
         for ending in ("svg", "png")
     ]
-    return [out.path / name for name in (*pictures, *tables, "summary.tex", "index.html")]
+    return [out.path / name for name in (*pictures, *tables, *texts)]
 
 
 def render(template: str, scripts: Sequence[str], **parts: Any) -> str:
