@@ -32,13 +32,13 @@ baseline: $(VENV)/installed  ## a new baseline for the gate, after a change that
 	$(BIN)/sde-bench baseline save reports/gate reports/baseline-digits.json
 
 test: $(VENV)/installed  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -rs
 
 test-lowest: ## all tests with the lowest version of every dependency that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) .ci/lowest.py > .venv-lowest/constraints.txt
 	.venv-lowest/bin/python -m pip install --quiet --constraint .venv-lowest/constraints.txt --editable '.[test]'
-	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto -rs
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -n auto --dist worksteal -rs
 
 fuzz: $(VENV)/installed  ## thousands of cases of every hypothesis test, new ones each time
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto tests/hostile/test_fuzz.py

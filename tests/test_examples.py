@@ -1,14 +1,12 @@
 """The scripts in examples/ run, at their small size (the plug-in package: test_plugins.py)."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from forked import finished as sde_bench
+from forked import script
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 #: libraries of random classifiers: kind of noise, clean and attacked accuracy of 20 digits, and what is said
@@ -57,15 +55,8 @@ def test_example_runs(name: str, tmp_path: Path):
     if name == "other_libraries.py":
         pytest.importorskip("art", reason="needs the Adversarial Robustness Toolbox")
     (tmp_path / "checkpoints").symlink_to(EXAMPLES.parent / "checkpoints")
-    finished = subprocess.run(
-        [sys.executable, EXAMPLES / name, "--small"],
-        cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "agg"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
+    finished = script(EXAMPLES / name, "--small", cwd=tmp_path)
+    assert finished.code == 0, finished.stderr
     for words in SAYS[name]:
         assert words in finished.stdout
     lines = finished.stdout.splitlines()
@@ -88,14 +79,8 @@ def test_example_runs(name: str, tmp_path: Path):
 def test_a_library_of_random_classifiers_has_its_numbers(name: str, tmp_path: Path):
     """The table says what the library says by itself, within two of 20 images of what docs have."""
     pytest.importorskip(name, reason="the library is not installed")
-    finished = subprocess.run(
-        [sys.executable, EXAMPLES / "library_classifiers.py", "--small", "--only", name],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert finished.returncode == 0, finished.stderr
+    finished = script(EXAMPLES / "library_classifiers.py", "--small", "--only", name, cwd=tmp_path)
+    assert finished.code == 0, finished.stderr
     noise, clean, attacked, said = LIBRARIES[name]
     assert (
         re.search(f"as it comes: .*{said}", finished.stdout) if said else "as it comes" not in finished.stdout

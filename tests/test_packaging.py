@@ -1,5 +1,6 @@
 """What is handed out: the wheel and the source distribution, the workflows, the pages about suites."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import zipfile
 
 import pytest
 import yaml
+from forked import PRELOADED
 
 from robustbench_sde.runs.suite.spec import AttackEntry, CorruptionEntry, SuiteSpec
 from robustbench_sde.runs.suite.suite import Suite
@@ -73,36 +75,62 @@ def test_the_source_distribution_can_be_tested_and_built(archives):
 
 
 FEW = ("--images", "2", "--quiet")
+#: `python -m robustbench_sde` by name: a command, and what it is given
+COMMANDS = {
+    "attack": ("--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
+    "run": ("smoke", *FEW),
+    "stability": ("--paths", "2", "--steps", "1", *FEW),
+    "certify": ("--draws", "50", *FEW),
+    "versus": ("digits-ode", "--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
+}
+#: Says where the installed package is, then runs every command in a fork of its own, in an empty folder.
+RUN_ALL = """
+import importlib, json, os, runpy, sys
+preloaded, commands = json.loads(sys.argv[1])
+for module in preloaded:
+    importlib.import_module(module)
+print(importlib.import_module("robustbench_sde").__file__, flush=True)
+for name, arguments in commands.items():
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(name + ".stdout", os.O_CREAT | os.O_WRONLY), 1)
+        os.dup2(os.open(name + ".stderr", os.O_CREAT | os.O_WRONLY), 2)
+        os.mkdir(name)
+        os.chdir(name)
+        sys.argv = ["sde-bench", name, *arguments]
+        runpy.run_module("robustbench_sde", run_name="__main__", alter_sys=True)
+    print(name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("attack", "--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
-        ("run", "smoke", *FEW),
-        ("stability", "--paths", "2", "--steps", "1", *FEW),
-        ("certify", "--draws", "50", *FEW),
-        ("versus", "digits-ode", "--eps", "0.03", "--steps", "1", "--eot-draws", "1", *FEW),
-    ],
-    ids=lambda command: command[0],
-)
-def test_the_installed_wheel_works_in_an_empty_folder(archives, tmp_path, command):
+@pytest.fixture(scope="module")
+def installed(archives, tmp_path_factory):
+    """Exit code and stderr of each command of `COMMANDS`, by the package that was unpacked from the wheel."""
+    *_, package = archives
+    place = tmp_path_factory.mktemp("empty")
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, json.dumps([PRELOADED, COMMANDS])],
+        cwd=place,
+        env=os.environ | {"PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ended.returncode == 0, ended.stderr
+    where, *codes = ended.stdout.splitlines()
+    assert where.startswith(str(package))
+    return {
+        name: (int(code), (place / f"{name}.stderr").read_text())
+        for name, code in (line.split() for line in codes)
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_installed_wheel_works_in_an_empty_folder(installed, command):
     """The shipped checkpoints come with the wheel, are found, and are named in one line on stderr."""
-    *_, installed = archives
-    where = "import robustbench_sde; print(robustbench_sde.__file__)"
-    environment = os.environ | {"PYTHONPATH": str(installed)}
-    for arguments in (["-c", where], ["-m", "robustbench_sde", *command]):
-        ended = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert arguments[0] == "-m" or ended.stdout.startswith(str(installed))
-    (line,) = [line for line in ended.stderr.splitlines() if "shipped" in line]
+    code, stderr = installed[command]
+    assert code == 0, stderr
+    (line,) = [line for line in stderr.splitlines() if "shipped" in line]
     assert "taking the shipped ones, digits-" in line
 
 

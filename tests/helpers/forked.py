@@ -3,8 +3,11 @@
 import ctypes
 import functools
 import multiprocessing
+import multiprocessing.context
+import multiprocessing.process
 import os
 import resource
+import runpy
 import signal
 import sys
 from collections.abc import Callable
@@ -59,9 +62,7 @@ def sde_bench(
 
     `before` is called in the new process first, and must be importable.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=_main, args=([str(argument) for argument in arguments], cwd, before))
+    process = _context().Process(target=_main, args=([str(argument) for argument in arguments], cwd, before))
     process.start()
     return process
 
@@ -69,6 +70,14 @@ def sde_bench(
 def finished(*arguments: object, cwd: Path, before: Callable[[], None] | None = None) -> Finished:
     """Run `sde-bench` to its end."""
     process = sde_bench(*arguments, cwd=cwd, before=before)
+    process.join()
+    return Finished(process.exitcode, (cwd / "stdout.txt").read_text(), (cwd / "stderr.txt").read_text())
+
+
+def script(path: Path, *arguments: object, cwd: Path) -> Finished:
+    """Run a script to its end, as `python PATH ARGUMENTS`; figures go to no screen."""
+    process = _context().Process(target=_script, args=(path, [str(argument) for argument in arguments], cwd))
+    process.start()
     process.join()
     return Finished(process.exitcode, (cwd / "stdout.txt").read_text(), (cwd / "stderr.txt").read_text())
 
@@ -121,14 +130,32 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def _context() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
+
+
 def _main(arguments: list[str], cwd: Path, before: Callable[[], None] | None) -> None:
     from robustbench_sde.cli.app import main
 
-    os.chdir(cwd)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
-    for stream, name in ((sys.stdout, "stdout.txt"), (sys.stderr, "stderr.txt")):
-        os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream.fileno())
+    _enter(cwd)
     if before is not None:
         before()
     sys.argv = ["sde-bench", *arguments]
     main()
+
+
+def _script(path: Path, arguments: list[str], cwd: Path) -> None:
+    _enter(cwd)
+    os.environ["MPLBACKEND"] = "agg"
+    sys.argv, sys.path[:0] = [str(path), *arguments], [str(path.parent)]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+def _enter(cwd: Path) -> None:
+    """Make a folder the current one, with the output of this process in files there."""
+    os.chdir(cwd)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
+    for stream, name in ((sys.stdout, "stdout.txt"), (sys.stderr, "stderr.txt")):
+        os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), stream.fileno())

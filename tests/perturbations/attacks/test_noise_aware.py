@@ -110,6 +110,8 @@ def test_nothing_happens_at_a_billionth(sde, digits, name):
     parameters = TINY | ({"restarts": 4} if name in ("pgd", "noise") else {})
     if name == "auto":
         parameters |= {"queries_per_step": 3, "targets": 1}
+    if name == "apgd-targeted":
+        parameters |= {"targets": 2}
     attack = make_attack(name, **parameters)
     clean = evaluate(attack.defender(sde), data, Clean(), SETTINGS).row
     attacked = evaluate(sde, data, attack, SETTINGS).row
