@@ -146,9 +146,15 @@ def read_run(path: Path) -> Side:
             f"{path / 'manifest.yaml'} has been changed ({error}); the command of the run writes it anew"
         ) from error
     check_listed(folder, summary, manifest["cells"])
-    cells = []
+    cells, unchanged = [], folder.unchanged_cells()
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
-        records = read_checked_records(folder, row) if row["status"] == "ok" else None
+        records = None
+        if row["status"] == "ok":
+            records = (
+                folder.read_unchanged_records(row["cell"])
+                if row["cell"] in unchanged
+                else read_checked_records(folder, row)
+            )
         precision = precisions.get(row["cell"], "fp32")
         cell = measured(row, records, settings.get(row["cell"], ""), precision)
         cells.append(replace(cell, parameters=parameters.get(row["cell"], {})))

@@ -25,7 +25,8 @@ _ROUNDING = 1e-9
 def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
     """Read the summary of a run; every row with numbers is compared with its stored cell.
 
-    Columns that the version of the run did not write, and that follow from records, are filled in.
+    Rows and cells that are as the run has written them are not compared once more. Columns that the version of
+    the run did not write, and that follow from records, are filled in.
 
     Raises:
         BenchError: there is none, a file is missing or damaged, a row does not follow from its records, or
@@ -34,9 +35,9 @@ def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
     summary = folder.read_summary()
     if (folder.path / "manifest.yaml").exists():
         check_listed(folder, summary, folder.read_manifest()["cells"])
-    rows = summary.to_dict("records")
+    rows, unchanged = summary.to_dict("records"), folder.unchanged_cells()
     for row in rows:
-        if has_numbers(row["status"]):
+        if has_numbers(row["status"]) and row["cell"] not in unchanged:
             records = read_checked_records(folder, row)
             row.update(_lacking(row, records))
     return table(pd.DataFrame(rows, columns=summary.columns), SUMMARY)

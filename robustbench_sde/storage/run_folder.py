@@ -3,6 +3,7 @@
 A run that was stopped at any moment goes on from the cells that are there.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.numpy
 from safetensors import SafetensorError
 
@@ -27,9 +30,13 @@ from robustbench_sde.storage.cell_file import (
 )
 from robustbench_sde.storage.examples import Examples
 from robustbench_sde.storage.files import atomic_write, read_yaml, remove_leftovers, to_yaml
-from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, SUMMARY, Column, table
+from robustbench_sde.storage.provenance import file_sha256
+from robustbench_sde.storage.records import digest_of
+from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, RECORDS, SUMMARY, Column, table
 from robustbench_sde.storage.spreadsheet import csv_text, without_apostrophe
 
+#: metadata of the summary: digests of the files of its cells (JSON), and of the table itself
+_FILES, _TABLE = b"sde-bench-files", b"sde-bench-summary"
 #: format of a manifest
 FORMAT = 1
 #: what its manifest must say; other keys are for people
@@ -92,6 +99,17 @@ class RunFolder:
         if path is None:
             raise BenchError(f"{self.path} has no records of cell {cell}; run it again")
         return read_cell_file(path, cell).records
+
+    def read_unchanged_records(self, cell: str) -> pd.DataFrame:
+        """Read the records of one of `unchanged_cells`, which need no check.
+
+        Raises:
+            BenchError: the file is damaged or gone.
+        """
+        path = self._stored(cell)
+        if path is None:
+            raise BenchError(f"{self.path} has no records of cell {cell}; run it again")
+        return read_table_file(path, RECORDS)[0]
 
     def write_cell(
         self,
@@ -191,11 +209,38 @@ class RunFolder:
             return table(rows, SUMMARY)
         return table([row | {"checkpoint": planned[row["cell"]]} for row in rows], SUMMARY)
 
+    def unchanged_cells(self) -> set[str]:
+        """Return the cells whose row in `summary.parquet` and whose file are as the run has written them.
+
+        Empty for a table of an earlier version, which does not say.
+        """
+        try:
+            summary = pd.read_parquet(self.path / "summary.parquet")
+            metadata = pq.read_metadata(self.path / "summary.parquet").metadata
+            if metadata[_TABLE].decode() != digest_of(summary):
+                return set()
+            files = dict(json.loads(metadata[_FILES]))
+        except Exception:  # the reader raises nearly anything on damaged files
+            return set()
+        return {cell for cell, digest in files.items() if self._file_digest(cell) == digest}
+
+    def _file_digest(self, cell: str) -> str:
+        """Hash the file of a cell; empty if there is none."""
+        path = self._stored(cell)
+        return "" if path is None else file_sha256(path)
+
     def write_summary(self, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        """Write `summary.parquet` and `summary.csv`, and return the table."""
+        """Write `summary.parquet` and `summary.csv`, and return the table.
+
+        Its rows must follow from the stored cells: the table holds digests of itself and of their files, so
+        that nobody has to check this again (`unchanged_cells`).
+        """
         summary = table(rows, SUMMARY)
+        files = {cell: digest for cell in summary["cell"] if (digest := self._file_digest(cell))}
+        arrow = pa.Table.from_pandas(summary, preserve_index=False)
+        own = {_FILES: json.dumps(files), _TABLE: digest_of(summary)}
         with atomic_write(self.path / "summary.parquet") as temporary:
-            summary.to_parquet(temporary, index=False)
+            pq.write_table(arrow.replace_schema_metadata({**(arrow.schema.metadata or {}), **own}), temporary)
         self.write_text("summary.csv", csv_text(summary))
         return summary
 

@@ -418,7 +418,8 @@ def table(rows: list[dict[str, object]] | pd.DataFrame, columns: tuple[Column, .
     empty = [column.name for column in columns if column.dtype == "str" and frame[column.name].hasnans]
     if empty:
         raise BenchError(f"a table lacks text in {empty}; see docs/tables.md")
-    wrong = {column.name: column.dtype for column in columns if frame.dtypes[column.name] != column.dtype}
+    found = dict(zip(frame.columns, frame.dtypes, strict=True))  # pandas makes them anew each time
+    wrong = {column.name: column.dtype for column in columns if found[column.name] != column.dtype}
     try:
         return frame.astype(wrong) if wrong else frame
     except (ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.numbers import numbers_of
 from robustbench_sde.reporting.html.page import write_report
-from robustbench_sde.runs.checked import read_checked_summary_so_far
+from robustbench_sde.runs.checked import read_checked_summary, read_checked_summary_so_far
 from robustbench_sde.storage.records import check_records, digest_of
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.runs_here import runs_here
@@ -254,3 +254,24 @@ def test_a_digest_is_of_every_value(made):
         changed = records.assign(**{name: records[name].where(records.index > 0, value)})
         others.add(digest_of(changed.astype(records.dtypes)) if name != "correct" else digest_of(changed))
     assert len(others | {digest_of(records)}) == len(records.columns) + 2
+
+
+def test_what_is_as_it_was_written_is_not_checked_once_more(folder, monkeypatch):
+    """Showing a run reads no records; changed files and rows, and tables that say nothing, are checked."""
+    run = RunFolder(folder)
+    cells = set(run.read_summary()["cell"])
+    assert run.unchanged_cells() == cells
+    key = run.read_summary()["cell"].iloc[2]
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "read_cell", lambda *_: pytest.fail("it reads records"))
+        assert len(read_checked_summary(run)) == 3
+    path = next(folder.glob(f"records/*{key}*"))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b" ")
+    assert RunFolder(folder).unchanged_cells() == cells - {key}
+    path.write_bytes(whole)
+    summary = pd.read_parquet(folder / "summary.parquet")
+    summary.assign(accuracy=0.5).to_parquet(folder / "summary.parquet", index=False)
+    assert RunFolder(folder).unchanged_cells() == set()
+    with pytest.raises(BenchError, match="accuracy"):
+        read_checked_summary(RunFolder(folder))
