@@ -25,8 +25,8 @@ _ROUNDING = 1e-9
 def read_checked_summary(folder: RunFolder) -> pd.DataFrame:
     """Read the summary of a run; every row with numbers is compared with its stored cell.
 
-    Rows and cells that are as the run has written them are not compared once more. Columns that the version of
-    the run did not write, and that follow from records, are filled in.
+    Rows and cells that are as the run has written them are not compared once more. Columns that the version
+    of the run did not write, and that follow from records, are filled in.
 
     Raises:
         BenchError: there is none, a file is missing or damaged, a row does not follow from its records, or
