@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from robustbench_sde.api.certify import certify
     from robustbench_sde.api.checkpoints import import_checkpoint, train
     from robustbench_sde.api.compare import compare
+    from robustbench_sde.api.corrupt import corrupt
     from robustbench_sde.api.gate import init_gate
     from robustbench_sde.api.models import as_classifier
     from robustbench_sde.api.run import run
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from robustbench_sde.api.versus import versus
     from robustbench_sde.data import load_dataset
     from robustbench_sde.models.checkpoint import load_checkpoint
-    from robustbench_sde.perturbations.corruptions.apply import corrupt
 
 _LAZY = {
     "as_classifier": "robustbench_sde.api.models",
@@ -31,7 +31,7 @@ _LAZY = {
     "audit": "robustbench_sde.api.audit",
     "certify": "robustbench_sde.api.certify",
     "compare": "robustbench_sde.api.compare",
-    "corrupt": "robustbench_sde.perturbations.corruptions.apply",
+    "corrupt": "robustbench_sde.api.corrupt",
     "import_checkpoint": "robustbench_sde.api.checkpoints",
     "init_gate": "robustbench_sde.api.gate",
     "load_checkpoint": "robustbench_sde.models.checkpoint",

@@ -11,7 +11,7 @@ import torch
 from builders import make_data, make_model, save_digits_model
 from plugin_packages import install_example, make_package
 
-from robustbench_sde import attack, corrupt, load_dataset, plugins
+from robustbench_sde import attack, corrupt, load_dataset, plugins, train
 from robustbench_sde.data.registry import DATASETS
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
@@ -100,6 +100,22 @@ def test_example_model_is_made(example: Path, site):
     assert result.summary["noise"].tolist() == ["opaque"] * 3
     with pytest.raises(BenchError, match="or a plug-in, noisy-linear"):
         Factory.of("noisy")
+
+
+def test_example_logger_follows_a_training(example: Path, site, tmp_path: Path):
+    """The example's logger is found by its entry point, and has every epoch once."""
+    finished = sde_bench("list", "loggers", "--json", site=example, cwd=tmp_path)
+    assert json.loads(finished.stdout)["json-lines"].endswith("[sde-bench-example 1.0]"), finished.stderr
+    site(example)
+    out = tmp_path / "net.safetensors"
+    few, test = load_dataset("digits", split="train", images=32), load_dataset("digits", images=8)
+    train(few, out, test=test, epochs=1, log="json-lines", steps=2)
+    train(few, out, test=test, epochs=2, log="json-lines", steps=2, force=True)
+    lines = [json.loads(line) for line in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines[:-1]] == [1, 2]
+    assert all(line["loss"] > 0 for line in lines[:-1])
+    assert lines[-1]["finished"] is True
+    assert 0 <= lines[-1]["accuracy"] <= 1
 
 
 def test_the_version_of_a_plugin_is_part_of_the_work(example: Path, site, tmp_path: Path, monkeypatch):

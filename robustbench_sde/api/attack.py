@@ -91,7 +91,10 @@ def attack(
             twice. `"auto"` is a folder in reports/ with a name derived from the settings. None: nothing is
             written.
         force: whether another run that `out` holds is replaced. False: that is an error. A run whose cells
-            are all asked for goes on in any case.
+            are all asked for goes on in any case. Nobody can know what the code of an `nn.Module` in memory
+            computes, so that every call evaluates it anew: a second call with the same `out` is another run,
+            which needs True. Functions in a file, by `as_classifier("net.py:make", data)` or `--model`, are
+            recognised and go on.
         save_images: format, `npz` or `safetensors`, in which all attacked images are written into `out`;
             None: they are not written.
         cache: whether equal cells of other runs in the same folder as `out` are reused.

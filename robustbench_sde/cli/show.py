@@ -32,6 +32,8 @@ def show_command(
 ) -> None:
     """Show what a checkpoint, a run, a baseline or a suite contains; a run can be shown while it runs.
 
+    JSON of a run is a list of rows; of an unfinished run it is an object with its state and `rows`.
+
     [bold]Example:[/bold] sde-bench show checkpoints/digits-ode.safetensors
     """
     from robustbench_sde.models.located import locate
@@ -72,13 +74,16 @@ def _show_run(place: Path, *, json: bool, robustbench: bool) -> None:
     if begun and not (json or robustbench or (place / "summary.parquet").exists()):
         _print_state(place, state)
         return
+    if begun and json and not (place / "summary.parquet").exists():
+        print(json_module.dumps({**state.described(), "rows": []}, indent=2))
+        return
     finished = state.complete or not (state.planned or state.running)
     summary = read_newest_summary(folder, finished=finished)
     if robustbench:
         print(json_module.dumps(robustbench_entries(summary), indent=2))
         return
     if json:
-        print_json(summary)
+        print_json(summary, None if finished else state)
         return
     print_summary(summary, folder=str(place))
     _print_state(place, state)

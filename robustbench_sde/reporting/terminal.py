@@ -29,6 +29,7 @@ from robustbench_sde.runs.words import (
     summary_columns,
     summary_title,
 )
+from robustbench_sde.storage.run_state import RunState
 from robustbench_sde.storage.runs_here import RunHere
 from robustbench_sde.storage.spreadsheet import as_text
 
@@ -188,9 +189,15 @@ def summary_table(summary: pd.DataFrame, console: Console, *, tries: int | None 
     return fit_to_width(console, summary_title(summary), columns, blocks)
 
 
-def print_json(frame: pd.DataFrame) -> None:
-    """Print rows as a JSON list; NaN and infinity become null."""
-    print(json.dumps(json.loads(frame.to_json(orient="records")), indent=2))
+def print_json(frame: pd.DataFrame, state: RunState | None = None) -> None:
+    """Print rows as a JSON list; NaN and infinity become null.
+
+    Args:
+        frame: the rows.
+        state: state of an unfinished run, which is printed as an object with the list as `rows`.
+    """
+    rows = json.loads(frame.to_json(orient="records"))
+    print(json.dumps(rows if state is None else {**state.described(), "rows": rows}, indent=2))
 
 
 def print_runs(runs: Sequence[RunHere], *, as_json: bool) -> None:

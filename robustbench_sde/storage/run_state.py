@@ -43,6 +43,17 @@ class RunState:
         """One word: `running`, `complete` or `stopped`."""
         return "running" if self.running else "complete" if self.complete else "stopped"
 
+    def described(self) -> dict[str, Any]:
+        """Return state, command, counts of cells, missing cells by checkpoint, and seconds left, for JSON."""
+        return {
+            "state": self.name,
+            "command": self.command,
+            "stored": self.stored,
+            "planned": self.planned if self.has_plan else None,
+            "seconds_left": None if self.seconds_left is None else round(self.seconds_left, 1),
+            "missing": {name: {"missing": missing, "of": of} for name, (missing, of) in self.missing.items()},
+        }
+
     def sentences(self) -> list[str]:
         """Say what is missing, and how long it may take; nothing about a complete run."""
         if self.complete and not self.running:

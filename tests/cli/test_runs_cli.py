@@ -72,7 +72,9 @@ def test_a_killed_run_says_what_it_has_and_what_is_missing(program, place):
     )
     assert out.splitlines()[-2:] == [f"8 of {CELLS} cells stored", "missing: two (4 of 6)"]
     assert out.count("pgd linf") == 2
-    assert len(json.loads(program("show", "tiny", "--json")[1])) == 8
+    shown = json.loads(program("show", "tiny", "--json")[1])
+    assert (shown["state"], shown["stored"], shown["planned"], len(shown["rows"])) == ("stopped", 8, CELLS, 8)
+    assert (shown["missing"], shown["seconds_left"]) == ({"two": {"missing": 4, "of": 6}}, None)
     (run,) = json.loads(program("list", "runs", "--json")[1])
     assert (run["state"], run["cells"], run["planned"]) == ("stopped", 8, CELLS)
     assert f"8 of {CELLS}" in program("list", "runs")[1]
@@ -84,6 +86,7 @@ def test_a_killed_run_says_what_it_has_and_what_is_missing(program, place):
     assert f"8 of {CELLS} cells stored already" in out
     assert not (place / "reports" / "tiny" / "index.html").exists(), "the page of eight cells is removed"
     assert "run: complete, by sde-bench run tiny.yaml" in program("show", "tiny")[1]
+    assert len(json.loads(program("show", "tiny", "--json")[1])) == CELLS, "a list of rows, as ever"
 
 
 def test_a_run_that_goes_on_says_how_long_it_may_take(program, place):
@@ -97,6 +100,9 @@ def test_a_run_that_goes_on_says_how_long_it_may_take(program, place):
         assert f"run: a process is running in reports/tiny, by sde-bench {' '.join(RUN)}" in out
         assert f"8 of {CELLS} cells stored, about " in out
         assert " left\nmissing: two (4 of 6)" in out
+        shown = json.loads(program("show", "tiny", "--json")[1])
+        assert (shown["state"], shown["stored"], len(shown["rows"])) == ("running", 8, 8)
+        assert shown["seconds_left"] > 0
         assert program("report", "tiny")[0] == 0
         page = (place / "reports" / "tiny" / "index.html").read_text()
         assert f"The run goes on: 8 of {CELLS} cells stored, about " in page
@@ -116,7 +122,7 @@ def test_cells_of_earlier_runs_are_not_counted(program, place):
     assert (run["state"], run["cells"], run["planned"]) == ("complete", CELLS, CELLS)
     (place / "reports" / "tiny" / "manifest.yaml").unlink()
     (place / "reports" / "tiny" / "summary.parquet").unlink()
-    rows = json.loads(program("show", "tiny", "--json")[1])
+    rows = json.loads(program("show", "tiny", "--json")[1])["rows"]
     assert {row["images"] for row in rows} == {5}
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustbench_sde.data import ImageDataset, load_dataset
 from robustbench_sde.errors import BenchError
 from robustbench_sde.perturbations.corruptions.ahead import WordsAhead
 from robustbench_sde.perturbations.corruptions.colour import Recipe
@@ -15,13 +14,14 @@ from robustbench_sde.perturbations.corruptions.quantise import FORGIVEN
 from robustbench_sde.perturbations.corruptions.registry import Corruption, find
 from robustbench_sde.perturbations.corruptions.setting import Setting
 from robustbench_sde.perturbations.corruptions.severities import choose_family
+from robustbench_sde.progress import SILENT, Progress
 
 #: Number of values of a batch that are corrupted at once on a CPU (1 MiB of float32).
 _PIECE = 2**18
 
 
 def corrupt(
-    images: Tensor | ImageDataset | str,
+    images: Tensor,
     name: str,
     severity: int,
     *,
@@ -29,42 +29,15 @@ def corrupt(
     seed: int = 0,
     family: str | None = None,
     frost_dir: str | Path | None = None,
+    progress: Progress = SILENT,
 ) -> Tensor:
-    """Apply a common corruption to images, as in CIFAR-10-C, Tiny-ImageNet-C and ImageNet-C.
+    """Apply a common corruption to (B, C, H, W) images; `robustbench_sde.corrupt` has the same arguments.
 
-    A corrupted image depends only on (seed, name, severity, image id), not on its batch.
-
-    Args:
-        images: (B, C, H, W) with 1 or 3 channels, uint8 or floating-point in [0, 1], on any device; or a
-            data set, or the name of one, whose test split is taken.
-        name: one of `CORRUPTIONS`, a simple perturbation with its parameter like `gaussian:0.1`, or the
-            name of a plug-in.
-        severity: severity from 1 to 5, or 0 for unchanged images. Simple perturbations ignore it.
-        image_ids: (B,) ids of the images, the keys of the random numbers; None: those of a data set, or 0 to
-            B - 1.
-        seed: any integer.
-        family: family of parameters, "cifar", "tiny-imagenet" or "imagenet". None: chosen by the smaller
-            side of the images (up to 48, up to 128, larger). Lengths in pixels are multiplied by this side
-            divided by the resolution of the family (32, 64, 224): radii and sigmas of blurs, `max_delta` of
-            glass_blur, and the smoothing of spatter. Zoom factors, shares and intensities are not lengths.
-        frost_dir: folder with the five original frost photographs; None: frost is synthetic.
-
-    Returns:
-        Corrupted images (B, C, H, W) with the dtype and device of `images`. uint8 images are truncated, as in
-        the published code; floats are only clipped to [0, 1]. (pixelate and jpeg_compression work on 8-bit
-        images and round floats to 8 bits.)
+    `progress` is told of every piece of the batch that is finished.
 
     Raises:
         BenchError: a name, a value, a shape or a type is wrong.
-
-    Source: Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-    Perturbations", ICLR 2019.
     """
-    if isinstance(images, str):
-        images = load_dataset(images)
-    if isinstance(images, ImageDataset):
-        image_ids = images.ids if image_ids is None else image_ids
-        images = images.images
     perturbation, parameter = find(name)
     _check_images(images)
     if isinstance(severity, bool) or severity not in range(6):
@@ -86,6 +59,7 @@ def corrupt(
     eight_bit = isinstance(perturbation, Corruption) and perturbation.eight_bit
     slices = _pieces(images)
     corrupted = torch.empty(images.shape, dtype=images.dtype, device=images.device)
+    progress.start(f"{perturbation.name} {severity}" if severity else name, len(ids))
     with WordsAhead([ids[piece] for piece in slices], severity) as words:
         for index, piece in enumerate(slices):
             setting = Setting(
@@ -101,6 +75,7 @@ def corrupt(
             )
             apply = _on_levels if eight_bit else _on_floats
             apply(perturbation.recipe, images[piece], corrupted[piece], setting, parameters)
+            progress.advance(len(ids[piece]))
     return corrupted
 
 
