@@ -25,8 +25,8 @@ def fit_to_width(
 ) -> Table:
     """Return a table as wide as the console allows.
 
-    In a narrow one headings take several lines, then columns are left out, which a line below says. Names
-    break between words, or inside a word if nothing else helps.
+    In a narrow one headings take several lines and names two, then columns are left out, which a line below
+    says. Names break between words, or inside a word if nothing else helps.
 
     Args:
         console: console that it will be printed on.
@@ -90,12 +90,21 @@ def _table(
             table.add_column(heading, justify="right", no_wrap=True, min_width=whole)
         else:
             word = max(len(word) for text in texts for word in text.split() or [""])
-            table.add_column(heading, overflow="fold", min_width=min(word, long), max_width=whole)
+            halves = max((_half(text) for text in texts[1:]), default=0) if long == _LONG_WORDS[0] else 0
+            least = min(max(word, halves), long)
+            table.add_column(heading, overflow="fold", min_width=least, max_width=whole)
     for block in blocks:
         for line in block:
             table.add_row(*line)
         table.add_section()
     return table
+
+
+def _half(name: str) -> int:
+    """Return the width at which a name takes two lines: columns are left out before it takes three."""
+    words = name.split()
+    cuts = [(len(" ".join(words[:cut])), len(" ".join(words[cut:]))) for cut in range(1, len(words))]
+    return min(map(max, cuts), default=len(name))
 
 
 def _tall(heading: str) -> str:

@@ -1,6 +1,7 @@
 """Show a comparison of networks with a reference: the answer in words, a table, documents and a figure."""
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -22,7 +23,8 @@ from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.run_folder import RunFolder
 
 #: largest number of panels of the figure
-_MOST_PANELS = 6
+_MOST_PANELS = 24
+_PANELS_A_ROW = 3
 #: number of columns that hold names
 _NAMES = 2
 
@@ -127,29 +129,40 @@ def versus_latex(versus: Versus) -> str:
 
 
 def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
-    """Draw `figures/versus`: differences with 95 % intervals, one panel for each setting."""
+    """Draw `figures/versus`: differences with 95 % intervals, one panel for each setting, three in a row."""
     settings = versus.settings[:_MOST_PANELS]
     subjects = list(dict.fromkeys(row.subject for row in versus.rows))
-    width = 1.2 + 0.065 * max(map(len, subjects)) + 2.3 * len(settings)
-    with styled(width, 1.1 + 0.3 * len(subjects)) as figure:
-        panels = figure.subplots(1, len(settings), squeeze=False, sharex=True, sharey=True)[0]
-        for axes, setting in zip(panels, settings, strict=True):
+    columns = min(_PANELS_A_ROW, len(settings))
+    lines = math.ceil(len(settings) / columns)
+    width = 1.2 + 0.065 * max(map(len, subjects)) + 2.3 * columns
+    with styled(width, 0.4 + (0.7 + 0.3 * len(subjects)) * lines) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten()
+        for axes in panels[len(settings) :]:
+            axes.remove()
+        for place, (axes, setting) in enumerate(zip(panels, settings, strict=False)):
             rows = [row for row in versus.rows if row.setting == setting]
             axes.axvline(0, color="black", linewidth=0.8)
             for row in rows:
-                found, place = row.accuracy.difference, subjects.index(row.subject)
+                found, height = row.accuracy.difference, subjects.index(row.subject)
                 style = line_style(0) | {"linestyle": "none"}
                 if not row.accuracy.differs:
                     style["markerfacecolor"] = "white"
                 ends = [[100 * (found.estimate - found.low)], [100 * (found.high - found.estimate)]]
-                axes.errorbar(100 * found.estimate, place, xerr=ends, capsize=2, **style)
-            axes.set(title=setting, xlabel="difference, points")
+                axes.errorbar(100 * found.estimate, height, xerr=ends, capsize=2, **style)
+            lowest = place + columns >= len(settings)
+            axes.set(title=setting, xlabel="difference, points" if lowest else "")
+            axes.tick_params(labelbottom=lowest)
             axes.set_yticks(range(len(subjects)), [legend_text(subject) for subject in subjects])
             axes.set_ylim(len(subjects) - 0.5, -0.5)
         save(figure, folder, "versus")
     caption = (
         f"Accuracy less that of {versus.reference}, in points, with 95 % intervals; filled: beyond chance "
         "(p by Holm at most 0.05)."
+        + (
+            f" The first {len(settings)} of {len(versus.settings)} settings."
+            if len(versus.settings) > len(settings)
+            else ""
+        )
     )
     return [Drawn("versus", caption)]
 

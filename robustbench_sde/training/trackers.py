@@ -66,7 +66,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in the experiment `sde-bench`, where ``MLFLOW_TRACKING_URI`` says, or where MLflow keeps runs."""
+    """A run in the experiment `sde-bench`, where `MLFLOW_TRACKING_URI` says, or where MLflow keeps runs."""
 
     def __init__(self, training: Training) -> None:
         mlflow = _module("mlflow", "mlflow")
@@ -114,7 +114,7 @@ class MLflow:
 
 
 class WeightsAndBiases:
-    """A run in the project `sde-bench`, or in that of ``WANDB_PROJECT``.
+    """A run in the project `sde-bench`, or in that of `WANDB_PROJECT`.
 
     ``WANDB_MODE=offline`` needs no network; a training that goes on is then a second run of the same id.
     """

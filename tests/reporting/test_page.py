@@ -220,7 +220,7 @@ def test_an_image_that_did_not_change_is_drawn_grey(sample, tmp_path):
 
 
 def test_inlined_figures_follow_the_page():
-    """Ids are renamed, colours become those of the page, fonts and style sheets go."""
+    """Ids are renamed, colours become those of the page, fonts and style sheets go, sizes follow the box."""
     svg = inline(
         '<?xml version="1.0"?><svg width="3pt" height="2pt" viewBox="0 0 3 2" version="1.1">'
         "<style>*{}</style>"
@@ -231,7 +231,8 @@ def test_inlined_figures_follow_the_page():
         'a "caption"',
     )
     assert svg == (
-        '<svg role="img" aria-label="a &#34;caption&#34;" viewBox="0 0 3 2"><g id="one-a"/>'
+        '<svg role="img" style="max-width: max(38rem, 4px); min-width: 2px" '
+        'aria-label="a &#34;caption&#34;" viewBox="0 0 3 2"><g id="one-a"/>'
         '<use xlink:href="#one-a"/><path clip-path="url(#one-a)" '
         'style="fill: var(--line-0); stroke: currentColor"/>'
         '<text style="font-size: 9px; text-anchor: end">id="#0072b2"</text></svg>'

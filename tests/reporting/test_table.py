@@ -52,3 +52,20 @@ def test_what_gives_way_first():
         ["a-network-of-a-name", "100.0", "97.5", "163"],
         ["(72.2-100.0)", "(90.1-99.0)"],
     ]
+
+
+def test_a_spare_column_goes_before_a_name_takes_three_lines():
+    """A name takes two lines to keep a spare column; where it needs three, the column is left out."""
+    columns = [
+        TableColumn("perturbation", numeric=False),
+        TableColumn("accuracy"),
+        TableColumn("single", spare=1),
+    ]
+    row = ["noise linf 0.03137 (8/255)", "100.0 (61.0-100.0)", "100.0 (61.0-100.0)"]
+    for width, lines, left_out in ((80, 1, False), (62, 2, False), (56, 1, True), (40, 2, True)):
+        text = io.StringIO()
+        console = Console(file=text, width=width)
+        console.print(fit_to_width(console, "title", columns, [[row]]))
+        body = [line for line in text.getvalue().splitlines() if "noise" in line or "8/255" in line]
+        assert len(body) == lines, (width, text.getvalue())
+        assert ("no room for: single" in text.getvalue()) == left_out

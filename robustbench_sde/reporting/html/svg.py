@@ -22,6 +22,7 @@ _CHANGES = (
 def inline(svg: str, name: str, caption: str) -> Markup:
     """Return the `<svg>` element of a file that matplotlib wrote.
 
+    Wide figures may be wider on the page than others, and do not shrink until nobody can read them.
     Ids get `name` in front, since those of two figures may be equal; sizes, metadata, fonts and style sheets
     go, and colours become those of the page. Text is left as it is.
     """
@@ -35,6 +36,9 @@ def inline(svg: str, name: str, caption: str) -> Markup:
     body = re.sub(
         r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL
     )
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', body)
+    points = float(box[1]) if box else 0.0
+    sizes = f"max-width: max(38rem, {1.35 * points:.0f}px); min-width: {min(0.75 * points, 480):.0f}px"
     body = re.sub(r' (width|height|version)="[^"]*"', "", body, count=3)
     body = re.sub(r"<[^>]*>", changed, body)
-    return Markup(body.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1))
+    return Markup(body.replace("<svg", f'<svg role="img" style="{sizes}" aria-label="{escape(caption)}"', 1))
