@@ -121,7 +121,7 @@ def study_command(
         console = make_console()
         answer = read_versus(folder)
         for sentence in [] if answer is None else answer.sentences():
-            console.print(sentence, style="bold", soft_wrap=True, markup=False)
+            console.print(sentence, style="bold", soft_wrap=not console.is_terminal, markup=False)
         if corruptions is not None:
             print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
         else:

@@ -41,7 +41,7 @@ def print_audit(report: AuditReport, *, path: str | None) -> None:
     console.print(table)
     if path is not None:
         console.print(f"report: {path}", style="dim", soft_wrap=True)
-    console.print(verdict_line(report), style=_STYLES[report.verdict], soft_wrap=True)
+    console.print(verdict_line(report), style=_STYLES[report.verdict], soft_wrap=not console.is_terminal)
 
 
 def verdict_line(report: AuditReport) -> str:

@@ -101,7 +101,9 @@ def print_certificates(reports: Sequence[CertificateReport], *, folder: str | No
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     for report in reports:
         if not report.ok:
-            console.print(f"{report.checkpoint}: {report.status}", style="bold red", soft_wrap=True)
+            console.print(
+                f"{report.checkpoint}: {report.status}", style="bold red", soft_wrap=not console.is_terminal
+            )
     if folder is not None:
         console.print(f"reports and figure: {folder}", style="dim", soft_wrap=True)
 

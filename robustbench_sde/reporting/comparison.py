@@ -49,7 +49,9 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     overall = (comparison.verdict, _STYLES[comparison.verdict])
     console.print(Text.assemble("verdict: ", overall, f" · {comparison.counts}"))
     if comparison.fewer is not None:
-        console.print(Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]), soft_wrap=True)
+        console.print(
+            Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]), soft_wrap=not console.is_terminal
+        )
     rest = _rest(comparison)
     blocks = [
         [_styled(cell, comparison) for cell in cells]
@@ -59,16 +61,16 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     if blocks:
         console.print(fit_to_width(console, _title(comparison), _columns(comparison), blocks))
     else:
-        console.print(Text(_title(comparison), "dim"), soft_wrap=True)
+        console.print(Text(_title(comparison), "dim"), soft_wrap=not console.is_terminal)
     said: dict[tuple[Verdict, str], list[str]] = {}
     for cell in comparison.changed:
         said.setdefault((cell.verdict, cell.reason), []).append(cell.name)
     for (verdict, reason), (first, *others) in said.items():
         more = f" and {len(others)} more" if others else ""
         line = Text.assemble((verdict, _STYLES[verdict]), f" {first}{more}: {reason}")
-        console.print(line, soft_wrap=True)
+        console.print(line, soft_wrap=not console.is_terminal)
     for note in comparison.notes:
-        console.print(Text(note, "dim"), soft_wrap=True)
+        console.print(Text(note, "dim"), soft_wrap=not console.is_terminal)
     if rest and not show_all:
         console.print(Text(f"{_rest_in_words(comparison)}: --all shows them", "dim"))
 

@@ -33,7 +33,7 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str | None, r
     console.print(_perturbations(console, reports))
     for report in reports:
         style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
-        console.print(sentence(report), style=style, markup=False, soft_wrap=True)
+        console.print(sentence(report), style=style, markup=False, soft_wrap=not console.is_terminal)
     if reused:
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     if folder is not None:

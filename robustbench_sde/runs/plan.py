@@ -65,10 +65,21 @@ class Plan:
         ]
 
     def lines(self) -> list[str]:
-        """Describe the plan for people: one line per cell."""
+        """Describe the plan for people: one line per cell, with the settings in which namesakes differ."""
         reasons = {cell: f" ({why})" for cell, why in self.stored.outdated.items()}
         cells = (*self.work.cells, *self.work.certified)
-        return [f"{self._state(cell):<17} {cell.label}{reasons.get(cell, '')}" for cell in cells]
+        settings = [
+            {name: value for name, value in row.items() if name not in ("state", "reason", "seconds")}
+            for row in self.rows()
+        ]
+        namesakes: dict[str, list[dict[str, Any]]] = {}
+        for cell, own in zip(cells, settings, strict=True):
+            namesakes.setdefault(cell.title, []).append(own)
+        return [
+            f"{self._state(cell):<17} {cell.title}{_differing(own, namesakes[cell.title])}"
+            f"{reasons.get(cell, '')}"
+            for cell, own in zip(cells, settings, strict=True)
+        ]
 
     def with_workers(self, shard_images: int, counts: Sequence[int] = (1, 8, 64)) -> str:
         """Estimate how long the run takes with several workers like this machine."""
@@ -92,6 +103,15 @@ class Plan:
         if cell in self.stored.rows or cell in self.certified:
             return "stored"
         return "from earlier runs" if cell in self.stored.elsewhere else "to run"
+
+
+def _differing(own: dict[str, Any], namesakes: list[dict[str, Any]]) -> str:
+    """Return the settings in which a cell differs from another one of its title: `` · sigma 0.5``."""
+    parts = []
+    for name, value in own.items():
+        if any(other[name] != value for other in namesakes):
+            parts.append(f"{name.replace('_', ' ')} {'as trained' if value is None else value}")
+    return f" · {', '.join(parts)}" if parts else ""
 
 
 def _described(cell: Cell) -> dict[str, str | float]:

@@ -132,6 +132,18 @@ def test_a_checkpoint_is_opened_and_hashed_once(place, counts, digits, name):
     assert (counts["loads"], counts["hashes"]) == (1, 1)
 
 
+def test_cells_of_one_title_are_told_apart_in_the_plan(place):
+    """A line of the plan names the settings in which a cell differs from another one of its title."""
+    Path("several.yaml").write_text(
+        "images: 6\nsigma: [null, 0.25]\nscore_draws: 2\n"
+        "perturbations: [{attack: pgd, eps: 8/255, steps: 1, eot_draws: 1}]\n"
+    )
+    lines = [line.split(maxsplit=2)[2] for line in rb.run("several.yaml", dry_run=True).plan.lines()]
+    assert len(set(lines)) == len(lines) == 6
+    assert "tiny pgd linf 8/255 · sigma as trained" in lines
+    assert "tiny pgd linf 8/255 · sigma 0.25" in lines
+
+
 def stored_without(folder, column):
     """Store every cell again as a version that did not write `column`."""
     for path in (folder.path / "records").iterdir():
@@ -152,7 +164,7 @@ def test_the_plan_says_why_cells_of_an_earlier_version_are_computed_again(place)
         assert [row["reason"] for row in plan.rows()] == [together, why, why]
         assert {row["state"] for row in plan.rows()} == {"to run"}
         assert str(plan).endswith(f"; computed again: 2 cells {why}; computed again: 1 cell {together}")
-        assert plan.lines()[2].endswith(f"tiny pgd linf eps=0.1 ({why})")
+        assert plan.lines()[2].endswith(f"tiny pgd linf 0.1 ({why})")
     with pytest.raises(BenchError, match="did not write gradients_zero; run it again"):
         Result.read("reports/small")
     data = rb.load_dataset("digits", images=6)
