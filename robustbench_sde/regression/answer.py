@@ -54,7 +54,8 @@ class Contrast:
         low, high = self.difference.low, self.difference.high
         if self.difference.estimate < 0:
             low, high = -high, -low
-        return f"{100 * low:.1f} to {100 * high:.1f}, p = {self.p_holm:.1g}"
+        digits = 1 if self.p_holm < 0.01 else 2  # .048 is not .05
+        return f"{100 * low:.1f} to {100 * high:.1f}, p = {self.p_holm:.{digits}g}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from scipy.stats import binomtest
 from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
-from robustbench_sde.regression.answer import setting_text
+from robustbench_sde.evaluation.statistics import Interval
+from robustbench_sde.regression.answer import Contrast, setting_text
 from robustbench_sde.regression.kinds import kinds_by_pattern, parse_kinds
 from robustbench_sde.regression.smoothed import at_equal_smoothing
 from robustbench_sde.regression.versus import ONE_TRAINING, versus
@@ -58,6 +59,15 @@ def test_the_answer_comes_in_sentences():
     assert last.startswith("equal does not differ from the ODE on clean images beyond chance (+0.0 points; ")
     (other,) = versus(make_side(ode, worse), "worse").sentences()
     assert other.startswith("ode is 17.5 points above worse under pgd linf 0.03 (")
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0477, "0.048"), (0.0523, "0.052"), (2.4e-7, "2e-07"), (0.0094, "0.009"), (1.0, "1")]
+)
+def test_a_p_value_beside_the_level_is_on_its_own_side_in_words(p, text):
+    """What is below .05 is not written as .05, which would say nothing."""
+    found = Contrast("accuracy", 0.5, 0.4, Interval(-0.1, -0.2, -0.01), p / 2, p, 0.1)
+    assert found.evidence == f"1.0 to 20.0, p = {text}"
 
 
 def test_too_few_images_to_find_anything_are_said_to_be_so():
