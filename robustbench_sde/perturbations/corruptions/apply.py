@@ -16,8 +16,8 @@ from robustbench_sde.perturbations.corruptions.setting import Setting
 from robustbench_sde.perturbations.corruptions.severities import choose_family
 from robustbench_sde.progress import SILENT, Progress
 
-#: Number of values of a batch that are corrupted at once on a CPU (1 MiB of float32).
-_PIECE = 2**18
+#: Number of values of a batch that are corrupted at once on a CPU (2 MiB of float32).
+_PIECE = 2**19
 
 
 def corrupt(

@@ -6,6 +6,7 @@ whatever batch it is in; only dense kernels, where that is slow, go through a co
 
 import math
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -114,12 +115,13 @@ def motion_blur(x: Tensor, angles: Tensor, radius: float, sigma: float) -> Tenso
     padded = F.pad(x[order], (margin,) * 4, mode="replicate").contiguous()
     strides = padded.stride()
     blurred = torch.zeros(x.shape, device=x.device)
-    for step, weight in enumerate(weights.tolist()):
-        changes = np.flatnonzero(np.diff(down[step]) | np.diff(right[step])) + 1
-        for start, stop in zip([0, *changes], [*changes, len(x)], strict=True):
-            top, left = margin + int(down[step, start]), margin + int(right[step, start])
-            first = start * strides[0] + top * strides[2] + left
-            shifted = padded.as_strided((stop - start, *x.shape[1:]), strides, first)
+    # where the shifted picture of an image begins in `padded`, (steps, B): in runs of equal shifts
+    shifts = (margin + down) * strides[2] + margin + right
+    firsts = shifts + np.arange(len(x)) * strides[0]
+    for shift, first, weight in zip(shifts, firsts, weights.tolist(), strict=True):
+        ends = [*(np.flatnonzero(np.diff(shift)) + 1).tolist(), len(x)]
+        for start, stop in pairwise([0, *ends]):
+            shifted = padded.as_strided((stop - start, *x.shape[1:]), strides, int(first[start]))
             blurred.narrow(0, start, stop - start).add_(shifted, alpha=weight)
     return torch.empty_like(x).index_copy_(0, order, blurred)
 
