@@ -67,7 +67,9 @@ def test_json_is_what_the_files_hold(sde_bench, place):
         )
         assert code == 0
         (report,) = json.loads(stdout)
-        assert report == json.loads((place / str(sigma) / "stability" / "scalar.json").read_text())
+        stored = json.loads((place / str(sigma) / "stability" / "scalar.json").read_text())
+        assert len(stored.pop("digest")) == 64
+        assert report == stored
         assert report["perturbations"][1]["eps"] == 0.5
         found.append(report["condition"]["agreement"])
     assert found == ["silent", "contradicts"]
