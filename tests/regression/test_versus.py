@@ -65,7 +65,7 @@ def test_the_answer_comes_in_sentences():
     ("p", "text"), [(0.0477, "0.048"), (0.0523, "0.052"), (2.4e-7, "2e-07"), (0.0094, "0.009"), (1.0, "1")]
 )
 def test_a_p_value_beside_the_level_is_on_its_own_side_in_words(p, text):
-    """What is below .05 is not written as .05, which would say nothing."""
+    """A value below .05 is not written as .05, which would say nothing."""
     found = Contrast("accuracy", 0.5, 0.4, Interval(-0.1, -0.2, -0.01), p / 2, p, 0.1)
     assert found.evidence == f"1.0 to 20.0, p = {text}"
 
