@@ -107,6 +107,8 @@ def main() -> None:
         if not isinstance(error.__context__, BrokenPipeError):
             _fail(f"somebody's code wants to end the program ({one_line(error)})", ExitCode.INPUT_ERROR)
         code = ExitCode.OK  # Typer's way to say that the reader of our output, `head` say, has left
+    except BrokenPipeError:
+        code = ExitCode.OK  # the reader of our output, `head` say, has left before the end
     except Exception as error:
         if signals:  # what a library has made of it
             code = ExitCode.INTERRUPTED

@@ -97,3 +97,20 @@ def test_lines_in_a_pipe_end_without_blanks(tmp_path: Path) -> None:
         lines = _run(*words, folder=tmp_path)
         assert len(lines) > 3
         assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """Where the reader of a pipe has left before anything is written, the program ends without a word."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "robustbench_sde", "show", "smoke", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait() == 0
