@@ -86,7 +86,7 @@ def test_minimal_distances_of_a_random_model_are_real(sde, digits):
 
     The peer keeps the closest point ever misclassified: median distance 0.0000 (docs/comparison.md).
     """
-    data = digits.subset(30)
+    data = digits.subset(16)
     result = rb.attack(sde, data, "cw", steps=40, binary_search_steps=3, score_draws=64)
     moved = result.records["l2"].to_numpy() > 0.05
     assert moved.mean() > 0.9
