@@ -100,7 +100,7 @@ def test_lines_in_a_pipe_end_without_blanks(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    """Where the reader of a pipe has left before anything is written, the program ends without a word."""
+    """The program ends without a word where the reader of a pipe has left before anything is written."""
     process = subprocess.Popen(
         [sys.executable, "-m", "robustbench_sde", "show", "smoke", "--json"],
         stdout=subprocess.PIPE,
