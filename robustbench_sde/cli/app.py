@@ -1,6 +1,7 @@
 """Build the `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
 
 import inspect
+import os
 import sys
 import traceback
 import warnings
@@ -104,6 +105,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = ExitCode.INTERRUPTED
     except SystemExit as error:
+        if _completes():  # Typer ends so when it has told a shell what it asked for
+            raise
         if not isinstance(error.__context__, BrokenPipeError):
             _fail(f"somebody's code wants to end the program ({one_line(error)})", ExitCode.INPUT_ERROR)
         code = ExitCode.OK  # Typer's way to say that the reader of our output, `head` say, has left
@@ -130,6 +133,12 @@ def main() -> None:
 
 
 _show_foreign = warnings.showwarning
+
+
+def _completes() -> bool:
+    """Whether a shell asks for completions, or they are being installed."""
+    asked = {"--install-completion", "--show-completion"}.intersection(sys.argv[1:2])
+    return "_SDE_BENCH_COMPLETE" in os.environ or bool(asked)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -1,6 +1,7 @@
 """What only reads what is stored, or names what there is, does not wait for torch."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,32 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "asked", "found"),
+    [
+        ("sde-bench list ru", True, "rules\nruns"),
+        ("sde-bench show digits-o", True, "digits-ode"),
+        ("--show-completion bash", False, "_SDE_BENCH_COMPLETE"),
+    ],
+)
+def test_a_shell_that_asks_for_completions_gets_nothing_else(
+    words: str, asked: bool, found: str, tmp_path: Path
+) -> None:
+    """Completions end with exit code 0 and without a word on stderr, which a shell would show at each TAB."""
+    environment = dict(os.environ)
+    if asked:
+        place = str(len(words.split()) - 1)
+        environment |= {"COMP_WORDS": words, "COMP_CWORD": place, "_SDE_BENCH_COMPLETE": "complete_bash"}
+    arguments = [] if asked else words.split()
+    done = subprocess.run(
+        [sys.executable, "-m", "robustbench_sde", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert found in done.stdout
