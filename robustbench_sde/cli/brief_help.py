@@ -11,7 +11,7 @@ from robustbench_sde.cli.options import RARE
 _RARE = frozenset(
     (
         *("samples", "restarts", "budget", "target", "source", "set_"),
-        *("normalize", "classes", "class_map", "smoothing", "precision"),
+        *("weights", "normalize", "classes", "class_map", "smoothing", "precision"),
         *("data_dir", "download", "image_size", "resize", "crop", "interpolation", "class_order"),
         *("tries", "try_draws", "save_images", "force", "select_draws", "early", "alpha", "radius"),
         *("family", "frost_dir", "official", "reference", "allow_unequal"),

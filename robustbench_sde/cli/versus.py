@@ -27,7 +27,7 @@ def versus_command(
     run: Annotated[
         Path | None,
         typer.Option(
-            help="Compare the networks of this run without running anything.",
+            help="Compare the networks of this run; run nothing.",
             rich_help_panel=_COMPARISON,
             autocompletion=complete.runs,
         ),
