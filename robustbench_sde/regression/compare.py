@@ -17,9 +17,8 @@ from robustbench_sde.regression.measures import (
     compare_survival,
 )
 from robustbench_sde.regression.pairing import differences, names_of, pair_cells
-from robustbench_sde.regression.policy import Limits, Policy
+from robustbench_sde.regression.policy import Limits, Policy, covers
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, FewerImages, Verdict
-from robustbench_sde.texts import matches
 
 
 def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
@@ -87,7 +86,7 @@ def _draft_versus(run: Side, policy: Policy) -> Iterator[tuple[CellVerdict, list
         others = [
             cell
             for cell in run.cells
-            if cell.facts.checkpoint != rule.reference and matches(cell.facts.label, rule.match)
+            if cell.facts.checkpoint != rule.reference and covers(rule.match, cell.facts.label)
         ]
         if not known or not others:
             missing = f"reference {rule.reference!r}" if not known else f"cell that matches {rule.match!r}"

@@ -21,6 +21,7 @@ from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.runs.checked import check_listed, read_checked_records
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.texts import short_budget
 
 #: Text of a name or a description: one line without control characters, on which terminals and CI logs act.
 Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
@@ -64,8 +65,8 @@ class Facts(MeasuredRow):
 
     @property
     def label(self) -> str:
-        """Name in tables, policies and CI: ``digits-ode pgd linf eps=0.03``, ``digits-ode fog 3``."""
-        budget = "" if self.eps is None else f"eps={self.eps:g}"
+        """Name in tables, policies and CI: ``digits-ode pgd linf eps=8/255``, ``digits-ode fog 3``."""
+        budget = "" if self.eps is None else f"eps={short_budget(self.eps)}"
         level = "" if self.severity is None else f"{self.severity:g}"
         return " ".join(
             part for part in (self.checkpoint, self.perturbation, self.norm, budget, level) if part

@@ -11,6 +11,9 @@ from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.storage.files import read_yaml
 from robustbench_sde.texts import matches
 
+#: a budget in whole grey levels
+_GREY = re.compile(r"eps=(\d+)/255\b")
+
 
 def _known_metric(name: str) -> str:
     """Return the name of a metric if it is one."""
@@ -79,13 +82,19 @@ class Policy(Limits):
         """Return the limits for the cell of this name."""
         values = {name: getattr(self, name) for name in Limits.model_fields}
         for rule in self.cells:
-            if matches(cell, rule.match):
+            if covers(rule.match, cell):
                 values |= rule.model_dump(exclude={"match"}, exclude_none=True)
         return Limits(**values)
 
     def unused(self, cells: list[str]) -> list[str]:
         """Return the patterns that match none of these cells: a typing error would let a cell pass."""
-        return [rule.match for rule in self.cells if not any(matches(cell, rule.match) for cell in cells)]
+        return [rule.match for rule in self.cells if not any(covers(rule.match, cell) for cell in cells)]
+
+
+def covers(pattern: str, cell: str) -> bool:
+    """Whether a pattern is that of a cell's name; ``eps=8/255`` may also be written ``eps=0.0313725``."""
+    decimal = _GREY.sub(lambda found: f"eps={int(found[1]) / 255:g}", cell)
+    return matches(cell, pattern) or matches(decimal, pattern)
 
 
 def load_policy(

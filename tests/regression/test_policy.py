@@ -104,3 +104,14 @@ def test_brackets_in_a_pattern_are_letters(tmp_path):
     assert policy.limits("ode [v1]x clean").max_drop == 0.2
     assert policy.limits("ode vx clean").max_drop != 0.2
     assert policy.unused(["ode v clean"]) == ["ode [v1]? *"]
+
+
+@pytest.mark.parametrize("pattern", ["* eps=8/255", "* eps=0.0313725", "net pgd linf *"])
+def test_a_budget_in_grey_levels_may_be_written_as_a_decimal(tmp_path, pattern):
+    """Tables say ``8/255``; policies of earlier versions hold the decimal, and still mean this cell."""
+    (tmp_path / "policy.yaml").write_text(f'cells:\n  - match: "{pattern}"\n    max_drop: 0.2\n')
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert policy.limits("net pgd linf eps=8/255").max_drop == 0.2
+    assert policy.unused(["net pgd linf eps=8/255"]) == []
+    if "eps" in pattern:
+        assert policy.limits("net pgd linf eps=9/255").max_drop != 0.2
