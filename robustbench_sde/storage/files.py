@@ -122,7 +122,9 @@ def check_yaml(path: Path, text: str) -> None:
                 raise BenchError(f"{path}, line {line}: nested more than {_DEEPEST} deep")
     except yaml.YAMLError as error:
         if "maximum nesting depth" in str(error):  # libyaml reads ahead, up to its own limit
-            raise BenchError(f"{path}: nested more than {_DEEPEST} deep") from error
+            where = getattr(error, "problem_mark", None)
+            line = "" if where is None else f", line {where.line + 1}"
+            raise BenchError(f"{path}{line}: nested more than {_DEEPEST} deep") from error
         raise not_yaml(path, error) from error
 
 

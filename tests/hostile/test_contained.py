@@ -110,8 +110,8 @@ def test_a_module_that_ends_the_program_is_an_error(place):
         ("sys.stdout", lambda: setattr(sys, "stdout", None), lambda: sys.stdout),
         (
             "what a signal does",
-            lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
-            lambda: signal.getsignal(signal.SIGINT),
+            lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN),
+            lambda: signal.getsignal(signal.SIGTERM),
         ),
     ],
 )

@@ -42,6 +42,7 @@ def test_the_choices_of_speed_stand_in_manifests():
         "compile": True,
         "graphs": False,
         "channels_last": True,
+        "strict_versions": False,
     }
     assert Compute.of("cpu").graphs
     assert Compute.of("cpu").describe()["noise_backend"] == "host"
