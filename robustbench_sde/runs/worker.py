@@ -79,7 +79,7 @@ class Worker:
 
     def _rows_of(self, cell: Cell) -> int:
         """Return the rows of the smallest batches that fitted, at most as many as were asked for."""
-        return min(cell.settings.rows, *self._fitting.values(), *self.halved.values(), cell.settings.rows)
+        return min([cell.settings.rows, *self._fitting.values(), *self.halved.values()])
 
     def evaluate(self, cell: Cell) -> CellResult:
         """Evaluate a cell. Raises whatever goes wrong in it."""
