@@ -74,7 +74,7 @@ def study_command(
     from robustbench_sde.reporting.corruptions import corruption_figure, print_corruptions
     from robustbench_sde.reporting.progress import progress_bars
     from robustbench_sde.reporting.studies import study_table, write_study
-    from robustbench_sde.reporting.terminal import make_console, print_footer, print_json
+    from robustbench_sde.reporting.terminal import make_console, print_footer, print_json, print_sentence
     from robustbench_sde.reporting.versus import read_versus
     from robustbench_sde.runs.words import summary_title
 
@@ -121,7 +121,7 @@ def study_command(
         console = make_console()
         answer = read_versus(folder)
         for sentence in [] if answer is None else answer.sentences():
-            console.print(sentence, style="bold", soft_wrap=not console.is_terminal, markup=False)
+            print_sentence(console, sentence, "bold")
         if corruptions is not None:
             print_corruptions(corruptions, summary, folder=place, reused=result.reused, reference=None)
         else:

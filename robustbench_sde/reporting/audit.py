@@ -10,7 +10,7 @@ from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.audit.compare import FLOOR, images_for_floor, percent
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditVerdict
 from robustbench_sde.evaluation.statistics import Interval
-from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.terminal import make_console, print_sentence
 
 _STYLES = {
     AuditVerdict.PASS: "green",
@@ -41,7 +41,7 @@ def print_audit(report: AuditReport, *, path: str | None) -> None:
     console.print(table)
     if path is not None:
         console.print(f"report: {path}", style="dim", soft_wrap=True)
-    console.print(verdict_line(report), style=_STYLES[report.verdict], soft_wrap=not console.is_terminal)
+    print_sentence(console, verdict_line(report), _STYLES[report.verdict])
 
 
 def verdict_line(report: AuditReport) -> str:

@@ -8,7 +8,7 @@ from rich.text import Text
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.certificate_report import CertificateReport
 from robustbench_sde.reporting.table import CellText, fit_to_width
-from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.terminal import make_console, print_sentence
 from robustbench_sde.runs.words import TableColumn, interval
 
 #: largest number of classifiers about which there is a sentence on the page
@@ -101,9 +101,7 @@ def print_certificates(reports: Sequence[CertificateReport], *, folder: str | No
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     for report in reports:
         if not report.ok:
-            console.print(
-                f"{report.checkpoint}: {report.status}", style="bold red", soft_wrap=not console.is_terminal
-            )
+            print_sentence(console, f"{report.checkpoint}: {report.status}", "bold red")
     if folder is not None:
         console.print(f"reports and figure: {folder}", style="dim", soft_wrap=True)
 

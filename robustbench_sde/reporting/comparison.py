@@ -13,7 +13,7 @@ from rich.text import Text
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.regression.verdict import CellVerdict, Change, Comparison, Verdict, points
 from robustbench_sde.reporting.table import CellText, fit_to_width
-from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.terminal import make_console, print_sentence
 from robustbench_sde.runs.words import TableColumn, markdown_text
 from robustbench_sde.runs.words import markdown as markdown_table
 from robustbench_sde.storage.files import atomic_write, check_replaceable
@@ -49,9 +49,7 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     overall = (comparison.verdict, _STYLES[comparison.verdict])
     console.print(Text.assemble("verdict: ", overall, f" · {comparison.counts}"))
     if comparison.fewer is not None:
-        console.print(
-            Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]), soft_wrap=not console.is_terminal
-        )
+        print_sentence(console, Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]))
     rest = _rest(comparison)
     blocks = [
         [_styled(cell, comparison) for cell in cells]
@@ -61,16 +59,16 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     if blocks:
         console.print(fit_to_width(console, _title(comparison), _columns(comparison), blocks))
     else:
-        console.print(Text(_title(comparison), "dim"), soft_wrap=not console.is_terminal)
+        print_sentence(console, Text(_title(comparison), "dim"))
     said: dict[tuple[Verdict, str], list[str]] = {}
     for cell in comparison.changed:
         said.setdefault((cell.verdict, cell.reason), []).append(cell.name)
     for (verdict, reason), (first, *others) in said.items():
         more = f" and {len(others)} more" if others else ""
         line = Text.assemble((verdict, _STYLES[verdict]), f" {first}{more}: {reason}")
-        console.print(line, soft_wrap=not console.is_terminal)
+        print_sentence(console, line)
     for note in comparison.notes:
-        console.print(Text(note, "dim"), soft_wrap=not console.is_terminal)
+        print_sentence(console, Text(note, "dim"))
     if rest and not show_all:
         console.print(Text(f"{_rest_in_words(comparison)}: --all shows them", "dim"))
 

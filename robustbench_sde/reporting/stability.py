@@ -13,7 +13,7 @@ from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.stability.report import Agreement, Course, Estimate, StabilityReport
 from robustbench_sde.reporting.figures import Drawn, line_style, save, styled
 from robustbench_sde.reporting.table import CellText, fit_to_width
-from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.terminal import make_console, print_sentence
 from robustbench_sde.runs.words import TableColumn, interval, perturbation_text
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -33,7 +33,7 @@ def print_stability(reports: Sequence[StabilityReport], *, folder: str | None, r
     console.print(_perturbations(console, reports))
     for report in reports:
         style = "bold red" if report.condition.agreement == Agreement.CONTRADICTS else ""
-        console.print(sentence(report), style=style, markup=False, soft_wrap=not console.is_terminal)
+        print_sentence(console, sentence(report), style)
     if reused:
         console.print(f"{reused} of {counted(len(reports), 'report')} stored already", style="dim")
     if folder is not None:

@@ -189,6 +189,11 @@ def summary_table(summary: pd.DataFrame, console: Console, *, tries: int | None 
     return fit_to_width(console, summary_title(summary), columns, blocks)
 
 
+def print_sentence(console: Console, text: str | Text, style: str = "") -> None:
+    """Print a sentence: on a terminal its lines break between words, in a pipe it is one line."""
+    console.print(text, style=style, markup=False, soft_wrap=not console.is_terminal)
+
+
 def print_json(frame: pd.DataFrame, state: RunState | None = None) -> None:
     """Print rows as a JSON list; NaN and infinity become null.
 

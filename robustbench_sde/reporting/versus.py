@@ -16,7 +16,7 @@ from robustbench_sde.regression.versus import LEFT_OUT, UNEQUAL
 from robustbench_sde.regression.versus import versus as compare_networks
 from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
 from robustbench_sde.reporting.table import fit_to_width
-from robustbench_sde.reporting.terminal import make_console
+from robustbench_sde.reporting.terminal import make_console, print_sentence
 from robustbench_sde.reporting.tex import escape, fitted_table
 from robustbench_sde.runs.words import TableColumn, markdown_text
 from robustbench_sde.runs.words import markdown as markdown_table
@@ -33,7 +33,7 @@ def print_versus(versus: Versus) -> None:
     """Print the answer, the table, warnings and remarks."""
     console = make_console()
     for sentence in versus.sentences():
-        console.print(Text(sentence, "bold"), soft_wrap=not console.is_terminal)
+        print_sentence(console, Text(sentence, "bold"))
     columns, rows = _columns(versus), _rows(versus)
     blocks: list[list[list[str]]] = []
     for row, texts in zip(versus.rows, rows, strict=True):
@@ -42,9 +42,9 @@ def print_versus(versus: Versus) -> None:
         blocks[-1].append(["" if blocks[-1] else texts[0], *texts[1:]] if blocks[-1] else texts)
     console.print(fit_to_width(console, versus_title(versus), columns, blocks))
     for warning in versus.warnings:
-        console.print(Text(f"warning: {warning}", "yellow"), soft_wrap=not console.is_terminal)
+        print_sentence(console, Text(f"warning: {warning}", "yellow"))
     for note in _notes(versus):
-        console.print(Text(note, "dim"), soft_wrap=not console.is_terminal)
+        print_sentence(console, Text(note, "dim"))
     if versus.folder is not None:
         console.print(Text(f"tables: {versus.folder}", "dim"), soft_wrap=True)
 
