@@ -70,6 +70,8 @@ class Perturbed:
     #: (B,) int64 on the CPU: class that a targeted attack wanted of each image, its label where the image is
     #: of that class already; None: the attack was not targeted
     targets: Tensor | None = None
+    #: (B,) margins by which an attack chose each image among several points; None: it had one point each
+    margins: Tensor | None = None
 
     @property
     def counted(self) -> Tensor:

@@ -33,6 +33,10 @@ class Norm(ABC):
         """The step of size 1 along which a function with this gradient rises fastest; 0 where it is 0."""
 
     @abstractmethod
+    def gain(self, gradient: Tensor, clean: Tensor, x: Tensor, eps: float) -> Tensor:
+        """The largest <gradient, x' - x> over images x' within `eps` of `clean`, or a bit more: (B,)."""
+
+    @abstractmethod
     def random(self, keyed: KeyedRandom, image_ids: Tensor, like: Tensor, *, draw: int) -> Tensor:
         """A uniformly random point of the unit ball for each image."""
 
@@ -48,6 +52,10 @@ class Linf(Norm):
 
     def steepest(self, gradient: Tensor) -> Tensor:
         return gradient.sign()
+
+    def gain(self, gradient: Tensor, clean: Tensor, x: Tensor, eps: float) -> Tensor:
+        corner = (clean + eps * gradient.sign()).clamp(0, 1)
+        return (gradient * (corner - x)).flatten(1).sum(1)
 
     def random(self, keyed: KeyedRandom, image_ids: Tensor, like: Tensor, *, draw: int) -> Tensor:
         return keyed.uniforms(image_ids, like.shape[1:], draw=draw).to(like) * 2 - 1
@@ -67,6 +75,10 @@ class L2(Norm):
         # scaled by the largest entry first: squares of tiny gradients would vanish
         scaled = gradient / per_image(Linf("linf").size(gradient).clamp_min(1e-38))
         return scaled / per_image(self.size(scaled).clamp_min(1e-12))
+
+    def gain(self, gradient: Tensor, clean: Tensor, x: Tensor, eps: float) -> Tensor:
+        # without the walls of [0, 1], which only take from it
+        return eps * self.size(gradient) - (gradient * (x - clean)).flatten(1).sum(1)
 
     def random(self, keyed: KeyedRandom, image_ids: Tensor, like: Tensor, *, draw: int) -> Tensor:
         direction = self.steepest(keyed.normals(image_ids, like.shape[1:], draw=2 * draw).to(like))
@@ -88,6 +100,10 @@ class Ball:
     def project(self, images: Tensor, candidate: Tensor) -> Tensor:
         """`candidate` moved into the ball around `images`."""
         return (images + self.norm.project(candidate - images, self.eps)).clamp(0, 1)
+
+    def gain(self, images: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+        """The most that a linear function of this gradient can still rise by from `x` in the ball: (B,)."""
+        return self.norm.gain(gradient, images, x, self.eps)
 
     def random(self, keyed: KeyedRandom, image_ids: Tensor, images: Tensor, *, draw: int) -> Tensor:
         """A uniformly random point of the ball around each image, clipped to [0, 1]."""

@@ -73,5 +73,6 @@ def merged(parts: Sequence[tuple[Tensor, Perturbed]], *, forward: int, backward:
         whole("eot_draws"),
         tuple(chosen[row] for row in back.tolist()) if chosen else (),
         gradients=whole("counted"),
+        margins=None if parts[0][1].margins is None else whole("margins"),
         targets=None if targets is None else targets[back],
     )

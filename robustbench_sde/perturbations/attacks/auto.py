@@ -11,11 +11,14 @@ from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy, APGDTar
 from robustbench_sde.perturbations.attacks.base import Attack, SingleAttack
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
+from robustbench_sde.perturbations.attacks.opening import OPENING_STEPS, Opening, ToTheEnd
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.square import Square
 
 #: A gradient attack that a budget gives fewer steps than these does not run.
 _FEWEST_STEPS = 10
+#: `square` does not run with fewer queries than these.
+_FEWEST_QUERIES = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +27,15 @@ class Auto(Attack):
 
     The idea is that of Croce & Hein (ICML 2020). The worst point is selected on the `select` stream, and an
     image leaves once its margin there is below zero by `z` standard errors, so never because of one draw. pgd
-    runs first and starts at the image, because it fools easy images in few steps. If the budget of passes
-    gives fewer than ten steps to each attack with gradients, the last of them are left out.
+    runs first and starts at the image, because it fools easy images in few steps. Where the noise can be
+    switched off, eight steps of pgd without it come before that, a pass each, and what falls there is
+    confirmed with the noise. An image that will stand leaves as well (see pgd). If the budget of passes gives
+    fewer than ten steps to each attack with gradients, the last of them are left out; square needs 50
+    queries.
     """
 
     name = "auto"
-    revision = FastMinimumNorm.revision
+    revision = FastMinimumNorm.revision + PGD.revision
 
     #: number of steps of each attack with gradients
     steps: AtLeastOne = 50
@@ -41,6 +47,15 @@ class Auto(Attack):
     queries_per_step: AtLeastOne = 10
     #: number of standard errors by which an image must be misclassified before it leaves
     z: NotNegative = 3.0
+    #: whether images that certainly fall or stand leave; if not, all images go through all attacks
+    settle: bool = True
+
+    def opening(self, model: RandomClassifier) -> Opening | None:
+        silent = model.without_noise() if model.stochastic and self.settle else None
+        if silent is None:
+            return None
+        steps = min(OPENING_STEPS, self.steps)
+        return Opening(silent, ToTheEnd(norm=self.norm, eps=self.eps, steps=steps, random_start=False))
 
     def capped(self, model: RandomClassifier) -> Self:
         shallow = self
@@ -60,13 +75,15 @@ class Auto(Attack):
     def members(self, model: RandomClassifier) -> Sequence[SingleAttack]:
         shared: dict[str, Any] = {"norm": self.norm, "eps": self.eps, "eot_draws": self.eot_draws}
         members: list[SingleAttack] = [
-            PGD(**shared, steps=self.steps, random_start=False),
+            PGD(**shared, steps=self.steps, random_start=False, settle=self.settle),
             APGDCrossEntropy(**shared, steps=self.steps),
             FastMinimumNorm(**shared, steps=self.steps),
         ]
         if model.classes >= 3:
             members.append(APGDTargeted(**shared, steps=self.steps, targets=self.targets))
-        return [*members[: self.depth], Square(**shared, steps=self.steps * self.queries_per_step)]
+        queries = self.steps * self.queries_per_step
+        square = [Square(**shared, steps=queries)] if queries >= _FEWEST_QUERIES else []
+        return [*members[: self.depth], *square]
 
     def settled(self, margin: Tensor, error: Tensor) -> Tensor:
-        return margin + self.z * error < 0
+        return self.settle & (margin + self.z * error < 0)

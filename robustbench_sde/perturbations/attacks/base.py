@@ -5,26 +5,31 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
-from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged, pilot_passes
+from robustbench_sde.perturbations.attacks.judged import judge
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, check_limits
 from robustbench_sde.perturbations.attacks.victim import Aim, Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm
 from robustbench_sde.plugins import provider
-from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
+from robustbench_sde.sde.draws import KeyedRandom, Stream
 from robustbench_sde.storage.schema import GRADIENT_SIGNS
+
+if TYPE_CHECKING:
+    from robustbench_sde.perturbations.attacks.opening import Opening
 
 #: Signs of gradients that cannot be followed at all.
 _DEAD = ("zero", "misleading")
+#: Images that an attack takes at a time if a pass has room for fewer, with all their draws.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +108,10 @@ class Attack(Perturbation):
     def draws_per_pass(self, stochastic: bool) -> int:
         return self.eot_draws if stochastic else 1
 
+    def images_per_batch(self, rows: int, stochastic: bool) -> int:
+        # more than fit into a pass: while images leave, what is left still fills passes
+        return max(super().images_per_batch(rows, stochastic), min(4 * rows, _TOGETHER))
+
     def capped(self, model: RandomClassifier) -> Self:
         """Reduce `steps` so that the attack needs at most `passes` gradient passes.
 
@@ -152,8 +161,25 @@ class Attack(Perturbation):
         """Return the target class of each image, (B,); None for an attack without a target."""
         return None
 
+    def opening(self, model: RandomClassifier) -> "Opening | None":
+        """Return a cheap attack that runs first and leaves the other images to this one; None without one."""
+        return None
+
     def _perturb(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
         model = self.crafted_on(model)
+        opening = self.opening(model)
+        if opening is None:
+            return self._perturb_all(model, batch, seed=seed, rows=rows)
+        from robustbench_sde.perturbations.attacks.opening import joined, open_with  # attacks itself
+
+        opened, rest = open_with(opening, self, model, batch, seed=seed, rows=rows)
+        if not len(rest):
+            return opened
+        left = self if self.passes is None else replace(self, passes=max(1, self.passes - opening.passes))
+        return joined(opened, left._perturb_all(model, batch.only(rest), seed=seed, rows=rows), rest)
+
+    def _perturb_all(self, model: RandomClassifier, batch: Batch, *, seed: int, rows: int) -> Perturbed:
+        """Attack all images of a batch with as many draws as each needs."""
         too_small = self.passes is not None and self.passes < 4 * pilot_passes(self.budget)
         if not (self.adaptive_draws and self.gradients and model.stochastic) or too_small:
             return self.capped(model)._attack(model, batch, seed=seed, rows=rows)
@@ -201,11 +227,12 @@ class Attack(Perturbation):
             if len(turns) == 1:
                 self._check_defined(worst, batch)
                 return self._aimed(worst.only(images, self.draws_per_look(model)), aim)
-            draws = Draws(seed, Stream.SELECT, range(self.select_draws))
-            log_probs = log_probabilities(model, images, victim.ids, draws, rows=rows)
-            worst.health.see(here, log_probs)
-            margin, error = aim.only(here).margin_and_error(log_probs)
-            worst.update(member.label, images, margin, self.settled(margin, error), passes=len(log_probs))
+            seen = judge(
+                model, images, victim.ids, aim.only(here), seed=seed, draws=self.select_draws, rows=rows
+            )
+            worst.health.see(here, seen.defined)
+            settled = self.settled(seen.margin, seen.error) | (victim.standing & (self.restarts == 1))
+            worst.update(member.label, images, seen.margin, settled, passes=seen.passes)
         self._check_defined(worst, batch)
         return self._aimed(worst.result(self.draws_per_look(model)), aim)
 

@@ -24,9 +24,9 @@ class GradientHealth:
         self._undefined = torch.zeros(images, dtype=torch.bool, device=device)
         self._kept: list[tuple[Tensor, Tensor, Tensor, bool]] = []
 
-    def see(self, rows: Tensor, log_probs: Tensor) -> None:
-        """Look at log-probabilities of the points (draws, n, classes) of some images, without a gradient."""
-        self._undefined[rows] |= ~log_probs.isfinite().all(2).all(0)
+    def see(self, rows: Tensor, defined: Tensor) -> None:
+        """Learn whether all logits of a point of some images (n,), seen without a gradient, are finite."""
+        self._undefined[rows] |= ~defined
 
     @property
     def undefined(self) -> Tensor:

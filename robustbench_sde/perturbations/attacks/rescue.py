@@ -78,6 +78,9 @@ def go_on_without_gradients(
     if attack.eps is None:
         images, names = _nearest(attack.norm, part.images, looks, [name for name, _ in points])
         best = replace(best, images=images, chosen=names)
+    margins = perturbed.margins
+    if margins is not None and best.margins is not None:
+        margins = margins.index_copy(0, here, best.margins)
     chosen = list(perturbed.chosen or (attack.label,) * len(batch))
     for row, name in zip(dead.tolist(), best.chosen, strict=True):
         chosen[row] = name or chosen[row]
@@ -86,6 +89,7 @@ def go_on_without_gradients(
         images=perturbed.images.index_copy(0, here, best.images),
         forward_passes=perturbed.forward_passes.index_add(0, dead, best.forward_passes),
         chosen=tuple(chosen),
+        margins=margins,
     )
 
 

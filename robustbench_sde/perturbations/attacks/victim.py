@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -101,6 +101,20 @@ class Look:
     #: share of the draws that, alone, are fooled
     share_fooled: Tensor
 
+    @classmethod
+    def joined(cls, looks: Sequence["Look"]) -> "Look":
+        """Join the looks at parts of a batch."""
+        return cls(
+            torch.cat([look.margin for look in looks]),
+            torch.cat([look.error for look in looks]),
+            torch.cat([look.log_probs for look in looks]),
+            torch.cat([look.share_fooled for look in looks]),
+        )
+
+    def only(self, rows: Tensor) -> "Look":
+        """Select some of the images by position."""
+        return Look(self.margin[rows], self.error[rows], self.log_probs[rows], self.share_fooled[rows])
+
     def fooled(self, z: float = 0.0) -> Tensor:
         """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
         return self.margin + z * self.error < 0
@@ -194,6 +208,7 @@ class Victim:
         self._rows = torch.arange(len(batch))
         self._places = self._rows.to(batch.images.device)
         self._aim = Aim.untargeted(batch.labels) if aim is None else aim
+        self._standing = torch.zeros(len(batch), dtype=torch.bool, device=batch.images.device)
 
     def only(self, rows: Tensor) -> "Victim":
         """Make a victim of some of the images, the others having left the batch; it counts into this one.
@@ -212,6 +227,20 @@ class Victim:
     def stochastic(self) -> bool:
         """Whether draws differ."""
         return self._model.stochastic
+
+    @property
+    def can_stand(self) -> bool:
+        """Whether slopes may say that an image will stand: only those of our networks, which are smooth."""
+        return self._is_ours
+
+    def leave_standing(self, standing: Tensor) -> None:
+        """Note which images of this batch, (B,) bool, will stand whatever else is tried."""
+        self._standing[self._places] |= standing
+
+    @property
+    def standing(self) -> Tensor:
+        """Whether the images of this batch were left standing, by it or a part of it: (B,) bool."""
+        return self._standing[self._places]
 
     @property
     def classes(self) -> int:
@@ -248,13 +277,25 @@ class Victim:
             look: what was seen.
             step: decides the fresh draws; they take the steps up to `step + self.steps_of(draws)`.
             judge: a look to (B,) bool.
-            draws: how many, for the images that `look` speaks for; none where all draws are the same.
+            draws: how many, for the images that `look` speaks for; none where all draws are the same. A
+                quarter of them comes first, and only who passes there is looked at with all of them.
         """
         yes = judge(look)
+        if not self.stochastic:
+            return yes
+        whole = self._draws(step, draws)
+        first, *others = whole.chunks(-(-draws // 4))
+        rest = replace(whole, indices=whole.indices[len(first) :])
         rows = yes.nonzero()[:, 0]
-        if self.stochastic and len(rows):
-            yes = yes.clone()
-            yes[rows] = judge(self.only(rows).look(images[rows], step, draws=draws))
+        if not len(rows):
+            return yes
+        yes, part = yes.clone(), self.only(rows)
+        seen = part._without_graph(images[rows], first)
+        still = judge(part._look(seen))
+        yes[rows] = still
+        if others and len(left := still.nonzero()[:, 0]):
+            more = part.only(left)._without_graph(images[rows[left]], rest)
+            yes[rows[left]] = judge(part.only(left)._look(torch.cat((seen[:, left], more))))
         return yes
 
     def steps_of(self, draws: int) -> int:
@@ -293,26 +334,29 @@ class Victim:
         asked.wanted = gradient
 
     def gradient(
-        self, images: Tensor, step: int, objective: Objective = cross_entropy
+        self, images: Tensor, step: int, objective: Objective = cross_entropy, *, draws: int | None = None
     ) -> tuple[Look, Tensor]:
-        """Return the margins and the gradient (B, C, H, W) over the draws of `step`.
+        """Return the margins and the gradient (B, C, H, W) over the draws of `step`; `draws` as in `look`.
 
         The gradient is finite: what is not is 0. A module of somebody else has it taken again a little aside
         (`_ASIDE`) on the same draws first; finding out where makes the host wait for the device, which our
         own networks, whose operations have finite derivatives, do without. The first gradient of each of
         its images is compared with the module itself (`_compare`). `health` counts what was found.
         """
-        look, gradient = self._gradient(images, step, objective)
+        draws = draws or self.eot_draws
+        look, gradient = self._gradient(images, step, objective, draws)
         saturates = objective is cross_entropy
         peak = self.health.count(self._places, gradient, look.margin, can_saturate=saturates)
 
         def again(broken: Tensor, x: Tensor) -> Tensor:
             part = _part_of(objective, look.log_probs, self._aim.classes, broken)
-            return self.only(broken)._gradient(x, step, part)[1]
+            return self.only(broken)._gradient(x, step, part, draws)[1]
 
         gradient = self._mended(images, gradient, peak, again)
         if not self._is_ours and bool(self.health.unchecked(self._places).any()):
-            self.health.check(self._places, self._compare(images, step, objective, look, gradient))
+            self.health.check(
+                self._places, self._compare(images, self._draws(step, draws), objective, look, gradient)
+            )
         return look, gradient
 
     def _mended(
@@ -338,14 +382,14 @@ class Victim:
         return gradient
 
     def _compare(
-        self, images: Tensor, step: int, objective: Objective, look: Look, gradient: Tensor
+        self, images: Tensor, draws: Draws, objective: Objective, look: Look, gradient: Tensor
     ) -> Tensor:
         """Whether a short step (`_ASIDE`) along the gradient lowers the loss on the same draws: (B,) bool.
 
         If the backward pass does not belong to the forward pass, the loss falls for many images; otherwise
         it falls for none. The passes of the comparison are not counted as the attack's.
         """
-        log_probs = self._moved(images, gradient, self._draws(step, self.eot_draws))
+        log_probs = self._moved(images, gradient, draws)
         loss = log_odds_against if objective is cross_entropy else objective
         before, after = (loss(each, self._aim.classes) for each in (look.log_probs, log_probs))
         return self._aim.sign * (after - before) < -_ROUNDING * _spread(look.log_probs)
@@ -367,7 +411,7 @@ class Victim:
         with torch.no_grad():
             return log_mean(torch.cat([self._passed(moved, piece) for piece in self._pieces(draws)]))
 
-    def _gradient(self, images: Tensor, step: int, objective: Objective) -> tuple[Look, Tensor]:
+    def _gradient(self, images: Tensor, step: int, objective: Objective, count: int) -> tuple[Look, Tensor]:
         """Return the margins and the gradient, which may have entries that are not finite.
 
         Draws that are computed in parts are passed twice: first without a graph, for the derivative of the
@@ -375,8 +419,11 @@ class Victim:
         graph. Only the first pass is counted, because the number of parts depends on the memory and not on
         the attack.
         """
+        together = max(1, self._most // count)
+        if len(images) > together:
+            return self._gradient_in_parts(images, step, objective, count, -(-len(images) // together))
         images = images.detach().requires_grad_()
-        draws = self._draws(step, self.eot_draws)
+        draws = self._draws(step, count)
         pieces = list(self._pieces(draws))
         whole = len(pieces) == 1
         log_probs = self._log_probs(images, draws) if whole else self._without_graph(images, draws)
@@ -392,6 +439,18 @@ class Victim:
                 gradient += self._at_images(self._passed(images, piece), images, part)
         self.backward_passes[self._rows] += len(draws)
         return self._look(log_probs.detach()), gradient
+
+    def _gradient_in_parts(
+        self, images: Tensor, step: int, objective: Objective, count: int, parts: int
+    ) -> tuple[Look, Tensor]:
+        """Compute `_gradient` for parts of the batch, of nearly equal size, one after the other."""
+        unknown = torch.zeros(len(images), self.classes, device=images.device)
+        found = []
+        for rows in torch.arange(len(images), device=images.device).tensor_split(parts):
+            part = _part_of(objective, unknown, self._aim.classes, rows)
+            found.append(self.only(rows)._gradient(images[rows], step, part, count))
+        looks, gradients = zip(*found, strict=True)
+        return Look.joined(looks), torch.cat(gradients)
 
     def gradients_of_draws(self, images: Tensor, step: int, draws: int) -> Tensor:
         """Compute the part of every single draw in the gradient of the cross-entropy: (draws, B, C, H, W).
@@ -457,7 +516,7 @@ class Victim:
     def _without_graph(self, images: Tensor, draws: Draws) -> Tensor:
         with torch.no_grad():
             log_probs = torch.cat([self._log_probs(images, piece) for piece in self._pieces(draws)])
-        self.health.see(self._places, log_probs)
+        self.health.see(self._places, log_probs.isfinite().all(2).all(0))
         return log_probs
 
     def _log_probs(self, images: Tensor, draws: Draws) -> Tensor:

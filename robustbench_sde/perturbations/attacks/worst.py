@@ -1,5 +1,7 @@
 """Choice of the worst point of each image among several runs of attacks."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,10 @@ class Worst:
         self.backward_passes += victim.backward_passes
         self.health.add(victim.health)
 
-    def update(self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: int) -> None:
-        """Learn from a run of `name` on the active images."""
+    def update(
+        self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: Tensor | int
+    ) -> None:
+        """Learn from a run of `name` on the active images, whose looks took `passes` each."""
         self.forward_passes[self.active] += passes
         worse = self._lowest.update(images, margin, self.active.to(margin.device))
         for row in self.active[worse.cpu()].tolist():
@@ -37,7 +41,8 @@ class Worst:
 
     def result(self, draws: int) -> Perturbed:
         """Give the worst points of all runs, which averaged `draws` draws in each gradient."""
-        return self._perturbed(self._lowest.images, draws, tuple(self._chosen))
+        made = self._perturbed(self._lowest.images, draws, tuple(self._chosen))
+        return replace(made, margins=self._lowest.margin)
 
     def only(self, images: Tensor, draws: int) -> Perturbed:
         """Give the images of the only run there was: nothing had to be chosen."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,8 +170,9 @@ def test_the_draws_of_a_look_are_told(name, draws):
 
 @ATTACK_ROWS
 def test_the_same_seed_gives_the_same_images_and_another_seed_others(attack):
-    """An attack is a function of its seed."""
+    """An attack is a function of its seed, but for what `auto` does without noise before any other attack."""
     model, data = make_model(), make_data(4)
+    attack = replace(attack, settle=False) if attack.name == "auto" else attack
     first, again, other = (run(attack, model, data, seed=seed).images for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -233,7 +235,7 @@ def test_the_attacker_never_draws_from_the_score_stream_and_passes_are_counted(a
 
 def test_pgd_passes_are_steps_times_draws():
     """20 steps of 8 draws cost 160 gradients and one more look."""
-    attack = make_attack("pgd", norm="linf", eps=0.1, steps=20, eot_draws=8)
+    attack = make_attack("pgd", norm="linf", eps=0.1, steps=20, eot_draws=8, settle=False)
     perturbed = run(attack, make_model(), make_data(3))
     assert perturbed.backward_passes.tolist() == [160] * 3
     assert perturbed.forward_passes.tolist() == [168] * 3

@@ -104,10 +104,10 @@ def test_each_confirmation_of_pgd_has_draws_of_its_own(confirm):
         asked.append((step, draws))
         return torch.zeros(len(x), dtype=torch.bool)
 
-    fake = SimpleNamespace(confirmed=confirmed, steps_of=lambda draws: -(-draws // 3))
+    fake = SimpleNamespace(confirmed=confirmed, steps_of=lambda draws: -(-draws // 3), stochastic=True)
     look = SimpleNamespace(margin=torch.zeros(2))
     for step in range(pgd.steps):
-        pgd._settled(fake, torch.zeros(2, 1, 2, 2), look, step)
+        pgd._gone(fake, torch.zeros(2, 1, 2, 2), look, step)
     assert {draws for _, draws in asked} == {confirm}
     used = [place for first, _ in asked for place in range(first, first + steps_of)]
     assert len(set(used)) == len(used)

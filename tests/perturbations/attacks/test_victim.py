@@ -76,7 +76,10 @@ def test_log_probabilities_of_saturated_images_are_scaled_to_a_margin_of_ten(lea
 
 
 def test_draws_that_fit_take_one_pass(monkeypatch):
-    """More rows than the limit are passed part by part, and once before that for the weights of the draws."""
+    """More rows than the limit are passed image by image; draws of one image that do not fit, part by part.
+
+    These are passed once more before that, for the weights of the draws.
+    """
     passes, whole = [], Classifier.logits
 
     def logits(self, images, ids, draws):
@@ -86,7 +89,7 @@ def test_draws_that_fit_take_one_pass(monkeypatch):
     monkeypatch.setattr(Classifier, "logits", logits)
     model, data = make_model(), make_data(2)
     batch = Batch(to_float(data.images), data.labels, data.ids)
-    for rows, expected in ((16, [8]), (15, [7, 1, 7, 1]), (1, [1] * 16)):
+    for rows, expected in ((16, [8]), (15, [8, 8]), (7, [7, 1] * 4), (1, [1] * 32)):
         passes.clear()
         Victim(model, batch, seed=0, eot_draws=8, restart=0, rows=rows).gradient(batch.images, 0)
         assert passes == expected
