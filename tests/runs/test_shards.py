@@ -60,12 +60,12 @@ def test_scorings_and_the_control_stay_together(source):
 @pytest.mark.parametrize(
     ("rows", "draws", "eot", "stochastic", "wanted", "size"),
     [
-        (256, 32, 8, True, 256, 256),  # batches of 32 and of 8 images
+        (256, 32, 8, True, 256, 256),  # batches of 64 and of 8 images
         (256, 32, 8, True, 40, 64),
         (256, 32, 8, False, 40, 256),  # an ODE has no draws: batches of 256
-        (6, 3, 2, True, 1, 6),  # batches of 3 and of 2
-        (256, 48, 8, True, 100, 160),  # 32 and 5
-        (4, 9, 9, True, 7, 7),
+        (6, 3, 2, True, 1, 24),  # batches of 24 and of 2
+        (256, 48, 8, True, 100, 320),  # 64 and 5
+        (4, 9, 9, True, 7, 16),
     ],
 )
 def test_no_batch_is_cut(source, rows, draws, eot, stochastic, wanted, size):

@@ -76,7 +76,7 @@ def place(tmp_path, monkeypatch):
             Source("m", "sha256:0", precision="bf16", solver="heun", solver_steps=4),
             make_attack("pgd", eps=0.03, steps=5),
             ScoreSettings(),
-            "8afda87881db2e27",
+            "b1e65426c3ac88f7",  # of revision 2 of pgd
         ),
         (
             Source("m", "sha256:0", noise=False),

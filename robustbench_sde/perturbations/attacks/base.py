@@ -109,8 +109,11 @@ class Attack(Perturbation):
         return self.eot_draws if stochastic else 1
 
     def images_per_batch(self, rows: int, stochastic: bool) -> int:
+        in_a_pass = super().images_per_batch(rows, stochastic)
+        if not self.gradients:
+            return in_a_pass
         # more than fit into a pass: while images leave, what is left still fills passes
-        return max(super().images_per_batch(rows, stochastic), min(4 * rows, _TOGETHER))
+        return in_a_pass * -(-min(4 * rows, _TOGETHER) // in_a_pass)
 
     def capped(self, model: RandomClassifier) -> Self:
         """Reduce `steps` so that the attack needs at most `passes` gradient passes.
