@@ -1,4 +1,4 @@
-"""The best point of each image so far, by one of two orders: the smallest margin, or the shortest way."""
+"""The best point of each image so far: of smallest margin, the nearest one, or a mean of the last ones."""
 
 import math
 
@@ -42,25 +42,54 @@ class Nearest:
         self.found = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         #: (B,) distance of the closest confirmed point, inf before there is one
         self.distance = torch.full((len(images),), math.inf, device=images.device)
-        self._margin = torch.full((len(images),), math.inf, device=images.device)
+        #: (B,) margin of the point that is kept
+        self.margin = torch.full((len(images),), math.inf, device=images.device)
 
-    def update(self, images: Tensor, distance: Tensor, margin: Tensor, confirmed: Tensor) -> Tensor:
+    def update(
+        self,
+        images: Tensor,
+        distance: Tensor,
+        margin: Tensor,
+        confirmed: Tensor,
+        rows: Tensor | None = None,
+    ) -> Tensor:
         """Keep points that are better than any before.
 
         Args:
-            images: (B, C, H, W) points.
-            distance: (B,) how far each is from its clean image.
-            margin: (B,) its margin, which decides while nothing is confirmed.
-            confirmed: (B,) bool, whether it counts as fooled.
+            images: (n, C, H, W) points.
+            distance: (n,) how far each is from its clean image.
+            margin: (n,) its margin, which decides while nothing is confirmed.
+            confirmed: (n,) bool, whether it counts as fooled.
+            rows: (n,) int64 positions of the images that these are points of; None is all of them.
 
         Returns:
-            (B,) bool, true where a point was kept.
+            (n,) bool, true where a point was kept.
         """
-        nearer = confirmed & (distance < self.distance)
-        lower = ~confirmed & ~self.found & (margin < self._margin)
+        rows = torch.arange(len(self.images), device=distance.device) if rows is None else rows
+        nearer = confirmed & (distance < self.distance[rows])
+        lower = ~confirmed & ~self.found[rows] & (margin < self.margin[rows])
         better = nearer | lower
-        self.images = torch.where(per_image(better), images, self.images)
-        self.distance = torch.where(nearer, distance, self.distance)
-        self._margin = torch.where(better, margin, self._margin)
-        self.found = self.found | confirmed
+        self.images = self.images.index_put(
+            (rows,), torch.where(per_image(better), images, self.images[rows])
+        )
+        self.distance = self.distance.index_put((rows,), torch.where(nearer, distance, self.distance[rows]))
+        self.margin = self.margin.index_put((rows,), torch.where(better, margin, self.margin[rows]))
+        self.found = self.found.index_put((rows,), self.found[rows] | confirmed)
         return better
+
+
+class MeanPoint:
+    """The mean of the points in the second half of a walk: errors of single gradients average out in it."""
+
+    def __init__(self, images: Tensor, steps: int) -> None:
+        self._sum, self._count, self._from = torch.zeros_like(images), 0, steps // 2
+
+    def add(self, points: Tensor, step: int) -> None:
+        """Take in the points (B, C, H, W) of a step, which is counted from 0."""
+        if step >= self._from:
+            self._sum, self._count = self._sum + points, self._count + 1
+
+    @property
+    def point(self) -> Tensor:
+        """(B, C, H, W) mean."""
+        return self._sum / self._count

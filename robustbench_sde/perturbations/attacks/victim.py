@@ -223,6 +223,19 @@ class Victim:
         part._aim, part._places = self._aim.only(here), self._places[here]
         return part
 
+    def without_noise(self) -> "Victim | None":
+        """Make a victim of the same images whose model has no noise; None if that cannot be switched off.
+
+        Its passes count like any others. The health of its gradients does not: they are of another network.
+        """
+        silent = self._model.without_noise() if self._model.stochastic else None
+        if silent is None or silent.stochastic:
+            return None
+        part = copy.copy(self)
+        part._model, part._is_ours, part.eot_draws = silent, innermost(silent).built_in is not None, 1
+        part.health = GradientHealth(len(self.forward_passes), self.labels.device)
+        return part
+
     @property
     def stochastic(self) -> bool:
         """Whether draws differ."""
