@@ -27,11 +27,11 @@ class FastMinimumNorm(SingleAttack):
     """The smallest perturbation, by steps of decaying size in a ball that shrinks while the image is fooled.
 
     On a random model the first half of the steps goes without its noise, if that can be switched off, for one
-    pass each; with `eps` all go through the noise. One lucky draw proves nothing there: a point counts as fooled if the margin of the mean
-    probability is below zero by `z` standard errors. In the end the nearest such point is looked for on the
-    ray from the image through the mean of the last points, with many draws, and it must satisfy this again on
-    fresh draws. Images without such a point keep the point of smallest margin. With `eps` the ball never
-    becomes larger than `eps`.
+    pass each; with `eps` all go through the noise. One lucky draw proves nothing there: a point counts as
+    fooled if the margin of the mean probability is below zero by `z` standard errors. In the end the nearest
+    such point is looked for on the ray from the image through the mean of the last points, with many draws,
+    and it must satisfy this again on fresh draws. Images without such a point keep the point of smallest
+    margin. With `eps` the ball never becomes larger than `eps`.
 
     Before the first success the ball reaches beyond the estimated decision boundary by the growth factor.
     Otherwise a curved boundary, or pixels that cannot change, could be approached but never crossed.
@@ -40,9 +40,7 @@ class FastMinimumNorm(SingleAttack):
     name = "fmn"
     norms = ("l2", "linf")
     minimal = True
-    revision = (
-        3  # 1 stood still at the boundary that it had estimated; 2 confirmed on a random model at each step
-    )
+    revision = 3  # 1 stood still at the boundary that it had estimated; 2 confirmed at each step
 
     steps: AtLeastOne = 100
     #: length of the first step (in L2 for every norm); it decays to a hundredth by half a cosine
