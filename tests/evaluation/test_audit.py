@@ -19,10 +19,14 @@ from robustbench_sde.evaluation.audit.compare import (
     FEWEST_IMAGES,
     FLOOR,
     MATERIAL,
+    MISSED,
+    STAGES,
     AttackComparison,
     images_for_floor,
     judged,
     smallest_excess,
+    try_in_stages,
+    wins_to_warn,
 )
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab, NotApplicableError
 from robustbench_sde.evaluation.audit.report import AuditReport, AuditRule, AuditVerdict
@@ -283,6 +287,37 @@ def test_the_excess_that_would_have_been_seen_is_seen(count, churn):
         for row in kinds
     ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+@pytest.mark.parametrize("count", [10, 40, 50, 200, 1000])
+def test_the_fewest_wins_that_warn_are_counted(count):
+    """So many images that only the rival fools warn, or fail; one fewer passes."""
+    needed = wins_to_warn(count)
+    for won, warns in ((needed, True), (needed - 1, False)):
+        reference = decisions(*[True] * count)
+        rival = decisions(*[False] * won, *[True] * (count - won))
+        assert (AttackComparison.of(reference, rival).verdict != AuditVerdict.PASS) == warns
+
+
+@pytest.mark.parametrize(("left", "needed"), [(18, 7), (40, 7), (90, 10), (500, 50)])
+def test_trying_a_rival_in_stages_hardly_ever_misses_one_that_would_warn(left, needed):
+    """A rival with just enough wins, anywhere in the order, passes in at most 1 %; honest ones stop early."""
+    generator = np.random.default_rng(left)
+    missed, tried = 0, []
+    for _ in range(4000):
+        wins = generator.permutation(left) < needed
+        missed += try_in_stages(left, needed, lambda count, wins=wins: int(wins[:count].sum()))[1] < needed
+        few = generator.random(left) < 0.2 * needed / left
+        tried.append(try_in_stages(left, needed, lambda count, few=few: int(few[:count].sum()))[0])
+    assert missed <= 4000 * STAGES * MISSED
+    assert np.mean(tried) < 0.8 * left
+
+
+def test_no_rival_is_tried_where_it_cannot_win_enough():
+    """Fewer images than would warn: none is looked at; exactly as many: one that stands is enough."""
+    never = pytest.fail
+    assert try_in_stages(6, 7, never) == (0, 0)
+    assert try_in_stages(7, 7, lambda count: count - 1) == (1, 0)
 
 
 def test_a_rule_that_could_not_have_seen_much_is_inconclusive():

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from builders import make_data, make_model
+from scipy.stats import hypergeom
 
 from robustbench_sde.evaluation.audit.audit import RULES, audit
+from robustbench_sde.evaluation.audit.compare import MISSED, smallest_excess
 from robustbench_sde.evaluation.audit.lab import AuditSettings, Lab
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.scoring import ScoreSettings
@@ -22,6 +24,11 @@ def attack(name="pgd", **changes):
     return make_attack(name, **known | changes)
 
 
+def decisions(right, rows=None):
+    """So many of 40 images are right; only those at some positions are asked for."""
+    return pd.DataFrame({"correct": np.arange(40) < right}).loc[range(40) if rows is None else rows]
+
+
 class Asked(Lab):
     """Notes which attacks are asked for; so many of 40 images are right under the first, the next, ..."""
 
@@ -29,12 +36,11 @@ class Asked(Lab):
         super().__init__(make_model(), make_data(40), SETTINGS)
         self.right, self.asked = right, []
 
-    def records(self, perturbation, *, made_on=None, scored_by=None):
+    def records(self, perturbation, *, made_on=None, scored_by=None, rows=None):
         """Return decisions."""
         if perturbation not in self.asked:
             self.asked.append(perturbation)
-        right = self.right[self.asked.index(perturbation)]
-        return pd.DataFrame({"correct": np.arange(40) < right})
+        return decisions(self.right[self.asked.index(perturbation)], rows)
 
 
 PAIRS = {
@@ -64,14 +70,74 @@ def test_a_rule_compares_an_attack_with_its_rival(name):
 
 def test_a_smaller_budget_must_not_be_stronger():
     """Every budget is compared with the next smaller one; the worst pair decides."""
-    lab = Asked(38, 30, 20, 30)
+    lab = Asked(38, 20, 30, 30)
     found = RULES["monotone"](lab)
-    assert lab.asked == [Clean(), attack(eps=0.125), attack(), attack(eps=1.0)]
-    assert found.numbers["eps"] == [0.0, 0.125, 0.25, 1.0]
-    assert found.numbers["accuracy"] == [0.95, 0.75, 0.5, 0.75]
-    assert found.numbers["p"] == pytest.approx([1.0, 1.0, 2.0**-10])
+    assert lab.asked == [Clean(), attack(), attack(eps=1.0), attack(eps=0.125)]
+    assert found.numbers["eps"] == [0.0, 0.25, 1.0]
+    assert found.numbers["accuracy"] == [0.95, 0.5, 0.75]
+    assert found.numbers["won"] == [0, 10]
     assert found.verdict == AuditVerdict.FAIL
-    assert found.message.startswith("by eps 0: 95.0 % (83.5-98.6), 0.125: 75.0 % (59.8-85.8), 0.25: 50.0 % ")
+    assert found.message.startswith("by eps 0: 95.0 % (83.5-98.6), 0.25: 50.0 % (35.2-64.8), 1: 75.0 % ")
+
+
+def test_half_the_budget_must_not_be_stronger():
+    """Half of eps is tried on what eps leaves: ten images more of 40 fail, and then on all of them."""
+    found = RULES["monotone"](Asked(40, 30, 0, 20))
+    assert found.verdict == AuditVerdict.FAIL
+    assert found.numbers["won"] == [10, 0]
+
+
+def test_clean_images_must_not_be_wrong_where_attacked_ones_are_right():
+    """If enough clean images are wrong for a warning, they are compared with the smallest budget, too."""
+    lab = Asked(33, 33, 33, 40)  # seven clean images are wrong and right at half of eps
+    found = RULES["monotone"](lab)
+    assert (found.numbers["won"][0], found.verdict) == (7, AuditVerdict.WARN)
+    assert len(RULES["monotone"](Asked(34, 34, 34, 40)).numbers["won"]) == 2  # six could not warn
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_rival_of_an_attack_that_leaves_few_images_is_not_tried(name):
+    """No rival can win seven images where only six are left: it passes, and nothing is computed for it."""
+    reference, _, rivals_name, references_name = PAIRS[name]
+    lab = Asked(6)
+    found = RULES[name](lab)
+    assert lab.asked == [reference]
+    assert (found.verdict, found.numbers["tried"]) == (AuditVerdict.PASS, 0)
+    assert found.message == (
+        f"{references_name} 15.0 % (7.1-29.1): {rivals_name} would have to fool 7 of 6 images left; "
+        "22 points more would have been seen"
+    )
+
+
+def test_a_rival_that_wins_nothing_is_tried_on_a_part():
+    """Among 20 images that are left the first ten of a random order decide; the power is as with all."""
+    found = RULES["more-steps"](Asked(20, 20))
+    assert found.verdict == AuditVerdict.PASS
+    tried = int(found.numbers["tried"])
+    assert 0 < tried < 20
+    assert hypergeom.cdf(0, 20, 7, tried) <= MISSED < hypergeom.cdf(0, 20, 7, tried - 1)
+    assert found.numbers["seen"] == smallest_excess(40, 0.0)
+    assert found.message.startswith(
+        f"with 3 50.0 % (35.2-64.8): pgd with 6 steps fools 0 of {tried} tried of 20 left, 7 would warn; "
+    )
+
+
+class Exchanged(Asked):
+    """Three of 40 images fall to the rival alone and three to the attack alone."""
+
+    def records(self, perturbation, *, made_on=None, scored_by=None, rows=None):
+        """Return decisions: images 0 to 19 stand under the attack, 3 to 22 under the rival."""
+        place = np.arange(40)
+        right = place < 20 if perturbation == self.pgd() else (place >= 3) & (place < 23)
+        return pd.DataFrame({"correct": right}).loc[range(40) if rows is None else rows]
+
+
+def test_a_power_in_doubt_is_computed_on_all_images():
+    """So many exchanges leave no power: the rule is inconclusive, and says the accuracy of all images."""
+    found = RULES["more-steps"](Exchanged())
+    assert found.verdict == AuditVerdict.INCONCLUSIVE
+    assert found.numbers["seen"] == smallest_excess(40, 3 / 40)
+    assert found.numbers["rival"][0] == 0.5
 
 
 def test_attacks_through_the_noise_are_compared_with_attacks_around_it(monkeypatch):
@@ -79,12 +145,15 @@ def test_attacks_through_the_noise_are_compared_with_attacks_around_it(monkeypat
     calls = []
     lab = Asked(30)
     monkeypatch.setattr(
-        lab, "records", lambda perturbation, **which: calls.append(which) or Asked.records(lab, perturbation)
+        lab,
+        "records",
+        lambda perturbation, **which: calls.append(which) or Asked.records(lab, perturbation, **which),
     )
     RULES["transfer"](lab)
-    silent = calls[0]["made_on"]
+    silent = calls[1]["made_on"]
     assert (silent.noise, lab.model.noise) == ("none", "multiplicative")
-    assert calls == [{"made_on": silent}, {}]
+    assert calls[0] == {}
+    assert all(call.pop("rows") and call == {"made_on": silent} for call in calls[1:])
     calls.clear()
     RULES["fixed-path"](lab)
     path = calls[0]["made_on"]
@@ -121,10 +190,10 @@ class Solved(Asked):
         super().__init__()
         self.scored, self.made = scored, made
 
-    def records(self, perturbation, *, made_on=None, scored_by=None):
+    def records(self, perturbation, *, made_on=None, scored_by=None, rows=None):
         """Return decisions; 30 images are right under the attack on the network itself."""
         right = self.made if made_on else self.scored if scored_by and perturbation != Clean() else 30
-        return pd.DataFrame({"correct": np.arange(40) < right})
+        return decisions(right, rows)
 
 
 @pytest.mark.parametrize(
@@ -140,3 +209,12 @@ class Solved(Asked):
 def test_another_solver_may_neither_score_differently_nor_attack_better(scored, made, verdict):
     """Ten images more or fewer are beyond chance; images that fool the network less are no reason to warn."""
     assert RULES["solver"](Solved(scored, made)).verdict == verdict
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_solvers_are_compared_at_points_that_are_beyond_a_boundary(random):
+    """Without noise the attack goes on where it would stop at the first misclassified point."""
+    lab = Asked(30)
+    lab.model = make_model("multiplicative" if random else "none")
+    RULES["solver"](lab)
+    assert lab.asked[0] == (attack() if random else attack(settle=False))

@@ -88,10 +88,11 @@ def test_usable_gradients_count_images_and_entries():
 def test_accuracy_is_compared_at_half_the_budget_and_at_four_times_it():
     """Budgets rise from clean images; the whole budget is the most."""
     data = make_data(10, classes=2)
-    for eps, grid in ((0.03, [0.0, 0.015, 0.03, 0.12]), (0.5, [0.0, 0.25, 0.5, 1.0])):
+    for eps, grid in ((0.03, [0.0, 0.03, 0.12]), (0.5, [0.0, 0.5, 1.0])):
         found = attacks.monotone(Lab(Waves(1.0), data, replace(SETTINGS, eps=eps)))
         assert found.numbers["eps"] == pytest.approx(grid)
-        assert len(found.numbers["accuracy"]) == len(found.numbers["p"]) + 1 == 4
+        assert len(found.numbers["accuracy"]) == 3
+        assert f"eps {eps / 2:.4g} " in found.message
 
 
 class Signal(Plain):
@@ -128,7 +129,7 @@ def test_gradients_agree_as_their_signal_says(most, verdict):
     """Over n draws the cosine is n s^2 / (1 + n s^2): a fifth is asked of 16 draws, and of 64 at least."""
     power = 0.2501 / most
     found = gradients.agreement(Lab(Signal(math.sqrt(power)), make_data(10, classes=2), SETTINGS))
-    draws = [1, 4, 16, 64]
+    draws = [1, 4, 16] if verdict == AuditVerdict.PASS else [1, 4, 16, 64]  # more would agree the better
     assert found.numbers["draws"] == draws
     assert found.numbers["cosine"] == pytest.approx([n * power / (1 + n * power) for n in draws], rel=1e-3)
     assert found.numbers["snr"] == pytest.approx([n * power for n in draws], rel=1e-3)
@@ -187,6 +188,16 @@ def test_derivatives_that_differ_from_what_a_grey_level_does_are_found(error, ve
     assert found.numbers["median_0.0001"] == pytest.approx(tenth / math.sin(tenth) - 1, abs=0.01)
 
 
+@pytest.mark.parametrize(("error", "looked_at"), [(0.15, 12), (0.25, 30)])
+def test_derivatives_of_all_images_are_looked_at_only_in_doubt(error, looked_at):
+    """Twelve honest images of 30 are enough; an error beyond the bound in more than one asks for all."""
+    turn = brentq(lambda angle: angle / math.sin(angle) - 1 - error, 0.1, 3)
+    found = gradients.finite_differences(Lab(Waves(turn / 1e-3), make_data(30, classes=2), SETTINGS))
+    assert found.numbers["images"] == looked_at
+    assert (", 12 images: " in found.message) == (looked_at == 12)
+    assert found.verdict == (AuditVerdict.PASS if looked_at == 12 else AuditVerdict.WARN)
+
+
 def test_a_budget_for_every_image_starts_at_the_image():
     """A model that has learned images by heart is right where gradients lead, and wrong at random points."""
     data = make_data(30, classes=2)
@@ -203,15 +214,17 @@ def test_the_rule_about_solvers_says_the_accuracies_that_it_reports():
     found = solver(Lab(make_model(steps=2), make_data(10), replace(SETTINGS, steps=1)))
     told = [float(text) for text in re.findall(r"([0-9.]+) %", found.message)]
     seen = found.numbers.pop("seen")
-    assert told == pytest.approx([100 * value[0] for value in found.numbers.values()], abs=0.05)
+    accuracies = ("direct on", "scored there on", "clean on", "made there on")
+    known = [value[0] for name, value in found.numbers.items() if name.startswith(accuracies)]
+    assert told == pytest.approx([100 * value for value in known], abs=0.05)
     assert max(told) > 0
     solvers = ("euler N=1", "euler N=4", "euler N=8", "heun N=2")
-    assert list(found.numbers) == ["direct on euler N=2"] + [
-        f"{what} on {name}"
+    assert {name for name in found.numbers if name.startswith(("decided", "won"))} == {
+        f"{what} {name}"
         for name in solvers
-        for what in ("clean", "scored there", "made there")
-        if (what, name) != ("made there", "euler N=8")  # four attacks' worth of steps
-    ]
+        for what in ("decided otherwise on", "won by images of")
+        if (what, name) != ("won by images of", "euler N=8")  # four attacks' worth of steps
+    }
     assert seen == smallest_excess(10, 0.0)
     assert found.message.endswith("; 77 points more would have been seen")
 

@@ -2,14 +2,16 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
+from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.paired import POWER, mcnemar_power
 from robustbench_sde.evaluation.statistics import Interval, paired, wilson
@@ -27,35 +29,75 @@ FEWEST_IMAGES = 10
 
 @dataclass(frozen=True)
 class AttackComparison:
-    """A rival against the attack that it must not beat, image by image on the same score draws."""
+    """A rival against the attack that it must not beat, image by image on the same score draws.
 
-    #: accuracies left
+    A rival can be stronger only by images that the attack leaves. It is tried on some of those, in random
+    order, and on all images only where that leaves doubt (`evaluation.audit.lab.Lab.compare`).
+    """
+
+    #: accuracy that the attack leaves
     reference: Interval
-    rival: Interval
-    #: share of images that only the rival fools, less the share that only the reference fools
-    gain: Interval
-    #: one-sided p-value of "the rival is not stronger" (exact McNemar)
-    p: float
     images: int
-    #: share of images that change sides whichever attack is stronger: the smaller of both exchanges
-    churn: float
+    #: number of images that the attack leaves, how many of them the rival was tried on, and fools
+    left: int
+    tried: int
+    won: int
+    #: number of images that only the attack fools; None if the rival was tried on nothing but those it leaves
+    lost: int | None
 
     @classmethod
     def of(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
         """Compare the records of two cells on the same images in the same order."""
         before, after = (records["correct"].to_numpy(dtype=np.bool_) for records in (reference, rival))
         won, lost = int((before & ~after).sum()), int((~before & after).sum())
-        p = float(binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
-        gain = paired(before.astype(np.float64) - after)
-        churn = min(won, lost) / len(before)
-        return cls(accuracy(reference), accuracy(rival), gain, p, len(before), churn)
+        left = int(before.sum())
+        return cls(accuracy(reference), len(before), left, left, won, lost)
+
+    @classmethod
+    def of_left(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
+        """Compare where the rival has records of some of the images that the attack leaves, no others."""
+        left, won = int(reference["correct"].sum()), int((~rival["correct"]).sum())
+        return cls(accuracy(reference), len(reference), left, len(rival), won, None)
+
+    @property
+    def rival(self) -> Interval | None:
+        """Accuracy that the rival leaves; None if it was not tried on all images."""
+        if self.lost is None:
+            return None
+        return wilson((self.left - self.won + self.lost) / self.images, self.images)
+
+    @property
+    def gain(self) -> Interval | None:
+        """Share of images that only the rival fools, less the share that only the attack fools, if known."""
+        if self.lost is None:
+            return None
+        same = self.images - self.won - self.lost
+        return paired(np.repeat([1.0, -1.0, 0.0], [self.won, self.lost, same]))
+
+    @property
+    def p(self) -> float | None:
+        """One-sided p-value of "the rival is not stronger" (exact McNemar), if known."""
+        if self.lost is None:
+            return None
+        changed = self.won + self.lost
+        return float(binomtest(self.won, changed, alternative="greater").pvalue) if changed else 1.0
 
     @property
     def verdict(self) -> AuditVerdict:
         """Fail where the rival is stronger, significantly and materially; warn where that is likely."""
-        if self.gain.estimate < MATERIAL or self.p > ALPHA_WARN:
+        if self.p is None or self.gain is None or self.gain.estimate < MATERIAL or self.p > ALPHA_WARN:
             return AuditVerdict.PASS
         return AuditVerdict.FAIL if self.p <= ALPHA_FAIL else AuditVerdict.WARN
+
+    @property
+    def churn(self) -> float:
+        """Share of images that change sides whichever attack is stronger: the smaller of both exchanges.
+
+        If only some images were tried, the share that the rival would fool at the same rate.
+        """
+        if self.lost is None:
+            return self.won / max(1, self.tried) * self.left / self.images
+        return min(self.won, self.lost) / self.images
 
     @property
     def seen(self) -> float:
@@ -64,14 +106,82 @@ class AttackComparison:
 
     @property
     def numbers(self) -> dict[str, float | list[float] | str]:
-        """Accuracies, gain and p-value by name, as a rule reports them."""
-        return {
-            "reference": list(self.reference),
-            "rival": list(self.rival),
-            "gain": list(self.gain),
-            "p": self.p,
-            "seen": self.seen,
-        }
+        """Accuracies, counts, gain and p-value by name, as a rule reports them; those that are known."""
+        counts = {"left": float(self.left), "tried": float(self.tried), "won": float(self.won)}
+        numbers: dict[str, float | list[float] | str] = {"reference": list(self.reference), **counts}
+        if self.rival is not None and self.gain is not None and self.p is not None:
+            numbers |= {"rival": list(self.rival), "gain": list(self.gain), "p": self.p}
+        return numbers | {"seen": self.seen}
+
+    def in_words(self, rival: str, reference: str) -> str:
+        """Say what was found in one line without its power.
+
+        Args:
+            rival: name of the rival.
+            reference: name of the attack.
+        """
+        if self.rival is not None:
+            leaves = f"{rival} leaves {percent(self.rival)}"
+            return f"{leaves}, {reference} {percent(self.reference)}, p = {self.p:.2g}"
+        left = f"{reference} {percent(self.reference)}"
+        if self.left < (needed := wins_to_warn(self.images)):
+            return f"{left}: {rival} would have to fool {needed} of {counted(self.left, 'image')} left"
+        return (
+            f"{left}: {rival} fools {self.won} of {self.tried} tried of {self.left} left, {needed} would warn"
+        )
+
+
+#: Times that a rival is tried on more of the images that an attack leaves, before it is tried on all of them.
+STAGES = 4
+#: Probability that one such stage passes a rival that would warn or fail on all images.
+MISSED = 0.0025
+
+
+def wins_to_warn(images: int) -> int:
+    """Return how many images a rival alone has to fool, at least, for a warning."""
+    return max(math.ceil(MATERIAL * images - 1e-9), math.ceil(-math.log2(ALPHA_WARN) - 1e-9))
+
+
+@cache
+def images_to_try(left: int, needed: int, won: int, tried: int) -> int:
+    """Return on how many images, in random order, a rival has to be tried before it may be passed.
+
+    If it fools no more than it has until then, at least `needed` wins among all `left` images would have
+    shown so few with a probability of at most `MISSED` (hypergeometric distribution).
+
+    Args:
+        left: number of images that the attack leaves.
+        needed: number of wins for a warning; `won` is below it.
+        won: number of images that the rival has fooled.
+        tried: number of images that it was tried on.
+    """
+    if left < needed:
+        return 0
+    numbers = range(tried, left + 1)
+    return next(count for count in numbers if hypergeom.cdf(won, left, needed, count) <= MISSED)
+
+
+def try_in_stages(left: int, needed: int, wins: Callable[[int], int]) -> tuple[int, int]:
+    """Try a rival on more and more images, until it wins `needed` or so few wins would be improbable.
+
+    Args:
+        left: number of images, in random order.
+        needed: number of wins for a warning.
+        wins: function of a number of images, the first of the order, that counts the wins among them.
+
+    Returns:
+        Numbers of images tried and won. Wins below `needed` pass a rival that would have that many among all
+        images with a probability of at most `STAGES` times `MISSED`.
+    """
+    tried = won = 0
+    for stage in range(STAGES + 1):
+        more = left if stage == STAGES else images_to_try(left, needed, won, tried)
+        if more == tried:
+            break
+        tried, won = more, wins(more)
+        if won >= needed:
+            break
+    return tried, won
 
 
 @cache

@@ -1,5 +1,6 @@
-"""Make the attacks of an audit: each is made once, and scored once by every model that is asked for."""
+"""Make the attacks of an audit: each image once, scored once by every model, where a rule needs it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, counted
-from robustbench_sde.evaluation.audit.compare import FEWEST_IMAGES
+from robustbench_sde.evaluation.audit.compare import (
+    FEWEST_IMAGES,
+    FLOOR,
+    AttackComparison,
+    smallest_excess,
+    try_in_stages,
+    wins_to_warn,
+)
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.cell import perturb
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
@@ -19,7 +27,7 @@ from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.perturbations.base import Perturbation
 from robustbench_sde.progress import SILENT, Progress
-from robustbench_sde.sde.draws import Draws, Stream
+from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 
 
 class NotApplicableError(Exception):
@@ -73,7 +81,7 @@ class Lab:
             raise BenchError("eps is 0; an audit needs a budget above that")
         self.model, self.data, self.settings = model, data, settings
         self._progress = progress
-        self._made: dict[tuple[Perturbation, RandomClassifier], Tensor] = {}
+        self._made: dict[tuple[Perturbation, RandomClassifier], dict[int, Tensor]] = {}
         self._scored: dict[tuple[Perturbation, RandomClassifier, RandomClassifier], pd.DataFrame] = {}
         self.pgd()  # says what is wrong with the settings
 
@@ -103,6 +111,7 @@ class Lab:
         *,
         made_on: RandomClassifier | None = None,
         scored_by: RandomClassifier | None = None,
+        rows: Sequence[int] | None = None,
     ) -> pd.DataFrame:
         """Return the records of `perturbation` (`RECORDS`), made on one model and scored by another.
 
@@ -110,30 +119,75 @@ class Lab:
             perturbation: perturbation of the images.
             made_on: model that the images are made on; None: the model that is audited.
             scored_by: model that scores them; None: the model that is audited.
+            rows: positions of the images, the index of the result; None: all.
 
         Raises:
             NotApplicableError: the perturbation needs gradients, and none reaches the images.
             InvalidEvaluationError: an image is not valid, or logits are not finite.
         """
         source, judge = made_on or self.model, scored_by or self.model
-        if (perturbation, source, judge) not in self._scored:
-            images = self._images(perturbation, source)
-            records = score_records(judge, self.data, images, self.settings.score)
-            self._scored[perturbation, source, judge] = records
-        return self._scored[perturbation, source, judge]
+        known = self._scored.get((perturbation, source, judge))
+        asked = list(range(len(self.data)) if rows is None else rows)
+        missing = asked if known is None else sorted(set(asked) - set(known.index))
+        if missing:
+            data = self.part(missing)
+            images = self._images(perturbation, source, missing)
+            found = score_records(judge, data, images, self.settings.score).set_axis(missing)
+            known = found if known is None else pd.concat([known, found]).sort_index()
+            self._scored[perturbation, source, judge] = known
+        assert known is not None  # nothing was missing
+        return known if len(known) == len(asked) else known.loc[asked]
 
-    def _images(self, perturbation: Perturbation, source: RandomClassifier) -> Tensor:
+    def compare(
+        self, reference: pd.DataFrame, rival: Perturbation, *, made_on: RandomClassifier | None = None
+    ) -> AttackComparison:
+        """Compare a rival with the records of an attack on all images, trying it on as few as decide.
+
+        Only images that the attack leaves can be won. They are tried in a random order, until so few wins
+        would be improbable (`MISSED`) if the rival were to warn, in at most `STAGES` stages. A rival that may
+        warn, or that exchanges so many images that the power must be known, is tried on all images.
+        """
+        left = [row for row in self.order if reference["correct"].iloc[row]]
+        needed, certain = wins_to_warn(len(reference)), smallest_excess(len(reference), 0.0)
+
+        def found(count: int) -> AttackComparison:
+            rows = sorted(left[:count])
+            records = self.records(rival, made_on=made_on, rows=rows) if rows else reference.iloc[:0]
+            return AttackComparison.of_left(reference, records)
+
+        tried, won = try_in_stages(len(left), needed, lambda count: found(count).won)
+        comparison = found(tried)
+        if won < needed and comparison.seen > FLOOR >= certain:  # how many images change sides in all matters
+            comparison = found(len(left))
+        if comparison.won >= needed or comparison.seen > FLOOR >= certain:
+            return AttackComparison.of(reference, self.records(rival, made_on=made_on))
+        return comparison
+
+    @cached_property
+    def order(self) -> list[int]:
+        """Positions of all images in random order."""
+        keyed = KeyedRandom(self.settings.score.seed, Stream.AUDIT, "order")
+        order: list[int] = keyed.uniforms(self.data.ids, (1,))[:, 0].argsort().tolist()
+        return order
+
+    def part(self, rows: Sequence[int]) -> ImageDataset:
+        """Return the images at these positions."""
+        return self.data if len(rows) == len(self.data) else self.data.select(self.data.ids[list(rows)])
+
+    def _images(self, perturbation: Perturbation, source: RandomClassifier, rows: Sequence[int]) -> Tensor:
+        """Return the perturbed images (n, C, H, W) at these positions."""
         attack = perturbation.attack if isinstance(perturbation, Control) else perturbation
         if isinstance(attack, Attack) and attack.gradients and not self.connected:
             raise NotApplicableError("no gradient reaches the images")
-        if (perturbation, source) not in self._made:
-            score = self.settings.score
-            self._progress.start(perturbation.label, len(self.data))
+        known = self._made.setdefault((perturbation, source), {})
+        if missing := [row for row in rows if row not in known]:
+            score, data = self.settings.score, self.part(missing)
+            self._progress.start(perturbation.label, len(data))
             made = perturb(
-                source, self.data, perturbation, seed=score.seed, rows=score.rows, progress=self._progress
+                source, data, perturbation, seed=score.seed, rows=score.rows, progress=self._progress
             )
-            self._made[perturbation, source] = made.images
-        return self._made[perturbation, source]
+            known |= dict(zip(missing, made.images, strict=True))
+        return torch.stack([known[row] for row in rows])
 
     @cached_property
     def connected(self) -> bool:
