@@ -32,7 +32,7 @@ class AttackComparison:
     """A rival against the attack that it must not beat, image by image on the same score draws.
 
     A rival can be stronger only by images that the attack leaves. It is tried on some of those, in random
-    order, and on all images only where that leaves doubt (`evaluation.audit.lab.Lab.compare`).
+    order, and on all images only if it wins any (`evaluation.audit.lab.Lab.compare`).
     """
 
     #: accuracy that the attack leaves
@@ -42,7 +42,7 @@ class AttackComparison:
     left: int
     tried: int
     won: int
-    #: number of images that only the attack fools; None if the rival was tried on nothing but those it leaves
+    #: number of images that only the attack fools; None if the rival was not tried on all images
     lost: int | None
 
     @classmethod
@@ -54,10 +54,9 @@ class AttackComparison:
         return cls(accuracy(reference), len(before), left, left, won, lost)
 
     @classmethod
-    def of_left(cls, reference: pd.DataFrame, rival: pd.DataFrame) -> "AttackComparison":
-        """Compare where the rival has records of some of the images that the attack leaves, no others."""
-        left, won = int(reference["correct"].sum()), int((~rival["correct"]).sum())
-        return cls(accuracy(reference), len(reference), left, len(rival), won, None)
+    def without_wins(cls, reference: pd.DataFrame, tried: int) -> "AttackComparison":
+        """Compare with a rival that won none of so many of the images that the attack leaves."""
+        return cls(accuracy(reference), len(reference), int(reference["correct"].sum()), tried, 0, None)
 
     @property
     def rival(self) -> Interval | None:
@@ -91,13 +90,8 @@ class AttackComparison:
 
     @property
     def churn(self) -> float:
-        """Share of images that change sides whichever attack is stronger: the smaller of both exchanges.
-
-        If only some images were tried, the share that the rival would fool at the same rate.
-        """
-        if self.lost is None:
-            return self.won / max(1, self.tried) * self.left / self.images
-        return min(self.won, self.lost) / self.images
+        """Share of images that change sides whichever attack is stronger: the smaller of both exchanges."""
+        return min(self.won, self.lost or 0) / self.images
 
     @property
     def seen(self) -> float:
@@ -126,15 +120,13 @@ class AttackComparison:
         left = f"{reference} {percent(self.reference)}"
         if self.left < (needed := wins_to_warn(self.images)):
             return f"{left}: {rival} would have to fool {needed} of {counted(self.left, 'image')} left"
-        return (
-            f"{left}: {rival} fools {self.won} of {self.tried} tried of {self.left} left, {needed} would warn"
-        )
+        return f"{left}: {rival} fools none of {self.tried} tried of {self.left} left, {needed} would warn"
 
 
-#: Times that a rival is tried on more of the images that an attack leaves, before it is tried on all of them.
+#: Times that a number is looked at on more and more images, before it is looked at on all of them.
 STAGES = 4
-#: Probability that one such stage passes a rival that would warn or fail on all images.
-MISSED = 0.0025
+#: Probability that a rival that would warn or fail on all images passes because it was tried on some.
+MISSED = 0.01
 
 
 def wins_to_warn(images: int) -> int:
@@ -143,39 +135,40 @@ def wins_to_warn(images: int) -> int:
 
 
 @cache
-def images_to_try(left: int, needed: int, won: int, tried: int) -> int:
+def images_to_try(left: int, needed: int, won: int = 0, tried: int = 0, missed: float = MISSED) -> int:
     """Return on how many images, in random order, a rival has to be tried before it may be passed.
 
     If it fools no more than it has until then, at least `needed` wins among all `left` images would have
-    shown so few with a probability of at most `MISSED` (hypergeometric distribution).
+    shown so few with a probability of at most `missed` (hypergeometric distribution).
 
     Args:
-        left: number of images that the attack leaves.
-        needed: number of wins for a warning; `won` is below it.
-        won: number of images that the rival has fooled.
+        left: number of images that the attack leaves; if it is below `needed`, none has to be tried.
+        needed: number of wins for a warning.
+        won: number of images that the rival has fooled, below `needed`.
         tried: number of images that it was tried on.
+        missed: largest probability of a false pass.
     """
     if left < needed:
         return 0
     numbers = range(tried, left + 1)
-    return next(count for count in numbers if hypergeom.cdf(won, left, needed, count) <= MISSED)
+    return next(count for count in numbers if hypergeom.cdf(won, left, needed, count) <= missed)
 
 
-def try_in_stages(left: int, needed: int, wins: Callable[[int], int]) -> tuple[int, int]:
-    """Try a rival on more and more images, until it wins `needed` or so few wins would be improbable.
+def try_in_stages(images: int, needed: int, wins: Callable[[int], int]) -> tuple[int, int]:
+    """Look at more and more images, until they show `needed` wins or so few that as many are improbable.
 
     Args:
-        left: number of images, in random order.
+        images: number of images, in random order.
         needed: number of wins for a warning.
         wins: function of a number of images, the first of the order, that counts the wins among them.
 
     Returns:
-        Numbers of images tried and won. Wins below `needed` pass a rival that would have that many among all
-        images with a probability of at most `STAGES` times `MISSED`.
+        Numbers of images tried and won. Fewer wins than `needed` pass what would have that many among all
+        images with a probability of at most `MISSED`.
     """
     tried = won = 0
     for stage in range(STAGES + 1):
-        more = left if stage == STAGES else images_to_try(left, needed, won, tried)
+        more = images if stage == STAGES else images_to_try(images, needed, won, tried, MISSED / STAGES)
         if more == tried:
             break
         tried, won = more, wins(more)

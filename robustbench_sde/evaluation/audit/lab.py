@@ -13,10 +13,8 @@ from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.audit.compare import (
     FEWEST_IMAGES,
-    FLOOR,
     AttackComparison,
-    smallest_excess,
-    try_in_stages,
+    images_to_try,
     wins_to_warn,
 )
 from robustbench_sde.evaluation.audit.report import AuditVerdict
@@ -89,6 +87,14 @@ class Lab:
         """Return the attack whose number is audited, with `changes` of its parameters."""
         return self.attack("pgd", **{"steps": self.settings.steps} | changes)
 
+    def beyond_boundaries(self) -> Attack:
+        """Return the audited attack as it runs where another model scores its images.
+
+        On a model without noise, `pgd` leaves an image as soon as it has crossed a boundary. A point that has
+        only just crossed one says nothing about another model, whose boundary lies a little elsewhere.
+        """
+        return self.pgd(settle=False)
+
     def attack(self, name: str, **parameters: object) -> Attack:
         """Make an attack with the norm, budget and draws of the audit; `parameters` win over these."""
         own = self.settings
@@ -143,25 +149,16 @@ class Lab:
     ) -> AttackComparison:
         """Compare a rival with the records of an attack on all images, trying it on as few as decide.
 
-        Only images that the attack leaves can be won. They are tried in a random order, until so few wins
-        would be improbable (`MISSED`) if the rival were to warn, in at most `STAGES` stages. A rival that may
-        warn, or that exchanges so many images that the power must be known, is tried on all images.
+        Only images that the attack leaves can be won. The rival is tried on some of them, in random order: on
+        so many that a rival that would warn wins none of them with a probability of at most `MISSED`. If it
+        wins any, it is tried on all images.
         """
         left = [row for row in self.order if reference["correct"].iloc[row]]
-        needed, certain = wins_to_warn(len(reference)), smallest_excess(len(reference), 0.0)
-
-        def found(count: int) -> AttackComparison:
-            rows = sorted(left[:count])
-            records = self.records(rival, made_on=made_on, rows=rows) if rows else reference.iloc[:0]
-            return AttackComparison.of_left(reference, records)
-
-        tried, won = try_in_stages(len(left), needed, lambda count: found(count).won)
-        comparison = found(tried)
-        if won < needed and comparison.seen > FLOOR >= certain:  # how many images change sides in all matters
-            comparison = found(len(left))
-        if comparison.won >= needed or comparison.seen > FLOOR >= certain:
-            return AttackComparison.of(reference, self.records(rival, made_on=made_on))
-        return comparison
+        rows = sorted(left[: images_to_try(len(left), wins_to_warn(len(reference)))])
+        records = self.records(rival, made_on=made_on, rows=rows) if rows else reference.iloc[:0]
+        if records["correct"].all():
+            return AttackComparison.without_wins(reference, len(records))
+        return AttackComparison.of(reference, self.records(rival, made_on=made_on))
 
     @cached_property
     def order(self) -> list[int]:
