@@ -3,7 +3,7 @@
     python -m benchmarks.audit_cost [CHECKPOINT ...] --before FOLDER [--images 40] [--repeats 1] [--threads 1]
 
 Every audit runs in a process of its own, one after the other of each tree in turn, with the settings of
-`sde-bench audit`. Seconds are CPU time of the audit, the least of all repeats. Verdicts that differ are named.
+`sde-bench audit`. Seconds are CPU time of the audit, the least of all repeats. Different verdicts are named.
 """
 
 import argparse
