@@ -142,3 +142,19 @@ def test_misleading_gradients_are_a_share_of_those_that_were_compared():
     other.check(rows, torch.tensor([False, False]))
     health.add(other)
     assert health.shares[:2, 3].tolist() == [0.5, 0]
+
+
+def test_a_victim_without_noise_counts_passes_and_not_the_health_of_its_gradients():
+    """A pass of the drift alone is counted for its image; bad gradients are not those of the model."""
+    data = make_data(3)
+    images = to_float(data.images)
+    model = make_model()
+    eye = Victim(model, Batch(images, data.labels, data.ids), seed=0, eot_draws=4, restart=0)
+    silent = eye.without_noise()
+    look, _ = silent.only(torch.tensor([2])).gradient(images[2:], 0, margin_loss)
+    drift = model.without_noise()
+    exact = Victim(drift, Batch(images, data.labels, data.ids), seed=1, eot_draws=1, restart=0)
+    assert look.margin == pytest.approx(exact.look(images, 5).margin[2:].tolist(), abs=1e-5)
+    assert eye.forward_passes.tolist() == eye.backward_passes.tolist() == [0, 0, 1]
+    assert eye.health.shares.isnan().all()
+    assert exact.without_noise() is None
