@@ -49,8 +49,8 @@ class MeanDraws(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute (B, classes) from images (B, C, H, W) in [0, 1]."""
-        first = self.calls * self.draws
-        draws = Draws(0, Stream.ATTACK, range(first, first + self.draws))
+        # independent draws, as the numbers of `torch.randn` in a user's module are
+        draws = Draws.independent(0, Stream.ATTACK, self.calls * self.draws, self.draws)
         self.calls += 1
         self.forward_passes += self.draws * len(images)
         logits = self.model.logits(images.float(), torch.arange(len(images)), draws)

@@ -64,7 +64,8 @@ class OneDraw(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]."""
-        draws = Draws(0, Stream.ATTACK, range(self.calls, self.calls + 1))
+        # independent draws, as the numbers of `torch.randn` in a user's module are
+        draws = Draws.independent(0, Stream.ATTACK, self.calls, 1)
         self.calls += 1
         logits = self.model.logits(images, torch.arange(len(images)), draws)[0]
         if logits.requires_grad:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, ndtri
+from scipy.special import gammaln, ndtr, ndtri
 
 from robustbench_sde.evaluation.statistics import Interval
 
@@ -30,6 +30,24 @@ def clopper_pearson_low(successes: int, trials: int, alpha: float) -> float:
 def clopper_pearson_high(successes: int, trials: int, alpha: float) -> float:
     """Return the exact upper bound of a probability; it is too low with probability at most `alpha`."""
     return 1.0 - clopper_pearson_low(trials - successes, trials, alpha)
+
+
+def high_of_pairs(successes: int, draws: int, alpha: float) -> float:
+    """Return an upper bound of a probability from draws in pairs; it is too low with probability <= `alpha`.
+
+    Bentkus, "On Hoeffding's inequalities", Annals of Probability 32 (2004), Theorem 1.2: a sum of independent
+    values in [0, 1], here the shares of pairs with the outcome, is so small with at most e times the
+    probability of a binomial number with the same mean. It holds however the draws of a pair depend on each
+    other. A last draw without a partner counts as a pair of two such draws.
+
+    Args:
+        successes: draws with the outcome, 0 to `draws`.
+        draws: draws, of which two consecutive ones are a pair; at least 1.
+        alpha: error probability, in (0, 1).
+    """
+    pairs = (draws + 1) // 2
+    most = min(pairs, (successes + draws % 2 + 1) // 2)
+    return clopper_pearson_high(most, pairs, alpha / math.e)
 
 
 def clopper_pearson(successes: int, trials: int, alpha: float = 0.05) -> Interval:
@@ -82,19 +100,52 @@ def needed_probability(radius: float, sigma: float) -> float:
 
 
 def survives(
-    right: npt.NDArray[np.int64], draws: npt.NDArray[np.int64], tries: int
+    right: npt.NDArray[np.int64],
+    draws: npt.NDArray[np.int64],
+    tries: int,
+    split: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Estimate for each image the probability that `tries` independent submissions are all answered rightly.
 
     The estimator C(c, k) / C(n, k) from c right ones of n draws is unbiased: it is the share of subsets of k
-    draws that hold no wrong one (Halmos 1946; the complement of pass@k of Chen et al. 2021).
+    draws that hold no wrong one (Halmos 1946; the complement of pass@k of Chen et al. 2021). Two consecutive
+    draws may be a pair, and depend on each other. Only pairs are independent then, and the estimator is the
+    mean, over subsets of k pairs, of the product of their shares of right draws.
 
     Args:
         right: (images,) draws that give the label.
-        draws: (images,) draws made, each at least `tries`.
+        draws: (images,) draws made, each at least `tries`; of pairs, at least 2 `tries` - 1 for two or more.
         tries: submissions k, at least 1.
+        split: (images,) pairs of which exactly one draw gives the label; None if all draws are independent.
     """
+    if split is not None and tries > 1:
+        return _survives_by_pairs(right, draws, tries, split)
     steps = np.arange(tries)
     remaining = np.clip(right[:, None] - steps, 0, None) / (draws[:, None] - steps)
     product: npt.NDArray[np.float64] = remaining.prod(1)
     return product
+
+
+def _survives_by_pairs(
+    right: npt.NDArray[np.int64], draws: npt.NDArray[np.int64], tries: int, split: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Compute the mean over subsets of `tries` pairs of the product of their shares of right draws.
+
+    It is an elementary symmetric polynomial of shares 0, 1/2 and 1. A last draw without a partner is a pair
+    by itself, of share 0 or 1.
+    """
+    pairs = (draws + 1) // 2
+    whole = (right - split + draws % 2) // 2  # pairs that are right in full, and the last draw if it is
+    total = np.zeros(len(right))
+    for halves in range(tries + 1):
+        total += np.exp(_log_choose(whole, tries - halves) + _log_choose(split, halves)) * 0.5**halves
+    result: npt.NDArray[np.float64] = total / np.exp(_log_choose(pairs, tries))
+    return result
+
+
+def _log_choose(of: npt.NDArray[np.int64], chosen: int) -> npt.NDArray[np.float64]:
+    """Return the logarithm of binomial coefficients; -inf where fewer than `chosen` are there."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logarithm = gammaln(of + 1) - gammaln(chosen + 1) - gammaln(of - chosen + 1)
+    result: npt.NDArray[np.float64] = np.where(of >= chosen, logarithm, -np.inf)
+    return result

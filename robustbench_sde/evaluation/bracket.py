@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from robustbench_sde.evaluation.bounds import bernstein_high, clopper_pearson_high
+from robustbench_sde.evaluation.bounds import bernstein_high, high_of_pairs
 from robustbench_sde.evaluation.certificate_report import Bracket
 from robustbench_sde.evaluation.certify_settings import CertifySettings
 from robustbench_sde.evaluation.numbers import certified_at
@@ -70,7 +70,8 @@ def contradictions(
     """Find images that were moved by less than their certified radius and are fooled beyond chance.
 
     An image is fooled beyond chance if the upper bound of its label's vote share (or mean probability) on
-    fresh draws is below one half. The bounds of all tests together err with probability `alpha`.
+    fresh draws is below one half. A pair of draws is one observation. The bounds of all tests together err
+    with probability `alpha`.
 
     Args:
         certificates: one row per image (`CERTIFICATES`).
@@ -87,9 +88,13 @@ def contradictions(
         alpha = settings.alpha / (tests or len(rows))
         draws, mean = int(row["score_draws"]), float(row["label_probability"])
         if settings.rule == "vote":
-            high = clopper_pearson_high(round(row["share_correct"] * draws), draws, alpha)
+            right = round(float(row["share_correct"]) * draws)
+            high = high_of_pairs(right, draws, alpha)
+        elif draws < 4:
+            high = 1.0
         else:  # no values in [0, 1] with this mean have a larger variance
-            high = bernstein_high(mean, mean * (1 - mean) * draws / max(1, draws - 1), draws, alpha)
+            pairs = draws // 2
+            high = bernstein_high(mean, mean * (1 - mean) * pairs / (pairs - 1), pairs, alpha)
         if high < 0.5:
             found.append(int(row["image_id"]))
     return found

@@ -10,6 +10,7 @@ import pandas as pd
 from robustbench_sde.evaluation.distances import fooled_distances
 from robustbench_sde.evaluation.random_points import random_numbers
 from robustbench_sde.evaluation.statistics import (
+    Floats,
     clustered,
     expected_calibration_error,
     over_noise,
@@ -103,7 +104,9 @@ def summarise(records: pd.DataFrame) -> dict[str, float]:
     correct = records["correct"].to_numpy(dtype=np.bool_)
     shares = records["share_correct"].to_numpy()
     accuracy = wilson(float(correct.mean()), len(records))
-    noise = over_noise(records["margin"].to_numpy(), records["margin_error"].to_numpy(), correct)
+    noise = over_noise(
+        records["margin"].to_numpy(), records["margin_error"].to_numpy(), correct, _freedom(records)
+    )
     single = clustered(shares)
     return {
         "images": len(records),
@@ -121,6 +124,12 @@ def summarise(records: pd.DataFrame) -> dict[str, float]:
         "ece": expected_calibration_error(records["confidence"].to_numpy(), correct),
         "brier": float(records["brier"].mean()),
     }
+
+
+def _freedom(records: pd.DataFrame) -> Floats:
+    """Return the degrees of freedom of `margin_error`: pairs of draws less 1; (images,), at least 1."""
+    freedom: Floats = np.maximum(1, records["score_draws"].to_numpy(np.float64) // 2 - 1)
+    return freedom
 
 
 def certified_at(records: pd.DataFrame, radius: float) -> pd.Series:

@@ -44,7 +44,7 @@ def reaching(right: "np.ndarray[tuple[int], np.dtype[np.int64]]", samples: int, 
         level: probability that is asked for, in (0, 1).
     """
     images = len(right)
-    low, high = share_interval(right / samples, samples)
+    low, high = share_interval(right / samples, samples, paired=False)
     below = clopper_pearson_low(int((low >= level).sum()), images, _TAIL)
     above = clopper_pearson_high(int((high >= level).sum()), images, _TAIL)
     # 1e-9: a share of .9 is 90 of 100 whatever floats say

@@ -13,12 +13,11 @@ from robustbench_sde.choices import DecisionRule
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError, unknown_name
 from robustbench_sde.evaluation import sequential
-from robustbench_sde.evaluation.statistics import (
-    share_interval,
-)
-from robustbench_sde.models.probabilities import log_probabilities, split_label
+from robustbench_sde.evaluation.statistics import share_interval
+from robustbench_sde.models.probabilities import log_probabilities, mean_error, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import NORMS
+from robustbench_sde.perturbations.random_points import RandomlyPerturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -162,8 +161,12 @@ def _records(
     statistic = per_draw.mean(0)
     prediction = _decision(statistic, mean, settings.rule)
     share = (probs.argmax(2) == labels).double().mean(0)
-    low, high = share_interval(share.numpy(), len(probs), exact=not model.stochastic)
-    tries = len(probs) // settings.try_draws if model.stochastic else 1
+    paired = not isinstance(model, RandomlyPerturbed)  # whose draws are independent
+    low, high = share_interval(share.numpy(), len(probs), exact=not model.stochastic, paired=paired)
+    answers = _answers(probs, labels, settings) if model.stochastic else (prediction == labels)[None]
+    split = torch.full_like(share, math.nan)
+    if model.stochastic and paired and settings.try_draws == 1:
+        split = (answers[0 : len(answers) // 2 * 2 : 2] ^ answers[1::2]).double().sum(0)
     at_label, largest, runner_up = split_label(statistic, labels)
     delta = images[rows].cpu() - to_float(data.images[rows])
     columns = {
@@ -174,11 +177,12 @@ def _records(
         "share_correct": share,
         "share_low": torch.from_numpy(low),
         "share_high": torch.from_numpy(high),
-        "tries": torch.full_like(share, tries),
-        "tries_right": _right_answers(probs, labels, settings, tries),
+        "tries": torch.full_like(share, len(answers)),
+        "tries_right": answers.double().sum(0),
+        "tries_split": split,
         "label_probability": split_label(mean, labels)[0].double(),
         "margin": (at_label - largest).double(),
-        "margin_error": _standard_error(per_draw, labels, runner_up, model.stochastic),
+        "margin_error": _standard_error(per_draw, labels, runner_up, model.stochastic, paired=paired),
         "score_draws": torch.full_like(ids, len(log_probs)),
         "confidence": mean.amax(1).double(),
         "brier": (mean - F.one_hot(labels, model.classes)).square().sum(1).double(),
@@ -192,20 +196,23 @@ def _decision(statistic: Tensor, mean: Tensor, rule: DecisionRule) -> Tensor:
     return (statistic + 1e-6 * mean).argmax(-1) if rule == "vote" else statistic.argmax(-1)
 
 
-def _right_answers(probs: Tensor, labels: Tensor, settings: ScoreSettings, tries: int) -> Tensor:
-    """Count the submissions that the rule over `try_draws` draws each answers rightly: (B,) float64.
+def _answers(probs: Tensor, labels: Tensor, settings: ScoreSettings) -> Tensor:
+    """Say which submissions the rule over `try_draws` draws each answers rightly: (submissions, B) bool.
+
+    A block of several draws begins at an even one, so that blocks are independent: of an odd number of them,
+    the draw after each block is left out.
 
     Args:
         probs: (draws, B, classes); draws beyond the last whole block are left out.
         labels: (B,) true classes.
         settings: rule and draws of an answer.
-        tries: number of blocks.
     """
-    size = min(settings.try_draws, len(probs))
-    blocks = probs[: tries * size].unflatten(0, (tries, size))
+    size = settings.try_draws
+    blocks = probs.unfold(0, size, size + size % 2 if size > 1 else 1).movedim(-1, 1)
+    tries = len(blocks)
     rule = "vote" if size == 1 else settings.rule  # one draw: any rule takes its class
     values = _per_draw(blocks.flatten(0, 1), rule).unflatten(0, (tries, size)).mean(1)
-    return (_decision(values, blocks.mean(1), rule) == labels).double().sum(0)
+    return _decision(values, blocks.mean(1), rule) == labels
 
 
 def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
@@ -216,12 +223,12 @@ def _per_draw(probs: Tensor, rule: DecisionRule) -> Tensor:
     return votes if rule == "vote" else votes[:1]
 
 
-def _standard_error(per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochastic: bool) -> Tensor:
+def _standard_error(
+    per_draw: Tensor, labels: Tensor, runner_up: Tensor, stochastic: bool, *, paired: bool
+) -> Tensor:
     """Return the standard error over draws of the margin between label and runner-up: (B,)."""
     count = len(per_draw)
     if not stochastic:
         return torch.zeros(len(labels), dtype=torch.float64)
-    if count == 1:
-        return torch.full((len(labels),), math.nan, dtype=torch.float64)
     pair = per_draw.gather(2, torch.stack((labels, runner_up), 1).expand(count, -1, -1))
-    return (pair[..., 0] - pair[..., 1]).double().std(0) / math.sqrt(count)
+    return mean_error((pair[..., 0] - pair[..., 1]).double(), paired=paired)

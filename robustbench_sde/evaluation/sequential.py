@@ -22,12 +22,13 @@ def decided(values: Tensor) -> Tensor:
 
     The lead over another class is a mean of n draws; the mean of N draws differs from it by about
     s sqrt(1/n - 1/N), where s is the standard deviation of a draw. The lead must be `Z` times that. One draw
-    as bad as possible is added first, because n draws that agree do not show the spread. If the draws are
-    votes, half of them for either class, six images in a thousand are decided differently than by all draws;
-    in other cases fewer.
+    as bad as possible is added first, because n draws that agree do not show the spread. Draws come in pairs:
+    s^2 is twice the variance of the mean of a pair, which is that of a draw if they are independent. How
+    often images are decided differently than by all draws: docs/protocol.md.
 
     Args:
-        values: (n, B, classes) in [0, 1], whose mean over draws decides: probabilities, or votes.
+        values: (n, B, classes) in [0, 1], whose mean over draws decides: probabilities, or votes; n is even,
+            and two consecutive draws are a pair.
     """
     count = len(values)
     if count >= MOST:
@@ -35,7 +36,9 @@ def decided(values: Tensor) -> Tensor:
     values = values.double()
     leader = values.mean(0).argmax(1)
     lead = values.gather(2, leader.expand(count, -1)[..., None]) - values
+    of_pairs = 2 * lead.unflatten(0, (-1, 2)).mean(1).var(0) * (count - 1) / count
     mean = (lead.sum(0) - 1) / (count + 1)
-    variance = (lead.square().sum(0) + 1) / (count + 1) - mean.square()
+    variance = (of_pairs + (lead.mean(0) + 1).square() / (count + 1)) * count / (count + 1)
     ahead = mean > Z * (variance * (1 / count - 1 / MOST)).sqrt()
-    return ahead.scatter(1, leader[:, None], True).all(1)
+    sure: Tensor = ahead.scatter(1, leader[:, None], True).all(1)
+    return sure

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv, ndtr
+from scipy.special import betaincinv, stdtr
 
 #: Two-sided 95 % point of the normal distribution.
 Z95 = 1.959963984540054
@@ -62,21 +62,28 @@ def clustered_of_few(shares: Floats) -> Interval:
     return wilson(float(shares.mean()), max(len(shares), effective))
 
 
-def share_interval(shares: Floats, draws: int, *, exact: bool = False) -> tuple[Floats, Floats]:
-    """Return the ends of the exact 95 % interval of each image's probability (Clopper & Pearson 1934).
+def share_interval(
+    shares: Floats, draws: int, *, exact: bool = False, paired: bool = True
+) -> tuple[Floats, Floats]:
+    """Return the ends of the 95 % interval of each image's probability (Clopper & Pearson 1934).
+
+    Independent draws have the exact interval. Two draws of a pair may be one and the same answer: they count
+    as one trial, whose outcome is 0, 1/2 or 1, in the same formula. It covers at least as often as the exact
+    interval however the draws of a pair depend on each other (`benchmarks/noise_intervals.py`).
 
     Args:
         shares: (images,) share of the draws with the outcome.
-        draws: number of independent draws of an image.
+        draws: number of draws of an image.
         exact: whether shares are known without error, as those of a deterministic classifier.
+        paired: False if all draws are independent.
     """
     if exact:
         return shares, shares
-    right = np.rint(shares * draws)
-    tail = (1 - 0.95) / 2
-    with np.errstate(invalid="ignore"):
-        low = np.where(right == 0, 0.0, betaincinv(np.maximum(right, 1), draws - right + 1, tail))
-        high = np.where(right == draws, 1.0, betaincinv(right + 1, np.maximum(draws - right, 1), 1 - tail))
+    trials = draws / 2 if paired and draws > 1 else draws
+    right = np.rint(shares * draws) * (trials / draws)
+    tail, least = (1 - 0.95) / 2, trials / draws
+    low = np.where(right == 0, 0.0, betaincinv(np.maximum(right, least), trials - right + 1, tail))
+    high = np.where(right == trials, 1.0, betaincinv(right + 1, np.maximum(trials - right, least), 1 - tail))
     return low, high
 
 
@@ -132,17 +139,22 @@ def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_
     return float(np.abs(gaps).sum() / len(confidence))
 
 
-def over_noise(margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_]) -> Interval:
+def over_noise(
+    margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_], freedom: Floats | float = math.inf
+) -> Interval:
     """Return the interval of the accuracy that fresh score draws would give on the same images.
 
-    An image whose margin is m with standard error s over the draws is right under fresh draws with
-    predictive probability Phi(m / (s sqrt 2)): the old mean and the new one both vary. Images are decided
-    independently of each other. The interval covers somewhat more often than 95 %.
+    Draws decide an image one way with probability q and the other way with 1 - q, so that the accuracy has
+    the variance sum q (1 - q) / n^2. An estimate of q from the image's own margin is too sure at a boundary:
+    there, the two-sided p-value u of Student's t = margin / error is uniform, whatever the number of draws,
+    and 3/4 u^2 has the mean 1/4 = q (1 - q). Away from the boundary its mean is somewhat larger than
+    q (1 - q). How often the interval covers: `benchmarks/noise_intervals.py`.
 
     Args:
         margins: (images,) statistic of the decision rule, > 0 for a right decision.
-        errors: (images,) standard error of the margin; NaN if unknown (one draw of a random model).
+        errors: (images,) standard error of the margin; NaN if unknown (fewer than two pairs of draws).
         correct: (images,) decisions made.
+        freedom: degrees of freedom of the errors, at least 1: pairs of draws less 1.
 
     Returns:
         The observed accuracy, with NaN limits if an error is unknown.
@@ -151,6 +163,6 @@ def over_noise(margins: Floats, errors: Floats, correct: npt.NDArray[np.bool_]) 
     if np.isnan(errors).any():
         return Interval(accuracy, math.nan, math.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        right = np.where(errors > 0, ndtr(margins / (errors * math.sqrt(2))), correct)
-    half = Z95 * math.sqrt(float((right * (1 - right)).sum())) / len(right)
+        p = np.where(errors > 0, 2 * stdtr(freedom, -np.abs(margins / errors)), 0.0)
+    half = Z95 * math.sqrt(float((0.75 * np.square(p)).sum())) / len(p)
     return Interval(accuracy, max(0.0, accuracy - half), min(1.0, accuracy + half))

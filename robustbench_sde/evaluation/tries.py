@@ -1,8 +1,10 @@
 """Attackers who may submit an image again: how many images survive several independent tries."""
 
 import math
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from robustbench_sde.errors import BenchError
@@ -15,9 +17,9 @@ def survival(records: pd.DataFrame, tries: int, *, try_draws: int = 1) -> Interv
     """Estimate the accuracy against somebody who submits each image `tries` times and needs one wrong answer.
 
     Each submission is answered from fresh noise: one draw, or the rule over a block of `try_draws` draws.
-    From c right ones of the n answers of an image, C(c, k) / C(n, k) is an unbiased estimate of the
-    probability that k answers are all right; the interval is over images (clustered). One try of one draw is
-    the single-draw accuracy. A deterministic classifier answers every try alike.
+    `bounds.survives` is an unbiased estimate of the probability that k answers are all right, from pairs of
+    draws or independent blocks; the interval is over images (clustered). One try of one draw is the
+    single-draw accuracy. A deterministic classifier answers every try alike.
 
     Args:
         records: one row per image (`RECORDS`), scored on the `score` stream.
@@ -33,8 +35,8 @@ def survival(records: pd.DataFrame, tries: int, *, try_draws: int = 1) -> Interv
         raise BenchError(problem)
     if is_deterministic(records):
         return clustered(records["share_correct"].to_numpy(np.float64))
-    right, answers = _answers(records)
-    survived = survives(right, answers, tries)
+    right, answers, split = _answers(records)
+    survived = survives(right, answers, tries, split)
     return clustered(survived) if tries == 1 else clustered_of_few(survived)
 
 
@@ -46,11 +48,19 @@ def check_tries(tries: int, score_draws: int | str, *, try_draws: int = 1) -> No
     """
     if tries < 1:
         raise BenchError(f"`tries` is {tries}; it must be at least 1")
-    enough = tries * try_draws
+    enough = enough_draws(tries, try_draws)
     if score_draws == "auto" and tries > 1:
         raise BenchError(_stopped(tries, enough))
     if score_draws != "auto" and int(score_draws) < enough:
         raise BenchError(_too_few(tries, int(score_draws), enough))
+
+
+def enough_draws(tries: int, try_draws: int = 1) -> int:
+    """Return the fewest score draws that tell of so many tries: as many blocks that begin at even draws.
+
+    A try of one draw takes a pair, except for the last.
+    """
+    return tries * try_draws if try_draws % 2 == 0 else tries * (try_draws + 1) - 1
 
 
 def survival_numbers(records: pd.DataFrame) -> dict[str, float]:
@@ -70,8 +80,9 @@ def survival_numbers(records: pd.DataFrame) -> dict[str, float]:
 
 def most_tries(records: pd.DataFrame) -> int:
     """Return the largest number of tries that the records can tell of; 1 if draws differ between images."""
-    _, answers = _answers(records)
-    return int(answers[0]) if len(set(answers.tolist())) == 1 else 1
+    _, answers, split = _answers(records)
+    apart = int(answers[0]) if split is None else (int(answers[0]) + 1) // 2
+    return apart if len(set(answers.tolist())) == 1 else 1
 
 
 def _problem(records: pd.DataFrame, tries: int, try_draws: int) -> str:
@@ -80,11 +91,14 @@ def _problem(records: pd.DataFrame, tries: int, try_draws: int) -> str:
         return f"`tries` is {tries}; it must be at least 1"
     if tries == 1 or is_deterministic(records):
         return ""
-    _, answers = _answers(records)
+    _, answers, split = _answers(records)
+    independent = split is None and try_draws == 1
+    enough = tries if independent else enough_draws(tries, try_draws)
     if answers.min() != answers.max():
-        return _stopped(tries, tries * try_draws)
-    if answers.min() < tries:
-        return _too_few(tries, int(records["score_draws"].min()), tries * try_draws)
+        return _stopped(tries, enough)
+    apart = int(answers.min()) if split is None else (int(answers.min()) + 1) // 2
+    if apart < tries:
+        return _too_few(tries, int(records["score_draws"].min()), enough)
     return ""
 
 
@@ -104,14 +118,20 @@ def is_deterministic(records: pd.DataFrame) -> bool:
     return bool((records["score_draws"] == 1).all() and (records["margin_error"] == 0).all())
 
 
-def _answers(records: pd.DataFrame) -> tuple["np.ndarray[tuple[int], np.dtype[np.int64]]", ...]:
-    """Return how many answers of each image are right, and how many there are.
+_Ints: TypeAlias = npt.NDArray[np.int64]
 
-    Records of earlier versions do not say: there every draw is an answer.
+
+def _answers(records: pd.DataFrame) -> tuple[_Ints, _Ints, _Ints | None]:
+    """Return how many answers of each image are right, how many there are, and in how many pairs one is.
+
+    The last is None where answers are independent. Records of earlier versions do not say how many there are:
+    there every draw is an answer, and independent of all others.
     """
     draws = records["score_draws"].to_numpy(np.float64)
     if "tries" not in records or records["tries"].isna().any():
         right, answers = records["share_correct"].to_numpy(np.float64) * draws, draws
     else:
         right, answers = (records[name].to_numpy(np.float64) for name in ("tries_right", "tries"))
-    return np.rint(right).astype(np.int64), answers.astype(np.int64)
+    paired = "tries_split" in records and not records["tries_split"].isna().any()
+    split = records["tries_split"].to_numpy(np.float64).astype(np.int64) if paired else None
+    return np.rint(right).astype(np.int64), answers.astype(np.int64), split

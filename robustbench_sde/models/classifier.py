@@ -198,7 +198,7 @@ class Classifier(ClassifierBase, nn.Module):
         """Return what the noise of a pass is made from, if the device makes it."""
         if chosen(self.compute.noise_backend, images.device) == "host":
             return None
-        return KeyedRows.of(path_key(draws), draws.indices, image_ids, images.device)
+        return KeyedRows.of(path_key(draws), draws.indices, image_ids, images.device, draws.stream.paired)
 
     def _records(self, images: Tensor) -> bool:
         """Whether passes are recorded as CUDA graphs: fixed steps, frozen weights, noise from kernels."""

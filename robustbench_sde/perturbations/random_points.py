@@ -14,10 +14,11 @@ from robustbench_sde.sde.draws import Draws
 
 
 class RandomlyPerturbed(ClassifierAround):
-    """A classifier whose draw k is answered at random point k of the image, from its own noise of draw k.
+    """A classifier whose draw k is answered at random point k of the image, from its own noise of draw 2k.
 
-    A draw is then a sample of perturbation and noise together, so that draws of an image are independent of
-    each other. Every point is verified as perturbed images are.
+    A draw is then a sample of perturbation and noise together. No two have noise that mirrors each other, so
+    that draws of an image are independent of each other (those of an opaque module are by themselves). Every
+    point is verified as perturbed images are.
 
     Args:
         model: classifier inside, random or deterministic.
@@ -50,6 +51,8 @@ class RandomlyPerturbed(ClassifierAround):
             one = replace(draws, indices=range(1))
             folded = self.model.logits(apart.flatten(0, 1), ids.repeat(len(draws)), one)
             return folded.view(len(draws), len(images), -1)
+        if self.model.noise != "opaque":
+            draws = replace(draws, indices=range(2 * draws.indices.start, 2 * draws.indices.stop, 2))
         if self.model.images_by_draw:
             return self.model.logits(apart, image_ids, draws)
         each = zip(points, draws.chunks(1), strict=True)

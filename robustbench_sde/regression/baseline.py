@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field, ValidationError
 
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
+from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
 from robustbench_sde.storage.files import atomic_write, check_replaceable
@@ -65,6 +66,11 @@ class _File(Spec):
     answers: list[tuple[Annotated[int, Field(ge=1, le=65_535)], str]] = Field(default_factory=list)
     #: number format of the network of each cell; no entries in files where all are fp32
     precisions: list[Line] = Field(default_factory=list)
+    #: version of the noise definition (`sde.philox`) of all random cells; files without it have 1
+    noise_definition: int = Field(default=1, ge=1, le=65_535)
+    #: how many pairs of answers of each cell have exactly one right, packed as draws are (empty if answers
+    #: are independent); no entries in files without pairs
+    pairs: list[str] = Field(default_factory=list)
 
 
 def read_side(path: Path) -> Side:
@@ -100,13 +106,18 @@ def save_baseline(run: Side, path: Path, *, force: bool = False) -> None:
             raise BenchError(f"{run.name} has cells on different images; a baseline holds one set of images")
     parameters = {cell.facts.settings: dict(cell.parameters) if cell.facts.norm else {} for cell in run.cells}
     settings = list(parameters)
-    head = {
+    head: dict[str, object] = {
         "format": 1,
         "made": run.made,
         "dataset": first.facts.dataset,
         "fingerprint": first.facts.fingerprint,
         "images": first.ids.tolist(),
     }
+    definitions = {cell.facts.noise_definition for cell in run.cells} - {0}
+    if len(definitions) > 1:
+        raise BenchError(f"{run.name} mixes definitions of the noise; run all its cells anew")
+    if definitions:
+        head["noise_definition"] = definitions.pop()
     blocks: dict[str, Sequence[object]] = {
         "settings": settings,
         "parameters": list(parameters.values()),
@@ -121,6 +132,8 @@ def save_baseline(run: Side, path: Path, *, force: bool = False) -> None:
         ]
     if any(cell.facts.precision != "fp32" for cell in run.cells):
         blocks["precisions"] = [cell.facts.precision for cell in run.cells]
+    if any(cell.split is not None for cell in run.cells):
+        blocks["pairs"] = ["" if cell.split is None else _pack_draws(cell.split) for cell in run.cells]
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     for name, entries in blocks.items():
         lines = ",\n".join(json.dumps(entry) for entry in entries)
@@ -152,15 +165,17 @@ def read_baseline(path: Path) -> Side:
         raise first_problem(error, f"{path} is not a baseline") from error
     count = len(parsed.cells)
     whole = len(set(parsed.images)) == len(parsed.images) and len(parsed.outcomes) == count
-    whole = whole and len(parsed.answers) in (0, count) and len(parsed.precisions) in (0, count)
+    more = parsed.answers, parsed.precisions, parsed.pairs
+    whole = whole and all(len(entries) in (0, count) for entries in more)
     if not whole or tuple(parsed.columns) != _COLUMNS:
         raise BenchError(f"{path} is damaged: its images repeat, or cells, outcomes and columns do not match")
     ids = np.array(parsed.images, dtype=np.int64)
     answers = parsed.answers or [(1, "")] * count
     precisions = parsed.precisions or ["fp32"] * count
+    pairs = parsed.pairs or [""] * count
     cells = tuple(
         _measured(path, parsed, *entry, ids)
-        for entry in zip(parsed.cells, parsed.outcomes, answers, precisions, strict=True)
+        for entry in zip(parsed.cells, parsed.outcomes, answers, precisions, pairs, strict=True)
     )
     return Side(str(path), cells, parsed.made)
 
@@ -196,10 +211,12 @@ def _measured(
     outcomes: tuple[str, str],
     answers: tuple[int, str],
     precision: str,
+    pairs: str,
     ids: npt.NDArray[np.int64],
 ) -> ComparedCell:
     if row.settings >= len(parsed.settings):
         raise BenchError(f"{path} is damaged: it has no settings {row.settings}")
+    random = row.noise != "none" and row.perturbation != CERTIFIED_NAME
     facts = Facts(
         **row.model_dump(include=set(MeasuredRow.model_fields)),
         dataset=parsed.dataset,
@@ -207,8 +224,9 @@ def _measured(
         settings=parsed.settings[row.settings],
         try_draws=answers[0],
         precision=precision,
+        noise_definition=parsed.noise_definition if random else 0,
     )
-    right_answers = None
+    right_answers, split = None, None
     try:
         correct = _unpack_bits(outcomes[0], len(ids))
         right = correct.astype(np.uint16)
@@ -216,6 +234,8 @@ def _measured(
             right = _unpack_draws(outcomes[1], len(ids), row.score_draws)
         if facts.try_draws > 1:
             right_answers = _unpack_draws(answers[1], len(ids), facts.answers)
+        if pairs:
+            split = _unpack_draws(pairs, len(ids), facts.answers // 2)
     except (ValueError, binascii.Error, zlib.error) as error:
         raise BenchError(f"{path} is damaged: outcomes of {facts.label} ({error})") from error
     found = (float(correct.mean()), _single_draw(right, row.score_draws))
@@ -226,7 +246,9 @@ def _measured(
             raise BenchError(f"{path} was edited: {facts.label} says {name} {said}, its images {counted:.6f}")
     known = dict(zip(parsed.settings, parsed.parameters, strict=False))
     parameters = known.get(facts.settings, {})
-    return ComparedCell(facts, ids, correct, right, parameters=parameters, right_answers=right_answers)
+    return ComparedCell(
+        facts, ids, correct, right, parameters=parameters, right_answers=right_answers, split=split
+    )
 
 
 def _unpack_bits(text: str, images: int) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Gate: compare the cells of two runs image by image, and judge what the tests say."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -45,9 +46,23 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
             for test in tests
         ]
         cells.append(_conclude(cell, changes) if changes else cell)
-    notes = tuple(_notes(cells, names, new, policy))
+    notes = (*_notes(cells, names, new, policy), *_definition_notes(pairs))
     fewer = _fewer_images(pairs, run) if any(cell.verdict is Verdict.INCONCLUSIVE for cell in cells) else None
     return Comparison(baseline.name, run.name, policy.alpha, tuple(cells), notes, fewer)
+
+
+def _definition_notes(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]]) -> Iterator[str]:
+    """Say that random cells of the two sides have draws of different definitions of the noise."""
+    found = Counter(
+        (old.facts.noise_definition, now.facts.noise_definition)
+        for old, now in pairs
+        if now is not None and old.facts.noise_definition != now.facts.noise_definition
+    )
+    for (was, is_now), count in sorted(found.items()):
+        yield (
+            f"noise definition {was} in the baseline, {is_now} in the run ({counted(count, 'random cell')}): "
+            "comparable, but the draws are others, as with another seed; make the baseline anew"
+        )
 
 
 def _fewer_images(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]], run: Side) -> FewerImages | None:
@@ -148,8 +163,7 @@ def _draft(
         draws = (old.right_draws[left].astype(np.int64), now.right_draws[right].astype(np.int64))
         tests.append(compare_single_draws(*draws, old.facts.score_draws, alpha))
     if limits.metric is not None and old.facts.noise != "none":  # without noise it is the accuracy
-        answers = (old.answered_rightly[left], now.answered_rightly[right])
-        tests.append(compare_survival(*answers, old.facts, limits.metric, name, alpha))
+        tests.append(compare_survival(old, now, (left, right), limits.metric, name, alpha))
     return replace(cell, images=len(common)), tests
 
 

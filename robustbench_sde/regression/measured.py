@@ -20,6 +20,7 @@ from robustbench_sde.evaluation.certificate_report import (
 from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.runs.checked import check_listed, read_checked_records
+from robustbench_sde.sde.philox import NOISE_VERSION
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.texts import short_budget
 
@@ -57,11 +58,16 @@ class Facts(MeasuredRow):
     try_draws: int = Field(default=1, ge=1, le=65_535)
     #: number format of the network: fp32, tf32 or bf16
     precision: Line = "fp32"
+    #: version of the noise definition (`sde.philox`) that the draws follow; 0 without noise
+    noise_definition: int = Field(default=0, ge=0)
 
     @property
     def answers(self) -> int:
         """Number of submissions of an image that its score draws answer."""
-        return self.score_draws // self.try_draws
+        if self.noise_definition < 2 or self.try_draws == 1:
+            return self.score_draws // self.try_draws
+        size = self.try_draws + self.try_draws % 2  # blocks begin at even draws
+        return (self.score_draws + self.try_draws % 2) // size
 
     @property
     def label(self) -> str:
@@ -91,6 +97,8 @@ class ComparedCell:
     #: (images,) uint16: how many of the submissions that the draws answer (`Facts.answers`) are right; None:
     #: those of single draws, `right_draws`
     right_answers: npt.NDArray[np.uint16] | None = None
+    #: (images,) uint16: how many pairs of answers have exactly one right; None: answers are independent
+    split: npt.NDArray[np.uint16] | None = None
 
     @property
     def answered_rightly(self) -> npt.NDArray[np.uint16]:
@@ -141,6 +149,7 @@ def read_run(path: Path) -> Side:
             if "parameters" in entry
         }
         precisions = {entry["cell"]: str(entry.get("precision", "fp32")) for entry in manifest["cells"]}
+        definitions = {entry["cell"]: int(entry.get("noise_definition", 1)) for entry in manifest["cells"]}
         version = manifest["versions"]["robustbench-sde"]
     except (TypeError, KeyError, AttributeError) as error:
         raise BenchError(
@@ -157,7 +166,8 @@ def read_run(path: Path) -> Side:
                 else read_checked_records(folder, row)
             )
         precision = precisions.get(row["cell"], "fp32")
-        cell = measured(row, records, settings.get(row["cell"], ""), precision)
+        definition = definitions.get(row["cell"], 1)
+        cell = measured(row, records, settings.get(row["cell"], ""), precision, definition)
         cells.append(replace(cell, parameters=parameters.get(row["cell"], {})))
     cells += [cell for report in read_reports(path) for cell in _certified(report)]
     origin = {
@@ -204,7 +214,11 @@ def _certified(report: CertificateReport) -> Iterator[ComparedCell]:
 
 
 def measured(
-    row: Mapping[Any, Any], records: pd.DataFrame | None, settings: str, precision: str = "fp32"
+    row: Mapping[Any, Any],
+    records: pd.DataFrame | None,
+    settings: str,
+    precision: str = "fp32",
+    noise_definition: int = NOISE_VERSION,
 ) -> ComparedCell:
     """Make a cell from its row of the summary and its records.
 
@@ -213,11 +227,16 @@ def measured(
         records: columns as in `RECORDS`; None if the status of the row is not ok.
         settings: perturbation with all its parameters.
         precision: number format of the network.
+        noise_definition: version of the noise definition of a random network.
 
     Raises:
         BenchError: a value of the row is not one that a run writes.
     """
-    given = {"settings": settings, "precision": precision}
+    given = {
+        "settings": settings,
+        "precision": precision,
+        "noise_definition": 0 if row["noise"] == "none" else noise_definition,
+    }
     named = {name: row[name] for name in Facts.model_fields if name not in given}
     known = {name: None if _is_nan(value) else value for name, value in named.items()}
     try:
@@ -228,12 +247,14 @@ def measured(
         none = np.empty(0, np.int64)
         return ComparedCell(facts, none, none.astype(bool), none.astype(np.uint16), _line(row["status"]))
     right_draws = np.rint(records["share_correct"].to_numpy() * facts.score_draws)
+    split = None if records["tries_split"].isna().any() else records["tries_split"].to_numpy()
     return ComparedCell(
         facts,
         records["image_id"].to_numpy(),
         records["correct"].to_numpy(),
         right_draws.astype(np.uint16),
         right_answers=(None if facts.try_draws == 1 else records["tries_right"].to_numpy().astype(np.uint16)),
+        split=None if split is None else split.astype(np.uint16),
     )
 
 

@@ -11,7 +11,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation import paired
 from robustbench_sde.evaluation.bounds import survives
 from robustbench_sde.evaluation.statistics import Interval
-from robustbench_sde.regression.measured import Facts
+from robustbench_sde.evaluation.tries import enough_draws
+from robustbench_sde.regression.measured import ComparedCell
 from robustbench_sde.regression.policy import tries_of
 
 Ints = npt.NDArray[np.int64]
@@ -56,9 +57,9 @@ def compare_single_draws(was: Ints, now: Ints, draws: int, alpha: float) -> Meas
 
 
 def compare_survival(
-    was: npt.NDArray[np.uint16],
-    now: npt.NDArray[np.uint16],
-    facts: Facts,
+    was: ComparedCell,
+    now: ComparedCell,
+    places: tuple[Ints, Ints],
     metric: str,
     cell: str,
     alpha: float,
@@ -67,17 +68,29 @@ def compare_survival(
 
     The permutation test takes whole numbers: the estimates are rounded to 1/4096, which keeps it exact.
 
+    Args:
+        was, now: the cell in the baseline and in the run.
+        places: positions of the images in each.
+        metric: like ``survives_10``.
+        cell: name in the message of an error.
+        alpha: level of the interval.
+
     Raises:
         BenchError: the score draws are too few for so many submissions.
     """
-    tries, answers = tries_of(metric), facts.answers
-    if answers < tries:
-        raise BenchError(
-            f"the policy asks for {metric}, and {cell} has {facts.score_draws} score draws: measure both "
-            f"runs with {tries * facts.try_draws} or more"
-        )
-    count = np.full(len(was), answers, dtype=np.int64)
-    first, second = (survives(right.astype(np.int64), count, tries) for right in (was, now))
+    tries, estimates = tries_of(metric), []
+    for side, rows in zip((was, now), places, strict=True):
+        facts, split = side.facts, side.split
+        if (facts.answers if split is None else (facts.answers + 1) // 2) < tries:
+            raise BenchError(
+                f"the policy asks for {metric}, and {cell} has {facts.score_draws} score draws: measure both "
+                f"runs with {enough_draws(tries, facts.try_draws)} or more"
+            )
+        right = side.answered_rightly[rows].astype(np.int64)
+        count = np.full(len(right), facts.answers, dtype=np.int64)
+        halves = None if split is None else split[rows].astype(np.int64)
+        estimates.append(survives(right, count, tries, halves))
+    first, second = estimates
     whole = [np.rint(4096 * share).astype(np.int64) for share in (first, second)]
     means = float(first.mean()), float(second.mean())
     p = paired.sign_flip_test(whole[0] - whole[1])

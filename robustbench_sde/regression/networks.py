@@ -83,6 +83,11 @@ def _effort(reference: ComparedCell, rival: ComparedCell) -> Iterator[str]:
         yield f"precision {one.precision} against {other.precision}"
     if one.rule != other.rule:
         yield f"rule {one.rule} against {other.rule}"
+    if one.noise_definition != other.noise_definition and 0 not in (
+        one.noise_definition,
+        other.noise_definition,
+    ):
+        yield f"noise definition {one.noise_definition} against {other.noise_definition}"
     random = one.noise != "none" and other.noise != "none"
     if random and one.score_draws != other.score_draws:
         yield f"{one.score_draws} score draws against {other.score_draws}"

@@ -11,12 +11,14 @@ def pair_cells(
 ) -> tuple[list[tuple[ComparedCell, ComparedCell | None]], list[ComparedCell]]:
     """Pair every cell of the baseline with its cell of the run, or None; also return the run's other cells.
 
-    Cells that agree in everything are paired first, then cells that differ in the seed, then cells that have
-    only the label in common, so that the report can name the differences.
+    Cells that agree in everything are paired first, then cells that differ in the definition of the noise,
+    then in the seed, then cells that have only the label in common, so that the report can name the
+    differences.
     """
     keys: tuple[Callable[[Facts], Hashable], ...] = (
         lambda facts: facts,
-        lambda facts: facts.model_copy(update={"seed": 0}),
+        lambda facts: facts.model_copy(update={"noise_definition": 0}),
+        lambda facts: facts.model_copy(update={"noise_definition": 0, "seed": 0}),
         lambda facts: facts.label,
     )
     partner: dict[int, ComparedCell] = {}
@@ -59,11 +61,14 @@ def names_of(cells: Sequence[Facts]) -> list[str]:
 
 
 def differences(old: ComparedCell, now: ComparedCell) -> list[str]:
-    """List in words the settings in which two cells with one label differ; the seed does not count."""
+    """List in words the settings in which two cells with one label differ.
+
+    The seed does not count, and nor does the definition of the noise: both change which draws are made.
+    """
     found = []
     for field in Facts.model_fields:
         was, is_now = getattr(old.facts, field), getattr(now.facts, field)
-        if was == is_now or field == "seed":
+        if was == is_now or field in ("seed", "noise_definition"):
             continue
         if field == "settings":
             was, is_now = old.differing(now)

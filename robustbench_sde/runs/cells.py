@@ -15,6 +15,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.attacks.base import Attack, Control
 from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.runs.sources import Source
+from robustbench_sde.sde.philox import NOISE_VERSION
 from robustbench_sde.texts import short_budget
 
 #: Raised whenever a change of the code changes numbers, so that stored cells are not taken for new ones.
@@ -43,6 +44,7 @@ class Cell:
             "revision": f"whose {name} had other numbers",
             "adaptive": "which solved whole batches with an adaptive solver",
             "targets": "which did not record the targets",
+            "noise_definition": "which had other draws of the noise (noise definition 1)",
         }
         later = [part for part in reasons if part in parts]
         found: dict[str, str] = {}
@@ -65,6 +67,8 @@ class Cell:
         }
         if self.perturbation.revision > 1:  # others keep the keys that they had
             parts["revision"] = self.perturbation.revision
+        if self.noise_definition:
+            parts["noise_definition"] = self.noise_definition
         if self.perturbation.provider:  # another version of a plug-in is other work
             parts["plugin"] = self.perturbation.provider
         solver = [self.source.solver, self.source.solver_steps]
@@ -79,6 +83,11 @@ class Cell:
         if self.source.smoothing is not None:
             parts["smoothing"] = self.source.smoothing
         return parts
+
+    @property
+    def noise_definition(self) -> int:
+        """Version of the written definition of the noise that decides the numbers; 0 without noise."""
+        return NOISE_VERSION if self.source.stochastic else 0
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.evaluation.numbers import has_numbers, numbers_of, suspicion
+from robustbench_sde.evaluation.tries import is_deterministic
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.planned import read_planned
 from robustbench_sde.storage.run_folder import RunFolder
@@ -152,7 +153,15 @@ def completed(stored: StoredCell) -> StoredCell:
 
 
 def _numbers(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:
-    return numbers_of(records, str(row["norm"]), float(row["eps"]), samples=int(row["samples"]))
+    """Compute the numbers that follow from records by today's rules.
+
+    Intervals over noise of records whose draws are not said to be pairs may be by the rule of an earlier
+    version, and are left out.
+    """
+    numbers = numbers_of(records, str(row["norm"]), float(row["eps"]), samples=int(row["samples"]))
+    if records["tries_split"].isna().any() and not is_deterministic(records):
+        del numbers["noise_low"], numbers["noise_high"]
+    return numbers
 
 
 def _lacking(row: Mapping[Any, Any], records: pd.DataFrame) -> dict[str, float]:

@@ -215,6 +215,7 @@ def _manifest(
                 "cell": work.keys[cell],
                 "checkpoint": cell.source.name,
                 "precision": cell.source.precision,
+                **({"noise_definition": cell.noise_definition} if cell.noise_definition else {}),
                 "solver": [cell.source.solver, cell.source.solver_steps],
                 **({"made_with": made_differently.index(dict(made))} if made else {}),
                 **({} if cell.source.smoothing is None else {"smoothing": cell.source.smoothing}),

@@ -67,7 +67,10 @@ class NoiseTerm(ABC):
 
     @property
     def law(self) -> Law:
-        """Return the law of the random numbers of a step: standard normals, unless a class overrides it."""
+        """Return the law of the random numbers of a step: standard normals, unless a class overrides it.
+
+        It is symmetric about 0, or `philox.to_uniforms`: `philox.mirrored` knows no other.
+        """
         return philox.to_normals
 
     @property
@@ -210,7 +213,7 @@ class Jump(NoiseTerm):
 
     @property
     def law(self) -> Law:
-        """Return the law of uniforms in [0, 1)."""
+        """Return the law of uniforms u in [0, 1): a jump up if u < p / 2, down if its mirror image is."""
         return philox.to_uniforms
 
     def problem(self, steps: int) -> str:
@@ -223,7 +226,8 @@ class Jump(NoiseTerm):
 
     def add_noise(self, base: Tensor, t: float, h: Tensor, drift: Tensor, z: Tensor, dt: float) -> Tensor:
         probability = self.rate * dt
-        jumps = (z < probability / 2).to(h.dtype) - ((z >= probability / 2) & (z < probability)).to(h.dtype)
+        mirror = philox.mirrored(self.law, z)  # a mirrored draw jumps when this one does, the other way
+        jumps = (z < probability / 2).to(h.dtype) - (mirror < probability / 2).to(h.dtype)
         return base + self.sigma_at(t) * h * jumps
 
 

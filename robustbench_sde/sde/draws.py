@@ -42,10 +42,23 @@ class Stream(StrEnum):
     #: counting for a certificate the votes of a class that was picked on `select` draws
     CERTIFY = "certify"
 
+    @property
+    def paired(self) -> bool:
+        """Whether draw 2j + 1 of a path is draw 2j mirrored (`sde.philox`)."""
+        return self in _PAIRED
+
+
+#: Streams with pairs. Training must not change, and the votes of a certificate must be independent.
+_PAIRED = frozenset({Stream.ATTACK, Stream.SELECT, Stream.SCORE})
+
 
 @dataclass(frozen=True)
 class Draws:
-    """Realisations of the noise: a contiguous range of draw indices of one stream."""
+    """Realisations of the noise: a range of draw indices of one stream.
+
+    On a paired stream draws 2j and 2j + 1 mirror each other; different pairs are independent. `independent`
+    makes draws that have no partner among each other.
+    """
 
     seed: int
     stream: Stream
@@ -53,6 +66,15 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @classmethod
+    def independent(cls, seed: int, stream: Stream, first: int, count: int) -> "Draws":
+        """Return `count` draws that are independent of each other: of pairs `first` onwards, the even ones.
+
+        On a stream without pairs they are the draws `first` onwards.
+        """
+        step = 2 if stream.paired else 1
+        return cls(seed, stream, range(step * first, step * (first + count), step))
 
     def chunks(self, size: int) -> Iterator["Draws"]:
         """Cut these draws into consecutive pieces of at most `size`."""
@@ -143,9 +165,12 @@ class BrownianPaths:
         self._backend = chosen(backend, device)
         self._kernels = self._backend == "device" and has_kernels(device)
         if self._backend == "host":
-            self._listed = [(draw, image) for draw in draws.indices for image in _listed(image_ids)]
+            self._bases, self._sources = _bases(draws)
+            self._listed = [(draw, image) for draw in self._bases for image in _listed(image_ids)]
+        elif rows is None:
+            self._keyed = KeyedRows.of(self._key, draws.indices, image_ids, device, draws.stream.paired)
         else:
-            self._keyed = KeyedRows.of(self._key, draws.indices, image_ids, device) if rows is None else rows
+            self._keyed = rows
         self._shape = (len(draws), len(image_ids), *shape)
         self._size = math.prod(shape)
         self._blocks = -(-self._size * words // philox.WORDS_PER_BLOCK)
@@ -200,8 +225,27 @@ class BrownianPaths:
             ).transpose(0, 1)
         words = self._words(len(steps) * self._blocks, steps.start * self._blocks)
         numbers = self._law(words.view(len(words), len(steps), -1))[..., : self._size]
+        numbers = self._of_draws(numbers)
         # a copy from pinned memory does not hold up the host; from any other it does
         return numbers.pin_memory() if self._device.type == "cuda" and numbers.is_cpu else numbers
+
+    def _of_draws(self, numbers: Tensor) -> Tensor:
+        """Return the numbers of all rows, from those of the distinct rows: (rows, steps, numbers of a step).
+
+        The host has made those of even draws alone; elsewhere the table says which rows are mirrored.
+        """
+        if self._backend != "host":
+            return self._keyed.mirror(self._law, numbers, 0)
+        if not any(mirrored for _, mirrored in self._sources):
+            return numbers
+        each: Tensor = numbers.unflatten(0, (len(self._bases), -1))
+        whole: Tensor = each.new_empty((len(self._sources), *each.shape[1:]))
+        for own, (place, mirrored) in zip(whole, self._sources, strict=True):
+            if mirrored:
+                philox.mirrored(self._law, each[place], out=own)
+            else:
+                own.copy_(each[place])
+        return whole.flatten(0, 1)
 
     def _by_step(self, numbers: Tensor) -> Iterator[Tensor]:
         # moved by the thread that computes: its stream is the one that must wait
@@ -210,7 +254,7 @@ class BrownianPaths:
 
     def _words(self, blocks: int, first_block: int) -> Tensor:
         if self._backend != "host":
-            draws, images = self._keyed.counters.unbind(1)
+            draws, images = self._keyed.draws_and_images()
             return philox_device.words(
                 self._keyed.key, draws, images, blocks, first_block=first_block, site=self._site
             )
@@ -228,6 +272,19 @@ def chosen(backend: NoiseBackend, device: torch.device | str) -> NoiseBackend:
 def path_key(draws: Draws) -> philox.Key:
     """Return the key of the Brownian paths of a seed and a stream."""
     return philox.key(draws.seed, draws.stream, "path")
+
+
+def _bases(draws: Draws) -> tuple[list[int], list[tuple[int, bool]]]:
+    """Return the draws whose numbers are generated, and of each draw the place of its own and the mirror.
+
+    On a stream with pairs these are the even draws; the second value has, for each draw, the place among them
+    and whether the draw is the mirrored one.
+    """
+    paired = draws.stream.paired
+    base = [draw & ~1 if paired else draw for draw in draws.indices]
+    places = {draw: place for place, draw in enumerate(dict.fromkeys(base))}
+    sources = [(places[own], own != draw) for own, draw in zip(base, draws.indices, strict=True)]
+    return list(places), sources
 
 
 def _listed(image_ids: Sequence[int] | Tensor) -> Sequence[int]:

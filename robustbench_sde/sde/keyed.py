@@ -54,16 +54,30 @@ class KeyedRows:
     other draws.
     """
 
-    #: (1 + draws * images, 2) int64: the bits of a `philox.Key`, then draw and image of each row
+    #: (1 + draws * images, 2) int64: the bits of a `philox.Key`, then draw and image of each row; -1 - d
+    #: stands for draw d mirrored
     table: Tensor
     draws: int
     images: int
 
     @classmethod
     def of(
-        cls, key: philox.Key, draws: range, image_ids: Sequence[int] | Tensor, device: torch.device | str
+        cls,
+        key: philox.Key,
+        draws: range,
+        image_ids: Sequence[int] | Tensor,
+        device: torch.device | str,
+        paired: bool = False,
     ) -> KeyedRows:
-        """Make the rows of every draw with every image, draw after draw."""
+        """Make the rows of every draw with every image, draw after draw.
+
+        Args:
+            key: key of the paths.
+            draws: draw indices, 0 to 2**63 - 1.
+            image_ids: ids of the images.
+            device: device of the table.
+            paired: whether draw 2j + 1 is draw 2j mirrored.
+        """
         import torch
 
         listed = image_ids.cpu() if isinstance(image_ids, torch.Tensor) else image_ids
@@ -71,7 +85,8 @@ class KeyedRows:
         table = np.empty((1 + len(draws) * len(images), 2), dtype=np.int64)
         table[0] = key.view("<i8")
         rows = table[1:].reshape(len(draws), len(images), 2)
-        rows[..., 0] = np.arange(draws.start, draws.stop, draws.step, dtype=np.int64)[:, None]
+        indices = np.arange(draws.start, draws.stop, draws.step, dtype=np.int64)
+        rows[..., 0] = (np.where(indices % 2 == 1, -indices, indices) if paired else indices)[:, None]
         rows[..., 1] = images
         return cls(torch.from_numpy(table).to(device, non_blocking=True), len(draws), len(images))
 
@@ -82,8 +97,27 @@ class KeyedRows:
 
     @property
     def counters(self) -> Tensor:
-        """Draw and image of each row, (draws * images, 2) int64."""
+        """Draw and image of each row, (draws * images, 2) int64; -1 - d stands for draw d mirrored."""
         return self.table[1:]
+
+    def draws_and_images(self) -> tuple[Tensor, Tensor]:
+        """Return the draw and the image in the counter of each row, (rows,) int64 each."""
+        draws, images = self.counters.unbind(1)
+        return draws ^ (draws >> 63), images
+
+    def mirror(self, law: philox.Law, numbers: Tensor, at: int) -> Tensor:
+        """Mirror the numbers of the rows that the table says, in numbers of draws that it names.
+
+        Args:
+            law: law of the numbers.
+            numbers: float32.
+            at: dimension of the rows.
+        """
+        import torch
+
+        shape = [1] * numbers.ndim
+        shape[at] = -1
+        return torch.where((self.counters[:, 0] < 0).view(shape), philox.mirrored(law, numbers), numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +161,7 @@ def make_on_device(
     """Generate the numbers of consecutive steps by kernels: (steps, rows, size) float32.
 
     Normals and uniforms come from one kernel. For any other law the kernel makes the random words, and
-    torch operations turn them into numbers.
+    torch operations turn them into numbers, and mirror those of mirrored draws.
 
     Args:
         rows: key and counters.
@@ -143,7 +177,8 @@ def make_on_device(
     if law in numbers.LAWS:
         return numbers.make_numbers(rows.key, rows.counters, size, law=law, **place)
     whole = -(-size * words // philox.WORDS_PER_BLOCK) * philox.WORDS_PER_BLOCK
-    return law(numbers.make_numbers(rows.key, rows.counters, whole, law=None, **place))[..., :size]
+    made = law(numbers.make_numbers(rows.key, rows.counters, whole, law=None, **place))[..., :size]
+    return rows.mirror(law, made, 1)
 
 
 #: Random numbers of a step: made, or to be made on the device.

@@ -5,8 +5,8 @@ function of a 128-bit key and a 256-bit counter, so any part of any stream can b
 order, on any machine. numpy computes it here, torch in `philox_device`; `tests/sde/test_philox.py` holds both
 to another implementation written from the paper and to its published known answers.
 
-The written definition
-----------------------
+The written definition (`NOISE_VERSION` 2)
+------------------------------------------
 key
     16 bytes BLAKE2b of ``"sde-bench/1:{seed}:{stream}:{purpose}"``, read as two little-endian 64-bit words.
 counter
@@ -23,6 +23,14 @@ normal
     Box-Muller on ``m`` words (m even): radius ``sqrt(-2 ln((w_j mod 2**31 + 1/2) * 2**-31))`` from the first
     half, angle ``w_{m/2+j} * pi * 2**-31`` (as a signed integer) from the second; the first half of the
     output is the cosine branch, the second the sine branch.
+pairs
+    On the streams `attack`, `select` and `score`, draw 2j + 1 of a path is draw 2j mirrored: it has the
+    numbers of draw 2j, each replaced by its mirror image. That of a normal or stable number is its negative,
+    and that of a uniform u is ``1 - 2**-24 - u``, which is u of the word with all bits flipped. On `train`,
+    `audit` and `certify` every draw has its own counter. Numbers that belong to no path (starts, crops,
+    directions) have no pairs.
+
+Definition 1 had no pairs, and read the sign of a jump elsewhere (`diffusion.Jump`).
 """
 
 from __future__ import annotations
@@ -45,6 +53,12 @@ Words = npt.NDArray[np.uint32]
 Law: TypeAlias = Callable[["Tensor"], "Tensor"]
 
 WORDS_PER_BLOCK = 8
+
+#: version of the written definition; raised when a draw gets other numbers, so that stored cells of random
+#: models are not taken for new ones
+NOISE_VERSION = 2
+#: largest uniform: uniforms are multiples of 2**-24 below 1
+LARGEST_UNIFORM = 1 - 2.0**-24
 
 
 def key(seed: int, stream: str, purpose: str) -> Key:
@@ -85,6 +99,22 @@ def signed(raw: Words) -> Tensor:
 def to_uniforms(raw: Tensor) -> Tensor:
     """Convert words into floats in [0, 1) with 24 random bits: float32, same shape."""
     return raw.bitwise_right_shift(8).bitwise_and_(0xFFFFFF) * 2.0**-24
+
+
+def mirrored(law: Law, numbers: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return the mirror image of numbers of a law, which has the same law; exact in float32.
+
+    Uniforms in [0, 1) are mirrored about their middle; the numbers of all other laws are symmetric about 0.
+
+    Args:
+        law: function that made the numbers.
+        numbers: float32, any shape.
+        out: memory for the result, of the same shape.
+    """
+    import torch
+
+    opposite = torch.neg(numbers, out=out)
+    return opposite.add_(LARGEST_UNIFORM) if law is to_uniforms else opposite
 
 
 def to_normals(raw: Tensor) -> Tensor:

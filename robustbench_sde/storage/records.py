@@ -37,6 +37,10 @@ def check_records(records: pd.DataFrame) -> None:
     faults["has a target that is no class"] = ~(target.isna() | ((target >= 0) & (target % 1 == 0)))
     if "tries" in records:  # NaN where a version did not write them
         faults["has more right answers than answers"] = records["tries_right"] > records["tries"]
+        if "tries_split" in records:
+            faults["has more split pairs than right answers"] = (
+                records["tries_split"] > records["tries_right"]
+            )
         faults["has more answers than score draws"] = records["tries"] > records["score_draws"]
     for fault, where in faults.items():
         if where.any():

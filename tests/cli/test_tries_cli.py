@@ -22,7 +22,7 @@ def sde_bench(tmp_path, monkeypatch, program):
 
 def test_the_table_has_a_column_of_tries(sde_bench, tmp_path):
     """Numbers of the column are those of `Result.survives`, and the figure is in the folder."""
-    code, stdout, stderr = sde_bench("attack", "sde.safetensors", *SMALL, "--score-draws", 9, "--tries", 7)
+    code, stdout, stderr = sde_bench("attack", "sde.safetensors", *SMALL, "--score-draws", 13, "--tries", 7)
     assert (code, stderr) == (0, "")
     assert "survives 7 (95 %)" in stdout
     estimate, low, high = Result.read("run").survives(7)
@@ -35,7 +35,7 @@ def test_the_table_has_a_column_of_tries(sde_bench, tmp_path):
 def test_json_has_the_numbers_of_any_number_of_tries(sde_bench):
     """`--tries 7 --json` adds survives_7 to every row."""
     code, stdout, _ = sde_bench(
-        "attack", "sde.safetensors", *SMALL, "--score-draws", 9, "--tries", 7, "--json"
+        "attack", "sde.safetensors", *SMALL, "--score-draws", 13, "--tries", 7, "--json"
     )
     rows = json.loads(stdout)
     assert code == 0
@@ -57,10 +57,10 @@ def test_without_noise_there_is_no_such_column(sde_bench, tmp_path):
     [
         (
             ("--score-draws", 8, "--tries", 20),
-            "20 tries cannot be estimated from 8 score draws: take 20 or more",
+            "20 tries cannot be estimated from 8 score draws: take 39 or more",
         ),
         (("--score-draws", 32, "--try-draws", 4, "--tries", 9), "take 36 or more"),
-        (("--score-draws", "auto", "--tries", 2), "take 2 score draws or more"),
+        (("--score-draws", "auto", "--tries", 2), "take 3 score draws or more"),
         (("--tries", 0), "it must be at least 1"),
     ],
 )

@@ -97,7 +97,7 @@ def test_batches_change_no_certificate():
 
 def bracketed(claimed):
     """Certify with a claimed sigma, attack within 0.4, and return brackets and status."""
-    data, score = linear_data(40), ScoreSettings(100, "vote")
+    data, score = linear_data(40), ScoreSettings(200, "vote")
     settings = CertifySettings(draws=1_000, radii=(0.0, 0.4))
     model = Smoothed(Linear(), SIGMA)
     records = certificates(model, data, settings, sigma=claimed)
@@ -185,9 +185,9 @@ def test_what_cannot_be_certified_is_refused(asked, message):
         rb.certify(make_model("none"), make_data(2), **asked)
 
 
-@pytest.mark.parametrize(("draws", "tests", "found"), [(9, 0, []), (10, 0, [7]), (10, 2, []), (11, 2, [7])])
+@pytest.mark.parametrize(("draws", "tests", "found"), [(22, 0, []), (24, 0, [7]), (24, 2, []), (26, 2, [7])])
 def test_a_contradiction_is_as_sure_as_alpha_says(draws, tests, found):
-    """All of n votes lost has probability 2^-n at one half: ten are enough for one test of level .001."""
+    """n pairs lose all their votes with a probability of at most 2^-n at one half: 12 do for .001 / e."""
     certificate = pd.DataFrame({"correct": [True, False], "radius": [0.5, 0.5]})
     lost = {"share_correct": 0.0, "label_probability": 0.0, "l2": 0.4, "score_draws": draws}
     moved = pd.DataFrame([{"image_id": 7, **lost}, {"image_id": 8, **lost}])

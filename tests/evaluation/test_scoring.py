@@ -93,7 +93,7 @@ def test_records_hold_what_their_columns_say():
         "share_correct": (probs.argmax(2) == labels).mean(0),
         "label_probability": mean[rows, labels],
         "margin": mean[rows, labels] - mean[rows, rival],
-        "margin_error": difference.std(0, ddof=1) / 4,
+        "margin_error": difference.reshape(8, 2, 9).mean(1).std(0, ddof=1) / np.sqrt(8),
         "confidence": mean.max(1),
         "brier": ((mean - np.eye(4)[labels]) ** 2).sum(1),
         "linf": (moved - images).abs().flatten(1).amax(1).numpy(),

@@ -275,10 +275,14 @@ def _kernels():
     def make_numbers(key, counters, size, *, steps=1, first_block=0, site=0, law=philox.to_normals):
         blocks = -(-size // philox.WORDS_PER_BLOCK)
         draws, images = counters.unbind(1)
+        mirrored, draws = draws < 0, torch.where(draws < 0, -1 - draws, draws)
         words = philox_device.words(
             key, draws, images, steps * blocks, first_block=first_block, site=site
         ).view(len(counters), steps, -1)
-        return (words if law is None else law(words))[..., :size].transpose(0, 1).contiguous()
+        made = words if law is None else law(words)
+        if law is not None:
+            made = torch.where(mirrored[:, None, None], philox.mirrored(law, made), made)
+        return made[..., :size].transpose(0, 1).contiguous()
 
     def advance(h, drift, z, kind, dt, scale):
         factor = {0: 1.0, 1: h, 2: drift}[kind]

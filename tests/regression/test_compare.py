@@ -9,6 +9,7 @@ import pytest
 from regression.worlds import DRAWS, changed, make_cell, make_side
 
 from robustbench_sde.errors import BenchError, ExitCode
+from robustbench_sde.regression.baseline import read_baseline, save_baseline
 from robustbench_sde.regression.compare import compare
 from robustbench_sde.regression.measured import Side
 from robustbench_sde.regression.policy import Limits, Policy, PolicyRule
@@ -309,3 +310,23 @@ def test_a_policy_keeps_networks_of_a_run_near_a_reference(lost, won, verdict):
     ):
         with pytest.raises(BenchError, match=words):
             compare(run, run, Policy.model_validate({"versus": [rule | change]}))
+
+
+def test_another_definition_of_the_noise_is_compared_and_named(tmp_path):
+    """A baseline of noise definition 1 is other draws, as another seed is; networks without noise are not."""
+    right, draws = np.full(100, True), np.full(100, 16)
+    ode = make_cell(right, checkpoint="ode")
+    old = make_side(make_cell(right, draws, noise_definition=1), ode)
+    now = make_side(make_cell(right, draws), ode)
+    found = compare(old, now, Policy(max_drop=0.05))
+    assert [cell.verdict for cell in found.cells] == [Verdict.OK, Verdict.OK]
+    assert [note for note in found.notes if "noise definition" in note] == [
+        "noise definition 1 in the baseline, 2 in the run (1 random cell): comparable, but the draws are "
+        "others, as with another seed; make the baseline anew"
+    ]
+    assert not any("noise definition" in note for note in compare(now, now, Policy()).notes)
+    save_baseline(old, tmp_path / "b.json")
+    text = (tmp_path / "b.json").read_text()
+    (tmp_path / "b.json").write_text(text.replace('"noise_definition": 1,\n', ""))
+    read = read_baseline(tmp_path / "b.json")
+    assert [cell.facts.noise_definition for cell in read.cells] == [1, 0]

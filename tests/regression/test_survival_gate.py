@@ -55,7 +55,7 @@ def test_no_change_is_no_regression():
 def test_too_few_draws_are_one_sentence(fickle):
     """The message says how many score draws would do."""
     with pytest.raises(
-        BenchError, match=r"net pgd linf eps=0\.03 has 16 score draws: measure both runs with 20"
+        BenchError, match=r"net pgd linf eps=0\.03 has 16 score draws: measure both runs with 39"
     ):
         compare(*fickle, Policy(metric="survives_20"))
 
@@ -99,14 +99,9 @@ def test_a_baseline_remembers_answers_of_several_draws(tmp_path):
 
 def test_the_permutation_test_of_submissions_is_exact():
     """C(15, 8) / C(16, 8) = 1/2: four images lose a half and one wins it, p = 2 (1 + 5) / 2^5."""
-    test = compare_survival(
-        np.array([16, 15, 15, 15, 0], np.uint16),
-        np.array([15, 0, 0, 0, 15], np.uint16),
-        sides([16], [16])[0].cells[0].facts,
-        "survives_8",
-        "net",
-        0.05,
-    )
+    was, now = (side.cells[0] for side in sides([16, 15, 15, 15, 0], [15, 0, 0, 0, 15]))
+    places = np.arange(5), np.arange(5)
+    test = compare_survival(was, now, places, "survives_8", "net", 0.05)
     assert (test.baseline, test.run) == pytest.approx((0.5, 0.2))
     assert test.drop.estimate == pytest.approx(0.3)
     assert test.p == pytest.approx(12 / 32)
@@ -115,9 +110,26 @@ def test_the_permutation_test_of_submissions_is_exact():
 def test_too_few_draws_for_so_many_submissions_say_how_many_would_do():
     """A submission of four draws takes four times the draws."""
     (cell,) = sides([16], [16], try_draws=4, rule="vote")[0].cells
-    counts = np.array([4], np.uint16)
+    object.__setattr__(cell, "right_answers", np.array([4], np.uint16))
+    places = np.arange(1), np.arange(1)
     with pytest.raises(
         BenchError, match="survives_5, and net has 16 score draws: measure both runs with 20 or more"
     ):
-        compare_survival(counts, counts, cell.facts, "survives_5", "net", 0.05)
-    assert compare_survival(counts, counts, cell.facts, "survives_4", "net", 0.05).run == 1.0
+        compare_survival(cell, cell, places, "survives_5", "net", 0.05)
+    assert compare_survival(cell, cell, places, "survives_4", "net", 0.05).run == 1.0
+
+
+def test_pairs_of_draws_survive_by_pairs(tmp_path):
+    """Eight pairs, half of the draws right: one in each pair, or four pairs in full; a baseline keeps it."""
+    run, other = sides([8, 8], [8, 8])
+    object.__setattr__(run.cells[0], "split", np.array([8, 0], np.uint16))
+    object.__setattr__(other.cells[0], "split", np.array([0, 0], np.uint16))
+    save_baseline(run, tmp_path / "b.json")
+    found = read_baseline(tmp_path / "b.json").cells[0]
+    np.testing.assert_array_equal(found.split, [8, 0])
+    places = np.arange(2), np.arange(2)
+    test = compare_survival(found, other.cells[0], places, "survives_2", "net", 0.05)
+    assert test.baseline == pytest.approx((1 / 4 + 6 / 28) / 2)
+    assert test.run == pytest.approx(6 / 28)
+    with pytest.raises(BenchError, match="has 16 score draws: measure both runs with 17 or more"):
+        compare_survival(found, other.cells[0], places, "survives_9", "net", 0.05)

@@ -28,6 +28,7 @@ def make_cell(correct, right_draws=None, *, ids=None, status="ok", **facts):
         "dataset": "digits",
         "fingerprint": "sha256:aa",
         "settings": "PGD(norm='linf', eps=0.03, steps=20, eot_draws=8)",
+        "noise_definition": 0 if right_draws is None else 2,
     }
     right = correct if right_draws is None else right_draws
     return ComparedCell(
@@ -67,7 +68,9 @@ def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
         key, facts = f"cell{number}", cell.facts
         row = {column.name: np.nan if column.dtype == "float64" else 0 for column in SUMMARY}
         row |= {
-            name: getattr(facts, name) for name in Facts.model_fields if name not in ("settings", "precision")
+            name: getattr(facts, name)
+            for name in Facts.model_fields
+            if name not in ("settings", "precision", "noise_definition")
         }
         row |= {"images": len(cell.ids), "status": cell.status, "cell": key}
         row |= {name: np.nan if row[name] is None else row[name] for name in ("eps", "severity", "sigma")}
@@ -79,6 +82,7 @@ def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
             "prediction": 1 - cell.correct.astype(np.int64),
             "margin": np.where(cell.correct, 0.1, -0.1),
             "score_draws": np.full(len(cell.ids), facts.score_draws),
+            "tries_split": np.full(len(cell.ids), np.nan),
         }
         if cell.status == "ok":
             row |= numbers_of(table(pd.DataFrame(records), RECORDS), row["norm"], row["eps"])
@@ -89,6 +93,7 @@ def write_run(path, side, *, complete=True, command="sde-bench run smoke"):
                 "perturbation": facts.settings,
                 "parameters": parameters_in(facts.settings),
                 "precision": facts.precision,
+                "noise_definition": facts.noise_definition,
             }
         )
         if cell.status == "ok":

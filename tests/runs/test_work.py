@@ -1,6 +1,7 @@
 """Work is described once: keys, names, and how often files are read."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet
@@ -65,21 +66,21 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "perturbation", "settings", "key"),
     [
-        (Source("m", "sha256:0"), Clean(), ScoreSettings(), "d2982f1b1016b29a"),
+        (Source("m", "sha256:0", kinds=()), Clean(), ScoreSettings(), "d2982f1b1016b29a"),
         (
-            Source("m", "sha256:0", sigma=0.5),
+            Source("m", "sha256:0", sigma=0.5, kinds=()),
             Control(make_attack("pgd", eps=0.03)),
             ScoreSettings(draws=8, rule="vote", seed=7),
             "c0d83f9720b7d247",
         ),
         (
-            Source("m", "sha256:0", precision="bf16", solver="heun", solver_steps=4),
+            Source("m", "sha256:0", precision="bf16", solver="heun", solver_steps=4, kinds=()),
             make_attack("pgd", eps=0.03, steps=5),
             ScoreSettings(),
             "b1e65426c3ac88f7",  # of revision 2 of pgd
         ),
         (
-            Source("m", "sha256:0", noise=False),
+            Source("m", "sha256:0", noise=False, kinds=()),
             Corrupted("fog", 3),
             ScoreSettings("auto"),
             "83770e869671b100",
@@ -92,6 +93,9 @@ def test_keys_are_those_of_earlier_versions(source, perturbation, settings, key)
     assert Cell(source, perturbation, settings).key(data) == key
     renamed = Source("other", source.sha256, Path("elsewhere"), *list(vars(source).values())[3:-1])
     assert Cell(renamed, perturbation, settings).key(data) == key
+    random = Cell(replace(source, kinds=("additive",)), perturbation, settings)
+    assert random.key(data) != key
+    assert "noise definition 1" in random.earlier_keys(data)[key]
 
 
 def test_a_stored_cell_is_read_once_and_has_one_key(place, counts):

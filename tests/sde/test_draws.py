@@ -106,7 +106,7 @@ def test_streams_sites_seeds_and_draws_are_independent():
         paths(0, range(1), [0], (4096,), 1),
         paths(1, range(1), [0], (4096,), 1),
         paths(2**32, range(1), [0], (4096,), 1),
-        paths(0, range(1, 2), [0], (4096,), 1),
+        paths(0, range(2, 3), [0], (4096,), 1),
         paths(0, range(1), [1], (4096,), 1),
         paths(0, range(1), [0], (4096,), 1, stream=Stream.ATTACK),
         paths(0, range(1), [0], (4096,), 1, site=1),

@@ -47,7 +47,8 @@ class PlainModule(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return log-probabilities (B, classes) of images (B, C, H, W); float64 ones for float64 images."""
-        first = 0 if self.fixed else self._calls * self.draws
+        # from an even draw: no call has the mirror image of another's draw
+        first = 0 if self.fixed else self._calls * (self.draws + self.draws % 2)
         self._calls += 1
         draws = Draws(self.seed, Stream.ATTACK, range(first, first + self.draws))
         if not self._model.stochastic:

@@ -30,9 +30,10 @@ def draws_needed(
 ) -> tuple[Tensor, int]:
     """Count the draws that the gradient of each image needs, (B,) on the CPU; also the passes this took.
 
-    The gradient of n draws is its expectation m with noise of variance V / n on top, so that two of them
-    have the expected cosine |m|^2 / (|m|^2 + V / n). A pilot of single draws estimates |m|^2 and V at the
-    image and, where there is a ball, after one full step in it; the point that needs more decides.
+    The gradient of n pairs of draws is its expectation m with noise of variance V / n on top, so that two of
+    them have the expected cosine |m|^2 / (|m|^2 + V / n). A pilot of single draws estimates |m|^2 and the
+    variance V of a pair at the image and, where there is a ball, after one full step in it; the point that
+    needs more decides.
     """
     victim = Victim(model, batch, seed=seed, eot_draws=1, restart=_RESTART, rows=len(batch), aim=aim)
     gradients = victim.gradients_of_draws(batch.images, 0, PILOT)
@@ -45,11 +46,14 @@ def draws_needed(
 
 
 def _enough(gradients: Tensor) -> Tensor:
-    """Find the power of two for which the expected cosine is `AGREEMENT`: (draws, B, ...) to (B,)."""
-    flat = gradients.flatten(2)
+    """Find the power of two for which the expected cosine is `AGREEMENT`: (draws, B, ...) to (B,).
+
+    Two consecutive draws are a pair, so that the number is even.
+    """
+    flat: Tensor = gradients.flatten(2).unflatten(0, (-1, 2)).mean(1)
     noise = flat.var(0).sum(1)
     signal = (flat.mean(0).square().sum(1) - noise / len(flat)).clamp_min(0)
-    draws = AGREEMENT / (1 - AGREEMENT) * noise / signal
+    draws = 2 * AGREEMENT / (1 - AGREEMENT) * noise / signal
     powers = draws.nan_to_num(MOST).clamp(FEWEST, MOST).log2().ceil()
     return (2**powers).long()
 

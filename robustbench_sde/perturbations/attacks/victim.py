@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.base import innermost
-from robustbench_sde.models.probabilities import log_mean, split_label
+from robustbench_sde.models.probabilities import log_mean, mean_error, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
 from robustbench_sde.perturbations.base import Batch
@@ -182,8 +182,9 @@ def _weights(log_probs: Tensor, labels: Tensor) -> Tensor:
 class Victim:
     """The model as an attack may use it: gradients and margins over draws of the `attack` stream only.
 
-    Draws belong to a step: step `i` of a restart uses indices i * eot_draws onwards, whatever the batch. At
-    most `rows` images x draws are in one pass; more draws are computed in parts, with the same result.
+    Draws belong to a step: step `i` of a restart uses indices i * n onwards, whatever the batch, where n is
+    `eot_draws` rounded up to an even number, so that no step has the mirror image of another's draw. At most
+    `rows` images x draws are in one pass; more draws are computed in parts, with the same result.
     """
 
     def __init__(
@@ -313,7 +314,7 @@ class Victim:
 
     def steps_of(self, draws: int) -> int:
         """Count the steps that would use `draws` draws in their gradients."""
-        return -(-draws // self.eot_draws)
+        return -(-draws // self._stride)
 
     def log_probs(self, images: Tensor, step: int, *, draws: int | None = None) -> Tensor:
         """Return the log of the mean probability over the draws of `step`, (B, classes), for other libraries.
@@ -466,27 +467,27 @@ class Victim:
         return Look.joined(looks), torch.cat(gradients)
 
     def gradients_of_draws(self, images: Tensor, step: int, draws: int) -> Tensor:
-        """Compute the part of every single draw in the gradient of the cross-entropy: (draws, B, C, H, W).
+        """Compute the part of every draw of a step in the gradient of the cross-entropy: (draws, B, C, H, W).
 
         Their mean is parallel to the gradient of the log of the mean probability: a draw in which the class
         is improbable has little part in it. They are finite, and do not vanish where the losses of draws have
         saturated.
         """
         parts, seen = [], []
-        for draw in range(draws):
-            log_probs, gradient = self._gradient_of_draw(images, step + draw)
+        for draw in self._draws(step, draws).chunks(1):
+            log_probs, gradient = self._gradient_of_draw(images, draw)
 
-            def again(broken: Tensor, x: Tensor, at: int = step + draw) -> Tensor:
+            def again(broken: Tensor, x: Tensor, at: Draws = draw) -> Tensor:
                 return self.only(broken)._gradient_of_draw(x, at)[1]
 
             parts.append(self._mended(images, gradient, gradient.flatten(1).abs().amax(1), again))
             seen.append(log_probs)
         return torch.stack(parts) * _weights(torch.stack(seen), self._aim.classes)[..., None, None, None]
 
-    def _gradient_of_draw(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, classes) of the first draw of a step, and the gradient as it comes."""
+    def _gradient_of_draw(self, images: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, classes) of one draw, and the gradient as it comes."""
         images = images.detach().requires_grad_()
-        log_probs = self._log_probs(images, self._draws(step, 1))[0]
+        log_probs = self._log_probs(images, draw)[0]
         loss = self._aim.sign * cross_entropy(log_probs, self._aim.classes)
         gradient = self._at_images(loss, images, torch.ones_like(loss))
         self.backward_passes[self._rows] += 1
@@ -519,8 +520,13 @@ class Victim:
         margin, error = self._aim.margin_and_error(log_probs)
         return Look(margin, error, log_mean(log_probs), self._aim.share_fooled(log_probs))
 
+    @property
+    def _stride(self) -> int:
+        """Number of draws from the first of a step to the first of the next."""
+        return self.eot_draws + self.eot_draws % 2
+
     def _draws(self, step: int, draws: int) -> Draws:
-        first = self._first + step * self.eot_draws
+        first = self._first + step * self._stride
         return Draws(self._seed, Stream.ATTACK, range(first, first + (draws if self.stochastic else 1)))
 
     def _pieces(self, draws: Draws) -> Iterator[Draws]:
@@ -542,7 +548,11 @@ class Victim:
 
 
 def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Margin of the log mean probability (draws, B, classes) and its standard error over draws, each (B,)."""
+    """Margin of the log mean probability (draws, B, classes) and its standard error over draws, each (B,).
+
+    The error is that of pairs of draws. One pair does not show it; then it is taken from the spread of two or
+    three draws as if they were independent, which overstates it where mirrored draws differ in sign.
+    """
     mean = log_mean(log_probs)
     at_label, largest, runner_up = split_label(mean, labels)
     count = len(log_probs)
@@ -551,7 +561,7 @@ def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]
     index = torch.stack((labels, runner_up), 1).expand(count, -1, -1)
     relative = (log_probs.gather(2, index) - torch.stack((at_label, largest), 1)).exp()
     difference = relative[..., 0] - relative[..., 1]
-    return at_label - largest, difference.std(0) / math.sqrt(count)
+    return at_label - largest, mean_error(difference, paired=count > 3)
 
 
 def _begins_at(output: Tensor, images: Tensor) -> bool:

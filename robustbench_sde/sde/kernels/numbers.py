@@ -31,6 +31,7 @@ _MULTIPLIER_0: tl.constexpr = tl.constexpr(0xD2E7470EE14C6C93)
 _MULTIPLIER_1: tl.constexpr = tl.constexpr(0xCA5A826395121157)
 _KEY_STEP_0: tl.constexpr = tl.constexpr(0x9E3779B97F4A7C15)
 _KEY_STEP_1: tl.constexpr = tl.constexpr(0xBB67AE8584CAA73B)
+_LARGEST: tl.constexpr = tl.constexpr(philox.LARGEST_UNIFORM)
 _HALF_TURN: tl.constexpr = tl.constexpr(math.pi * 2.0**-31)
 
 #: laws that a kernel knows; of any other law it makes the words
@@ -63,8 +64,11 @@ def _high(word):
 
 
 @triton.jit
-def _converted(first, second, LAW: tl.constexpr):
-    """Convert by `LAW` a word of the first half of a step and its partner in the second."""
+def _converted(first, second, mirrored, LAW: tl.constexpr):
+    """Convert by `LAW` a word of the first half of a step and its partner in the second.
+
+    Numbers are mirrored where `mirrored` is true, as `philox.mirrored` does; words are not.
+    """
     if LAW == WORDS:
         a, b = first.to(tl.int32, bitcast=True), second.to(tl.int32, bitcast=True)
     elif LAW == UNIFORMS:
@@ -72,10 +76,13 @@ def _converted(first, second, LAW: tl.constexpr):
             (first >> 8).to(tl.float32) * 5.9604644775390625e-08,
             (second >> 8).to(tl.float32) * 5.9604644775390625e-08,
         )
+        a = tl.where(mirrored, _LARGEST - a, a)
+        b = tl.where(mirrored, _LARGEST - b, b)
     else:
         uniform = ((first & 0x7FFFFFFF).to(tl.float32) + 0.5) * 4.656612873077393e-10
         radius = tl.sqrt(tl.log(uniform) * -2.0)
         angle = second.to(tl.int32, bitcast=True).to(tl.float32) * _HALF_TURN
+        radius = tl.where(mirrored, -radius, radius)
         a, b = tl.cos(angle) * radius, tl.sin(angle) * radius
     return a, b
 
@@ -96,31 +103,36 @@ def _eight(w0, w1, w2, w3, w4, w5, w6, w7):
 
 @triton.jit
 def counter_words(key, counters, row, site, like):
-    """Load key, site, draw and image of rows, uint64 in the shape of `like`."""
+    """Load key, site, draw and image of rows, uint64 in the shape of `like`, and whether they are mirrored.
+
+    A draw below zero, -1 - d, is draw d mirrored.
+    """
     zero = tl.zeros(like.shape, tl.int64)
-    draw, image = tl.load(counters + 2 * row), tl.load(counters + 2 * row + 1)
+    listed, image = tl.load(counters + 2 * row), tl.load(counters + 2 * row + 1)
+    draw = listed ^ (listed >> 63)
     return (
         (zero + tl.load(key)).to(tl.uint64, bitcast=True),
         (zero + tl.load(key + 1)).to(tl.uint64, bitcast=True),
         (zero + site).to(tl.uint64, bitcast=True),
         (zero + draw).to(tl.uint64, bitcast=True),
         (zero + image).to(tl.uint64, bitcast=True),
+        (zero + listed) < 0,
     )
 
 
 @triton.jit
-def pair_of_blocks(first, second, site, draw, image, k0, k1, LAW: tl.constexpr):
+def pair_of_blocks(first, second, site, draw, image, mirrored, k0, k1, LAW: tl.constexpr):
     """Compute the numbers of two blocks of words that are partners in Box-Muller: (n, 8) each."""
     a0, a1, a2, a3 = philox_block(first, site, draw, image, k0, k1)
     b0, b1, b2, b3 = philox_block(second, site, draw, image, k0, k1)
-    x0, y0 = _converted(_low(a0), _low(b0), LAW)
-    x1, y1 = _converted(_high(a0), _high(b0), LAW)
-    x2, y2 = _converted(_low(a1), _low(b1), LAW)
-    x3, y3 = _converted(_high(a1), _high(b1), LAW)
-    x4, y4 = _converted(_low(a2), _low(b2), LAW)
-    x5, y5 = _converted(_high(a2), _high(b2), LAW)
-    x6, y6 = _converted(_low(a3), _low(b3), LAW)
-    x7, y7 = _converted(_high(a3), _high(b3), LAW)
+    x0, y0 = _converted(_low(a0), _low(b0), mirrored, LAW)
+    x1, y1 = _converted(_high(a0), _high(b0), mirrored, LAW)
+    x2, y2 = _converted(_low(a1), _low(b1), mirrored, LAW)
+    x3, y3 = _converted(_high(a1), _high(b1), mirrored, LAW)
+    x4, y4 = _converted(_low(a2), _low(b2), mirrored, LAW)
+    x5, y5 = _converted(_high(a2), _high(b2), mirrored, LAW)
+    x6, y6 = _converted(_low(a3), _low(b3), mirrored, LAW)
+    x7, y7 = _converted(_high(a3), _high(b3), mirrored, LAW)
     return _eight(x0, x1, x2, x3, x4, x5, x6, x7), _eight(y0, y1, y2, y3, y4, y5, y6, y7)
 
 
@@ -130,12 +142,11 @@ def even_numbers(key, counters, row, first_block, site, lanes, b, LAW: tl.conste
 
     Their places in the step are 8 b and 8 (b + lanes). `row` is one number, `b` is (n,) int64.
     """
-    k0, k1, site, draw, image = counter_words(key, counters, row, site, b)
+    k0, k1, site, draw, image, mirrored = counter_words(key, counters, row, site, b)
     first = first_block + b
     second = first + lanes
-    return pair_of_blocks(
-        first.to(tl.uint64, bitcast=True), second.to(tl.uint64, bitcast=True), site, draw, image, k0, k1, LAW
-    )
+    first, second = first.to(tl.uint64, bitcast=True), second.to(tl.uint64, bitcast=True)
+    return pair_of_blocks(first, second, site, draw, image, mirrored, k0, k1, LAW)
 
 
 @triton.jit(do_not_specialize=["first_block", "site"])
@@ -166,7 +177,7 @@ def _odd_kernel(
     mask = lane < total
     u, which = lane % lanes, tl.minimum(lane, total - 1) // lanes
     row, step = which % rows, which // rows
-    k0, k1, site, draw, image = counter_words(key, counters, row, site, lane)
+    k0, k1, site, draw, image, mirrored = counter_words(key, counters, row, site, lane)
     start = first_block + step * lanes
     first, second = start + u // 2, start + (u + lanes) // 2
     a0, a1, a2, a3 = philox_block(first.to(tl.uint64, bitcast=True), site, draw, image, k0, k1)
@@ -174,10 +185,10 @@ def _odd_kernel(
     upper = u % 2 == 1  # then the partner is a lower half, as the number of blocks is odd
     p0, p1 = tl.where(upper, a2, a0), tl.where(upper, a3, a1)
     q0, q1 = tl.where(upper, b0, b2), tl.where(upper, b1, b3)
-    x0, y0 = _converted(_low(p0), _low(q0), LAW)
-    x1, y1 = _converted(_high(p0), _high(q0), LAW)
-    x2, y2 = _converted(_low(p1), _low(q1), LAW)
-    x3, y3 = _converted(_high(p1), _high(q1), LAW)
+    x0, y0 = _converted(_low(p0), _low(q0), mirrored, LAW)
+    x1, y1 = _converted(_high(p0), _high(q0), mirrored, LAW)
+    x2, y2 = _converted(_low(p1), _low(q1), mirrored, LAW)
+    x3, y3 = _converted(_high(p1), _high(q1), mirrored, LAW)
     index = 4 * u[:, None] + tl.arange(0, 4)[None, :]
     place = out + (which * size)[:, None] + index
     tl.store(place, _four(x0, x1, x2, x3), mask=mask[:, None] & (index < size))
@@ -198,7 +209,8 @@ def make_numbers(
 
     Args:
         key: (2,) int64 on the device, the bits of a `philox.Key`.
-        counters: (rows, 2) int64 there: draw and image of each row.
+        counters: (rows, 2) int64 there: draw and image of each row; -1 - d stands for draw d mirrored, which
+            changes numbers and leaves words as they are.
         size: number of random numbers of a row in a step.
         steps, first_block, site: as in the written definition of `sde.philox`; `first_block` is that of the
             first of the steps.

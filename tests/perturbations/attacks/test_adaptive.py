@@ -55,12 +55,21 @@ def test_two_gradients_of_the_chosen_draws_agree_as_promised(noise):
 )
 def test_draws_are_the_power_of_two_from_nine_times_the_ratio_of_noise_to_signal_on(ratio, draws):
     """|m|^2 / (|m|^2 + V / n) is .9 for n = 9 V / |m|^2; never fewer than 2 draws, nor more than 64."""
-    count = 8  # +-d in turn have the mean 0 and the variance d^2 8 / 7
-    away = math.sqrt(ratio * (count - 1) / count)
-    signal = math.sqrt(1 + ratio / count)  # whose estimate has V / 8 taken off
-    gradients = torch.zeros(count, 1, 2)
-    gradients[..., 0], gradients[::2, 0, 1], gradients[1::2, 0, 1] = signal, away, -away
+    # four pairs of +-d in turn have the mean 0 and the variance d^2 4 / 3, which is half of that of a draw
+    away = math.sqrt(ratio / 2 * 3 / 4)
+    signal = math.sqrt(1 + ratio / 8)  # whose estimate has the variance of a pair, over 4, taken off
+    gradients = torch.zeros(8, 1, 2)
+    gradients[..., 0] = signal
+    gradients[:, 0, 1] = torch.tensor([away, away, -away, -away] * 2)
     assert _enough(gradients).tolist() == [draws]
+
+
+def test_draws_that_cancel_in_pairs_are_no_noise():
+    """Gradients m + d and m - d in turn, however large d, take the fewest draws: a pair has the mean m."""
+    gradients = torch.ones(8, 1, 2)
+    gradients[::2, 0, 1] += 100
+    gradients[1::2, 0, 1] -= 100
+    assert _enough(gradients).tolist() == [FEWEST]
 
 
 def test_a_budget_leaves_a_quarter_of_the_steps():

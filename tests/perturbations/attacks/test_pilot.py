@@ -89,9 +89,9 @@ def test_honest_gradients_of_draws_keep_every_bit():
     (one, _), images = victims(model, data)
     parts = one.gradients_of_draws(images, 0, 3)
     gradients, at_label = [], []
-    for draw in range(3):
+    for draw in one._draws(0, 3).chunks(1):
         x = images.clone().requires_grad_()
-        log_probs = one.log_probs(x, draw)
+        log_probs = one._passed(x, draw)[0]
         loss = -log_probs.gather(1, data.labels[:, None])[:, 0]
         gradients.append(torch.autograd.grad(loss.sum(), x)[0])
         at_label.append(-loss.detach())

@@ -24,7 +24,7 @@ LAWS = [(norm, law) for norm in ("linf", "l2") for law in ("uniform", "gaussian"
 
 def test_without_samples_the_row_and_its_key_are_those_of_before():
     """Keys of noise and its control are those of the version without samples; samples are other work."""
-    data, source = make_data(3), Source("net", "sha256:aa")
+    data, source = make_data(3), Source("net", "sha256:aa", kinds=())
 
     def key(perturbation):
         return Cell(source, perturbation, ScoreSettings(32)).key(data)
@@ -80,7 +80,7 @@ def test_laws_are_what_they_say():
 @pytest.mark.parametrize("kind", ["multiplicative", "none"])
 @pytest.mark.parametrize("batch_size", [5, 256])
 def test_every_sample_is_a_point_and_a_draw_of_its_own(kind, batch_size):
-    """Share of right answers by hand: draw k of the model at point k; exact interval of every image."""
+    """Share of right answers by hand: draw 2k of the model at point k; exact interval of every image."""
     model, data = make_model(kind, sigma=1.5), make_data(9)
     result = rb.attack(
         model, data, "noise", eps=0.4, samples=13, score_draws=4, seed=5, batch_size=batch_size
@@ -90,7 +90,7 @@ def test_every_sample_is_a_point_and_a_draw_of_its_own(kind, batch_size):
     with torch.no_grad():
         for k in range(13):
             point = attack.point(images, data.ids, 5, k)
-            draw = k if kind != "none" else 0
+            draw = 2 * k if kind != "none" else 0
             logits = model.logits(point, data.ids, Draws(5, Stream.SCORE, range(draw, draw + 1)))
             right += logits[0].argmax(1) == data.labels
     records, row = result.records, result.summary.iloc[-1]
@@ -107,12 +107,15 @@ def test_every_sample_is_a_point_and_a_draw_of_its_own(kind, batch_size):
     assert records["linf"].min() > 0
 
 
-def test_with_nothing_to_spend_the_samples_are_the_draws_of_the_clean_row():
-    """At eps 0 as many samples as score draws give the clean shares exactly."""
-    result = rb.attack(make_model(), make_data(), "noise", eps=[0.0], samples=8, score_draws=8)
-    clean, last = result.records_of(0), result.records_of(2)
-    np.testing.assert_array_equal(clean["share_correct"], last["share_correct"])
-    assert result.summary["random_accuracy"].iloc[2] == result.summary["single_draw_accuracy"].iloc[0]
+def test_with_nothing_to_spend_the_samples_are_draws_of_the_clean_images_that_do_not_mirror_each_other():
+    """At eps 0 the samples are the even draws of the clean images, which are independent."""
+    model, data = make_model(sigma=1.5), make_data()
+    result = rb.attack(model, data, "noise", eps=[0.0], samples=8, score_draws=16)
+    with torch.no_grad():
+        logits = model.logits(to_float(data.images), data.ids, Draws(0, Stream.SCORE, range(0, 16, 2)))
+    right = (logits.argmax(2) == data.labels).double().mean(0)
+    np.testing.assert_array_equal(result.records_of(2)["share_correct"], right)
+    assert right.unique().numel() > 2
 
 
 #: laws of the probability of an image: nearly all sure, high, undecided, sure or lost
