@@ -15,7 +15,7 @@ from robustbench_sde.storage.schema import CERTIFIED, empty_table
 
 def run(path, names):
     """Attack at two budgets of l2 and store the run."""
-    settings = {"norm": "l2", "eps": [0.5, 1.0], "steps": 2, "eot_draws": 1, "score_draws": 12}
+    settings = {"norm": "l2", "eps": [0.5, 1.0], "steps": 2, "eot_draws": 1, "score_draws": 24}
     settings |= {"samples": 9} if "noise" in names else {}
     return rb.attack(make_model(sigma=1.5), make_data(), names, out=path, **settings)
 
