@@ -15,6 +15,8 @@ from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Vi
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import KeyedRandom
 
+#: Log odds of two to one: without noise an image goes on until no other device or precision undoes it.
+_TWICE = math.log(2)
 #: Draws of the gradients of an image that is misclassified already, but not by all draws.
 _FEW = 4
 
@@ -25,10 +27,10 @@ class PGD(Targetable):
 
     The result is the point of smallest mean margin on the path, including the last point. An image leaves the
     batch as soon as it is certainly misclassified: another class is ten times as probable by `z` standard
-    errors, and no single draw gives the label, over the draws of a step and again over fresh draws. It also
-    leaves if it will stand: the attack has gone as far as eps, and the slope along its path says that the
-    ball would have to be 1.75 times as large (only on networks of this package, whose slopes can be
-    believed). Neither changes the other images.
+    errors, and no single draw gives the label, over the draws of a step and again over fresh draws; without
+    noise, another class is twice as probable. It also leaves if it will stand: the attack has gone as far as
+    eps, and the slope along its path says that the ball would have to be 1.75 times as large (only on
+    networks of this package, whose slopes can be believed). Neither changes the other images.
     """
 
     name = "pgd"
@@ -98,6 +100,6 @@ class PGD(Targetable):
         if not self.settle:
             return torch.zeros_like(look.margin, dtype=torch.bool)
         if not victim.stochastic:
-            return look.crossed()
+            return look.margin < -_TWICE
         fresh = self.steps + 1 + step * victim.steps_of(self.confirm)
         return victim.confirmed(x, look, fresh, partial(Look.fooled_for_good, z=self.z), self.confirm)
