@@ -45,7 +45,7 @@ def test_no_run_is_one_line(sde_bench):
 
 def test_report_of_an_attack_and_of_corruptions(sde_bench, place, tmp_path):
     """Into the run's folder or another; without a name the newest run; the page's path is the last line."""
-    attack = ("attack", "--steps", 2, "--images", 6, "--score-draws", 2, "-q", "--out", "reports/first")
+    attack = ("attack", "--steps", 2, "--images", 6, "--score-draws", 3, "-q", "--out", "reports/first")
     assert sde_bench(*attack, "--eps", "0.03,0.06")[0] == 0
     corrupt = ("corrupt", "--images", 6, "--score-draws", 2, "-q", "--out", "reports/second")
     assert sde_bench(*corrupt, "--corruptions", "fog", "--severity", "1,5")[0] == 0
