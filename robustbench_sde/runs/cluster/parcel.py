@@ -17,6 +17,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.corruptions.perturbation import Stored
 from robustbench_sde.runs.cells import NUMERIC_VERSION, Cell
 from robustbench_sde.runs.worker import Phase, Worker
+from robustbench_sde.sde.philox import NOISE_VERSION
 from robustbench_sde.version import __version__
 
 _Bytes = npt.NDArray[np.uint8]
@@ -99,7 +100,9 @@ class Parcel:
 def software(cells: Iterable[Cell]) -> tuple[str, ...]:
     """List what must be equal on all machines: this package and the plug-ins of the cells, by version."""
     plugins = {cell.perturbation.provider for cell in cells} - {""}
-    return f"robustbench-sde {__version__} (numbers {NUMERIC_VERSION})", *sorted(plugins)
+    return f"robustbench-sde {__version__} (numbers {NUMERIC_VERSION}, noise {NOISE_VERSION})", *sorted(
+        plugins
+    )
 
 
 def files_of(cells: Iterable[Cell]) -> tuple[Path, ...]:
