@@ -70,7 +70,7 @@ def test_a_state_too_large_for_a_norm_layer_is_no_number(kind, steps):
     with pytest.raises(InvalidEvaluationError, match=r"logits of \d of 6 images are not finite"):
         rb.score(wild, data, score_draws=4)
     with pytest.raises(InvalidEvaluationError, match="not finite"):
-        rb.attack(wild, data, **PGD)
+        rb.attack(wild, data, **PGD | {"score_draws": 4})
 
 
 class Broken(nn.Module):

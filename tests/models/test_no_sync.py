@@ -75,7 +75,7 @@ def test_a_gradient_never_waits_for_the_device(kind, changes):
         ("pgd", {"eps": 0.1}, 2),  # who is fooled and has to be asked again, and who stays
         ("apgd-ce", {"eps": 0.1}, 0),
         ("apgd-dlr", {"eps": 0.1}, 0),
-        ("cw", {}, 0),
+        ("cw", {}, 2),  # who is fooled on the walk without noise, and who leaves a round
         ("fmn", {}, 2),  # who seems fooled by its draws, and by the first of the fresh ones
     ],
 )

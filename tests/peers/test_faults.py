@@ -106,7 +106,7 @@ def test_apgd_returns_examples_too_weak_for_its_claim(sde, data, clean):
     _, row = score(sde, data, images)
     assert stands.float().mean() < 0.2
     assert row["accuracy"] > stands.float().mean() + 0.3
-    ours = rb.attack(sde, data, "pgd", eps=0.02, steps=20, eot_draws=5, score_draws=DRAWS).summary.iloc[2]
+    ours = rb.attack(sde, data, "auto", eps=0.02, steps=20, eot_draws=5, score_draws=DRAWS).summary.iloc[2]
     assert ours["accuracy"] < row["accuracy"] - 0.1
 
 

@@ -19,14 +19,17 @@ def _torch_generator():
 
 @pytest.mark.parametrize("tool", [apgd(1, 6), apgd(2, 3), foolbox_pgd(6, 2)])
 def test_a_claim_is_the_share_of_survivors(tool):
-    """A tool's claim at eps 1e-9 lies in the interval of survives_k and below the accuracy of one draw."""
+    """A tool's claim at eps 1e-9 is survives_k and below the accuracy of one draw.
+
+    It lies within 1.7 half-widths of the 95 % interval: one seed in a thousand is a false alarm.
+    """
     model = rb.load_checkpoint(CHECKPOINT).with_noise(sigma=2.5).with_solver(steps=2)
     data = rb.load_dataset("digits", images=60)
     module = OneDraw(model).eval()
     claim = tool(module, to_float(data.images), data.labels, 1e-9)
     result = rb.score(model, data, claim.images.detach().clamp(0, 1), score_draws=64)
     survives = result.survives(claim.looks)
-    assert survives.low <= claim.accuracy <= survives.high
+    assert abs(claim.accuracy - survives.estimate) <= 1.7 * (survives.high - survives.low) / 2
     assert claim.accuracy < result.survives(1).low
     assert claim.accuracy < result.summary["accuracy"].iloc[-1] - 0.1
 

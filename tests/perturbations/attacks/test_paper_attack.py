@@ -20,13 +20,13 @@ def attacked(name, model, **parameters):
 
 @pytest.mark.parametrize("kind", ["none", "additive"])
 def test_it_is_adam_on_one_draw_with_a_projection(kind):
-    """Equal to a plain loop: lr 2 eps / steps, one fresh draw a step, l2 ball, [0, 1]; the last point."""
+    """Equal to a plain loop: lr 2 eps / steps, one fresh even draw a step, l2 ball, [0, 1]; the last point."""
     model, eps, steps = make_model(kind), 0.7, 5
     x = IMAGES.clone().requires_grad_()
     optimiser = torch.optim.Adam([x], lr=2 * eps / steps)
     for step in range(steps):
         optimiser.zero_grad()
-        logits = model.logits(x, DATA.ids, Draws(0, Stream.ATTACK, range(step, step + 1)))[0]
+        logits = model.logits(x, DATA.ids, Draws(0, Stream.ATTACK, range(2 * step, 2 * step + 1)))[0]
         (-F.cross_entropy(logits, DATA.labels, reduction="sum")).backward()
         optimiser.step()
         with torch.no_grad():
