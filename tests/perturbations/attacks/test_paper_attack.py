@@ -20,7 +20,7 @@ def attacked(name, model, **parameters):
 
 @pytest.mark.parametrize("kind", ["none", "additive"])
 def test_it_is_adam_on_one_draw_with_a_projection(kind):
-    """Equal to a plain loop: lr 2 eps / steps, one fresh even draw a step, l2 ball, [0, 1]; the last point."""
+    """Equal to a plain loop: lr 2 eps / steps, one even draw a step, l2 ball, [0, 1]; the last point."""
     model, eps, steps = make_model(kind), 0.7, 5
     x = IMAGES.clone().requires_grad_()
     optimiser = torch.optim.Adam([x], lr=2 * eps / steps)
