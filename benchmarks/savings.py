@@ -21,7 +21,7 @@ import torch
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS
 from robustbench_sde.data import to_float
-from robustbench_sde.perturbations.attacks import auto, base, judged, opening, pgd
+from robustbench_sde.perturbations.attacks import auto, judged, opening, pgd
 from robustbench_sde.perturbations.attacks.registry import make_attack
 from robustbench_sde.sde import draws
 from robustbench_sde.texts import parse_budget
@@ -33,7 +33,6 @@ VARIANTS: dict[str, list[tuple[Any, str, Any]]] = {
     "no opening without noise": [(auto.Auto, "opening", lambda *_: None)],
     "no image left standing": [(pgd, "STANDS", math.inf), (opening, "STANDS", math.inf)],
     "all select draws for every look": [(judged, "_FIRST", 32)],
-    "batches of one pass": [(base, "_TOGETHER", 1)],
 }
 
 
