@@ -7,15 +7,12 @@ Every audit runs in a process of its own, one after the other of each tree in tu
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.peers import CHECKPOINTS
+from benchmarks.trees import run_in
 
 HEADER = """
 | checkpoint | CPU s before | CPU s | ratio | verdict before | verdict | other rules | power before | power |
@@ -43,15 +40,7 @@ def audited(tree: Path, checkpoint: Path, options: argparse.Namespace) -> dict[s
         "checkpoint": str(checkpoint.resolve()),
         **{name: getattr(options, name) for name in ("dataset", "images", "threads")},
     }
-    answer = subprocess.run(
-        [sys.executable, "-c", _CHILD, json.dumps(asked)],
-        env=os.environ | {"PYTHONPATH": str(tree.resolve())},
-        cwd=tree,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
+    found: dict[str, Any] = run_in(tree, _CHILD, asked)
     return found
 
 

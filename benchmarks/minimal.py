@@ -12,10 +12,6 @@ draws: a distance counts if they are fooled, and is infinite if not. Seconds are
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +26,7 @@ from torch import Tensor
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS, OneDraw
 from benchmarks.smallest import SCORE_DRAWS, distances
+from benchmarks.trees import run_in
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
@@ -71,15 +68,7 @@ def ours(tree: Path, name: str, checkpoint: Path, options: argparse.Namespace) -
             "file": str(file),
             **{each: getattr(options, each) for each in ("dataset", "images", "draws", "threads")},
         }
-        answer = subprocess.run(
-            [sys.executable, "-c", _CHILD, json.dumps(asked)],
-            env=os.environ | {"PYTHONPATH": str(tree.resolve())},
-            cwd=tree,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        seconds, forward, backward = json.loads(answer.stdout.splitlines()[-1])
+        seconds, forward, backward = run_in(tree, _CHILD, asked)
         return torch.load(file, weights_only=True), seconds, forward, backward
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -67,21 +68,18 @@ def open_with(
     images = opening.attack.run(victim, batch.images, start, 0)
     worst, aim = Worst(batch, 0), Aim.untargeted(batch.labels)
     worst.count(victim)
-
-    def judged(images: Tensor, ids: Tensor, aim: Aim) -> tuple[Tensor, Tensor, Tensor]:
-        seen = judge(model, images, ids, aim, seed=seed, draws=attack.select_draws, rows=rows)
-        return seen.margin, seen.error, seen.passes
-
-    margin, error, passes = judged(images, batch.ids, aim)
-    done = attack.settled(margin, error)
+    look = partial(judge, model, seed=seed, draws=attack.select_draws, rows=rows)
+    seen = look(images, batch.ids, aim)
+    done, passes = attack.settled(seen.margin, seen.error), seen.passes
     standing = (victim.standing & ~done).nonzero()[:, 0]
     if len(standing):
         there = standing.cpu()
         part = batch.only(there)
-        clean, _, more = judged(part.images, part.ids, aim.only(standing))
-        done[standing] = margin[standing] - _Z * error[standing] > (1 - 1 / STANDS) * clean
-        passes = passes.index_add(0, there, more)
-    worst.update(_LABEL, images, margin, done, passes=passes)
+        clean = look(part.images, part.ids, aim.only(standing))
+        sure = seen.margin[standing] - _Z * seen.error[standing]
+        done[standing] = sure > (1 - 1 / STANDS) * clean.margin
+        passes = passes.index_add(0, there, clean.passes)
+    worst.update(_LABEL, images, seen.margin, done, passes=passes)
     return worst.result(attack.draws_per_look(model)), worst.active
 
 

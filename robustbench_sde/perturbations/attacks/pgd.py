@@ -58,7 +58,7 @@ class PGD(Targetable):
             look, gradient = self._gradient(part, x, step, fallen)
             gone = self._gone(part, x, look, step)
             best.update(x, look.margin.masked_fill(gone, -math.inf), active)
-            fallen = self._fallen(look)
+            fallen = look.fooled(self.z)
             if reach is not None:
                 reach.learn(x, look, gradient, part.labels, active, self.z)
                 if step * self._step_size(ball) >= ball.eps:
@@ -91,10 +91,6 @@ class PGD(Targetable):
 
     def _step_size(self, ball: Ball) -> float:
         return 2.5 * ball.eps / self.steps if self.step_size is None else self.step_size
-
-    def _fallen(self, look: Look) -> Tensor:
-        """Whether images are misclassified by `z` standard errors."""
-        return look.fooled(self.z)
 
     def _gone(self, victim: Victim, x: Tensor, look: Look, step: int) -> Tensor:
         if not self.settle:
