@@ -227,7 +227,7 @@ class Attack(Perturbation):
             start = KeyedRandom(seed, Stream.ATTACK, f"start/{member.label}")
             images = member.run(victim, batch.images[here], start, restart).detach()
             worst.count(whole)
-            if len(turns) == 1:
+            if len(turns) == 1 and isinstance(self, SingleAttack):  # others may have had an opening
                 self._check_defined(worst, batch)
                 return self._aimed(worst.only(images, self.draws_per_look(model)), aim)
             seen = judge(
