@@ -18,8 +18,8 @@ import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.models.probabilities import log_mean, log_probabilities, mean_error, split_label
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.losses import cross_entropy
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.victim import cross_entropy
 from robustbench_sde.sde.draws import Draws, Stream
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"

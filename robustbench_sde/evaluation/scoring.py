@@ -17,7 +17,6 @@ from robustbench_sde.evaluation.statistics import share_interval
 from robustbench_sde.models.probabilities import log_probabilities, mean_error, split_label
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.norms import NORMS
-from robustbench_sde.perturbations.random_points import RandomlyPerturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.sde.draws import Draws, Stream
 
@@ -161,7 +160,7 @@ def _records(
     statistic = per_draw.mean(0)
     prediction = _decision(statistic, mean, settings.rule)
     share = (probs.argmax(2) == labels).double().mean(0)
-    paired = not isinstance(model, RandomlyPerturbed)  # whose draws are independent
+    paired = model.draws_in_pairs
     low, high = share_interval(share.numpy(), len(probs), exact=not model.stochastic, paired=paired)
     answers = _answers(probs, labels, settings) if model.stochastic else (prediction == labels)[None]
     split = torch.full_like(share, math.nan)

@@ -45,6 +45,11 @@ class ClassifierBase:
         return math.nan
 
     @property
+    def draws_in_pairs(self) -> bool:
+        """Whether draws 2j and 2j + 1 may mirror each other, so that statistics have to count pairs."""
+        return True
+
+    @property
     def images_by_draw(self) -> bool:
         """Whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)."""
         return False

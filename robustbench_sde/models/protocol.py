@@ -73,6 +73,10 @@ class RandomClassifier(Protocol):
         """Change that other images of a batch would make to logits, relative to the largest; NaN: none."""
 
     @property
+    def draws_in_pairs(self) -> bool:
+        """Whether draws 2j and 2j + 1 may mirror each other, so that statistics have to count pairs."""
+
+    @property
     def images_by_draw(self) -> bool:
         """Whether `logits` also takes images that differ from draw to draw, (draws, B, C, H, W)."""
 

@@ -28,6 +28,8 @@ class RandomlyPerturbed(ClassifierAround):
 
     #: draws differ, whatever is inside
     stochastic = True
+    #: each draw has a point and noise of its own
+    draws_in_pairs = False
 
     def __init__(
         self, model: RandomClassifier, ball: Ball, point: Callable[[Tensor, Tensor, int, int], Tensor]

@@ -2,7 +2,7 @@
 
 import torch
 
-from robustbench_sde.perturbations.attacks.victim import Look
+from robustbench_sde.perturbations.attacks.looks import Look
 
 
 class Slope:

@@ -11,7 +11,7 @@ from robustbench_sde.evaluation.audit.lab import Finding, Lab, NotApplicableErro
 from robustbench_sde.evaluation.audit.report import AuditVerdict
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.probabilities import log_mean
-from robustbench_sde.perturbations.attacks.victim import Objective, cross_entropy, margin_loss
+from robustbench_sde.perturbations.attacks.losses import Objective, cross_entropy, margin_loss
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.victim import Aim, Victim
+from robustbench_sde.perturbations.attacks.looks import Aim
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch, Perturbed, joined_targets
 from robustbench_sde.perturbations.norms import Ball
 

@@ -19,14 +19,10 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.best import Lowest
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.losses import Objective, cross_entropy
 from robustbench_sde.perturbations.attacks.targeted import Targetable
-from robustbench_sde.perturbations.attacks.victim import (
-    CONFIRM_DRAWS,
-    Look,
-    Objective,
-    Victim,
-    cross_entropy,
-)
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 

@@ -15,7 +15,8 @@ from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.adaptive import draws_needed, merged, pilot_passes
 from robustbench_sde.perturbations.attacks.judged import judge
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, check_limits
-from robustbench_sde.perturbations.attacks.victim import Aim, Victim
+from robustbench_sde.perturbations.attacks.looks import Aim
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbation, Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm

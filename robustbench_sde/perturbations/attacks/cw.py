@@ -13,8 +13,10 @@ from robustbench_sde.perturbations.attacks.base import SingleAttack
 from robustbench_sde.perturbations.attacks.best import MeanPoint, Nearest
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative, Positive
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.losses import margin_loss
 from robustbench_sde.perturbations.attacks.ray import Ray
-from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim, margin_loss
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import NORMS, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 

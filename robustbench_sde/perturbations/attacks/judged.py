@@ -7,7 +7,7 @@ from torch import Tensor
 
 from robustbench_sde.models.probabilities import log_probabilities
 from robustbench_sde.models.protocol import RandomClassifier
-from robustbench_sde.perturbations.attacks.victim import Aim
+from robustbench_sde.perturbations.attacks.looks import Aim
 from robustbench_sde.sde.draws import Draws, Stream
 
 #: Draws of the first look.

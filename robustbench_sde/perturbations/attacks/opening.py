@@ -11,9 +11,10 @@ from torch import Tensor
 
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.judged import judge
+from robustbench_sde.perturbations.attacks.looks import Aim, Look
 from robustbench_sde.perturbations.attacks.pgd import PGD
 from robustbench_sde.perturbations.attacks.reach import STANDS
-from robustbench_sde.perturbations.attacks.victim import Aim, Look, Victim
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.attacks.worst import Worst
 from robustbench_sde.perturbations.base import Batch, Perturbed
 from robustbench_sde.perturbations.norms import per_image

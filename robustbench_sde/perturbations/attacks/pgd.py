@@ -9,9 +9,10 @@ from torch import Tensor
 
 from robustbench_sde.perturbations.attacks.best import Lowest
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative, Positive
+from robustbench_sde.perturbations.attacks.looks import Look
 from robustbench_sde.perturbations.attacks.reach import STANDS, Reach
 from robustbench_sde.perturbations.attacks.targeted import Targetable
-from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import Ball
 from robustbench_sde.sde.draws import KeyedRandom
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from robustbench_sde.perturbations.attacks.victim import Look, Victim
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.norms import Norm, per_image
 
 #: Most looks at an image that enclose the boundary on its ray.

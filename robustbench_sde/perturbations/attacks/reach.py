@@ -9,7 +9,8 @@ from torch import Tensor
 
 from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.perturbations.attacks.health import SATURATED
-from robustbench_sde.perturbations.attacks.victim import Look, log_odds_against
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.losses import log_odds_against
 from robustbench_sde.perturbations.norms import Ball, per_image
 
 #: Reach of an image above which it is left alone (docs/protocol.md).

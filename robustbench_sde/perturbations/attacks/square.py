@@ -11,7 +11,8 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
 from robustbench_sde.perturbations.attacks.limits import AtLeastOne, NotNegative
-from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Look, Victim
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.victim import CONFIRM_DRAWS, Victim
 from robustbench_sde.perturbations.norms import Ball, per_image
 from robustbench_sde.sde.draws import KeyedRandom
 

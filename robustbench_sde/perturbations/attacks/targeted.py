@@ -9,7 +9,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.probabilities import log_mean
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.base import BudgetAttack
-from robustbench_sde.perturbations.attacks.victim import Aim
+from robustbench_sde.perturbations.attacks.looks import Aim
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, KeyedRandom, Stream
 

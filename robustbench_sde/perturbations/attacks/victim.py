@@ -1,8 +1,7 @@
 """The model as an attacker sees it: keyed `attack` draws, every pass counted."""
 
 import copy
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -11,14 +10,19 @@ from torch import Tensor
 
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.base import innermost
-from robustbench_sde.models.probabilities import log_mean, mean_error, split_label
+from robustbench_sde.models.probabilities import log_mean
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
+from robustbench_sde.perturbations.attacks.looks import Aim, Look, rounding
+from robustbench_sde.perturbations.attacks.losses import (
+    Objective,
+    cross_entropy,
+    log_odds_against,
+    part_of,
+    weights_of_draws,
+)
 from robustbench_sde.perturbations.base import Batch
 from robustbench_sde.sde.draws import Draws, Stream
-
-#: (log of the mean probabilities (B, classes), labels (B,)) to a loss (B,) that an attack makes large
-Objective = Callable[[Tensor, Tensor], Tensor]
 
 #: Draw indices of one restart; restarts never share a draw.
 _DRAWS_PER_RESTART = 2**32
@@ -29,109 +33,6 @@ CONFIRM_DRAWS = 32
 _ASIDE = 1e-3
 #: Margin to which the log-probabilities of a saturated image are scaled for other libraries.
 _SCALED = 10.0
-#: Share of the spread of log-probabilities that a minimal-norm attack crosses a boundary by.
-_ROUNDING = 1e-5
-#: Log odds of ten to one.
-_CLEAR = math.log(10)
-
-
-def cross_entropy(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return -log of the mean probability of the label, which is the loss of the mean, not the mean loss.
-
-    If it has saturated (`SATURATED`), its gradient vanishes in float32. Then the loss is the log odds
-    against the label, log(1 - p) - log p, whose gradient has the same direction and does not vanish. The
-    loss of other images does not change in any bit.
-    """
-    at_label, largest, _ = split_label(log_probs, labels)
-    return torch.where(at_label - largest > SATURATED, log_odds_against(log_probs, labels), -at_label)
-
-
-def log_odds_against(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """log(1 - p) - log p of the label's mean probability p: (B, classes) to (B,), exact near 0 and 1."""
-    others = log_probs.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-    return others - log_probs.gather(1, labels[:, None])[:, 0]
-
-
-def margin_loss(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Return max_{j != y} log p_j - log p_y of the mean probabilities; for one draw the logit difference."""
-    at_label, largest, _ = split_label(log_probs, labels)
-    return largest - at_label
-
-
-@dataclass(frozen=True)
-class Aim:
-    """The aim of an attack for each image: away from a class, or, if targeted, towards a class."""
-
-    #: (B,) int64 on the model's device: the true class, or the target
-    classes: Tensor
-    #: (B,) float: 1 to leave the class, -1 to reach it
-    sign: Tensor
-
-    @classmethod
-    def untargeted(cls, labels: Tensor) -> "Aim":
-        """Away from the true class."""
-        return cls(labels, torch.ones(len(labels), device=labels.device))
-
-    def only(self, rows: Tensor) -> "Aim":
-        """Select some of the images by position or mask."""
-        return Aim(self.classes[rows], self.sign[rows])
-
-    def margin_and_error(self, log_probs: Tensor) -> tuple[Tensor, Tensor]:
-        """Margin of log-probabilities (draws, B, classes) and its error, each (B,); below zero: reached."""
-        margin, error = margin_and_error(log_probs, self.classes)
-        return self.sign * margin, error
-
-    def share_fooled(self, log_probs: Tensor) -> Tensor:
-        """Share of (draws, B, classes) that, alone, give what is wanted: (B,)."""
-        share = (log_probs.argmax(-1) == self.classes).float().mean(0)
-        return torch.where(self.sign > 0, 1 - share, share)
-
-
-@dataclass(frozen=True)
-class Look:
-    """The result of one evaluation of the current images; every field is (B,) unless stated otherwise."""
-
-    #: log p_y - max_{j != y} log p_j of the mean probability over the draws: negative where they are fooled.
-    #: For a targeted attack: max over other classes less log p of the target; negative once the target wins.
-    margin: Tensor
-    #: standard error of `margin` over the draws, 0 for a deterministic model (delta method)
-    error: Tensor
-    #: log of the mean probability over the draws (B, classes): for one draw the logits less a constant
-    log_probs: Tensor
-    #: share of the draws that, alone, are fooled
-    share_fooled: Tensor
-
-    @classmethod
-    def joined(cls, looks: Sequence["Look"]) -> "Look":
-        """Join the looks at parts of a batch."""
-        return cls(
-            torch.cat([look.margin for look in looks]),
-            torch.cat([look.error for look in looks]),
-            torch.cat([look.log_probs for look in looks]),
-            torch.cat([look.share_fooled for look in looks]),
-        )
-
-    def only(self, rows: Tensor) -> "Look":
-        """Select some of the images by position."""
-        return Look(self.margin[rows], self.error[rows], self.log_probs[rows], self.share_fooled[rows])
-
-    def fooled(self, z: float = 0.0) -> Tensor:
-        """Whether the margin is below zero by more than `z` standard errors: (B,) bool."""
-        return self.margin + z * self.error < 0
-
-    def crossed(self, z: float = 0.0) -> Tensor:
-        """Whether `fooled`, and by more than another batch rounds: (B,) bool.
-
-        More is a hundred thousandth of the spread of the log-probabilities, which needs no scale.
-        """
-        return self.margin + z * self.error < -_ROUNDING * _spread(self.log_probs)
-
-    def fooled_for_good(self, z: float = 0.0) -> Tensor:
-        """Whether an image is certainly misclassified, so that more steps would change no result: (B,) bool.
-
-        Another class is ten times as probable by `z` standard errors, and no single draw gives the label.
-        """
-        return (self.margin + z * self.error < -_CLEAR) & (self.share_fooled == 1)
 
 
 @dataclass
@@ -145,38 +46,6 @@ class _Asked:
     draws: Draws
     #: derivative of the library's loss with respect to `log_probs`, once it has arrived
     wanted: Tensor = field(init=False)
-
-
-def _spread(log_probs: Tensor) -> Tensor:
-    """Compute the spread of log-probabilities (B, classes), at least 1: (B,)."""
-    return 1 - log_probs.amin(1).nan_to_num(neginf=0.0)
-
-
-def _part_of(objective: Objective, log_probs: Tensor, classes: Tensor, rows: Tensor) -> Objective:
-    """Restrict a loss of all images, whose log-probabilities and classes are given, to some of them."""
-
-    def part(of_rows: Tensor, _: Tensor) -> Tensor:
-        return objective(log_probs.index_put((rows,), of_rows), classes)[rows]
-
-    return part
-
-
-def _weights(log_probs: Tensor, labels: Tensor) -> Tensor:
-    """Compute what each draw's gradient of its loss counts in that of the mean probability p: (draws, B).
-
-    That is p of the draw, up to a factor of the image. Where the loss of a draw has saturated (`SATURATED`),
-    its gradient is 1 / (1 - p) times as long, and the draw counts with p (1 - p).
-
-    Args:
-        log_probs: (draws, B, classes).
-        labels: (B,) classes whose probability it is.
-    """
-    at_label = log_probs.gather(2, labels.expand(len(log_probs), -1)[..., None])[..., 0]
-    others = log_probs.scatter(2, labels.expand(len(log_probs), -1)[..., None], -torch.inf)
-    rest, saturated = others.logsumexp(2), at_label - others.amax(2) > SATURATED
-    weights = at_label + torch.where(saturated, rest, 0.0)
-    largest = torch.where(saturated.any(0), at_label + rest, at_label).amax(0)
-    return (weights - largest).exp().nan_to_num(0.0)  # no other class has any probability
 
 
 class Victim:
@@ -363,7 +232,7 @@ class Victim:
         peak = self.health.count(self._places, gradient, look.margin, can_saturate=saturates)
 
         def again(broken: Tensor, x: Tensor) -> Tensor:
-            part = _part_of(objective, look.log_probs, self._aim.classes, broken)
+            part = part_of(objective, look.log_probs, self._aim.classes, broken)
             return self.only(broken)._gradient(x, step, part, draws)[1]
 
         gradient = self._mended(images, gradient, peak, again)
@@ -406,7 +275,7 @@ class Victim:
         log_probs = self._moved(images, gradient, draws)
         loss = log_odds_against if objective is cross_entropy else objective
         before, after = (loss(each, self._aim.classes) for each in (look.log_probs, log_probs))
-        return self._aim.sign * (after - before) < -_ROUNDING * _spread(look.log_probs)
+        return self._aim.sign * (after - before) < -rounding(look.log_probs)
 
     def _compare_asked(self, asked: "_Asked", gradient: Tensor) -> Tensor:
         """Whether a short step along the gradient of another library lowers its loss: (B,) bool.
@@ -417,7 +286,7 @@ class Victim:
         log_probs = self._moved(asked.images, gradient, asked.draws)
         largest = asked.wanted.abs().amax(1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
         change = ((log_probs - asked.log_probs) * (asked.wanted / largest)).sum(1)
-        return change < -_ROUNDING * _spread(asked.log_probs)
+        return change < -rounding(asked.log_probs)
 
     def _moved(self, images: Tensor, gradient: Tensor, draws: Draws) -> Tensor:
         """Log of the mean probability (B, classes) a step (`_ASIDE`) along the gradient; counts no pass."""
@@ -461,7 +330,7 @@ class Victim:
         unknown = torch.zeros(len(images), self.classes, device=images.device)
         found = []
         for rows in torch.arange(len(images), device=images.device).tensor_split(parts):
-            part = _part_of(objective, unknown, self._aim.classes, rows)
+            part = part_of(objective, unknown, self._aim.classes, rows)
             found.append(self.only(rows)._gradient(images[rows], step, part, count))
         looks, gradients = zip(*found, strict=True)
         return Look.joined(looks), torch.cat(gradients)
@@ -482,7 +351,9 @@ class Victim:
 
             parts.append(self._mended(images, gradient, gradient.flatten(1).abs().amax(1), again))
             seen.append(log_probs)
-        return torch.stack(parts) * _weights(torch.stack(seen), self._aim.classes)[..., None, None, None]
+        return (
+            torch.stack(parts) * weights_of_draws(torch.stack(seen), self._aim.classes)[..., None, None, None]
+        )
 
     def _gradient_of_draw(self, images: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, classes) of one draw, and the gradient as it comes."""
@@ -545,23 +416,6 @@ class Victim:
 
     def _passed(self, images: Tensor, draws: Draws) -> Tensor:
         return self._model.logits(images, self.ids, draws).log_softmax(-1)
-
-
-def margin_and_error(log_probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Margin of the log mean probability (draws, B, classes) and its standard error over draws, each (B,).
-
-    The error is that of pairs of draws. One pair does not show it; then it is taken from the spread of two or
-    three draws as if they were independent, which overstates it where mirrored draws differ in sign.
-    """
-    mean = log_mean(log_probs)
-    at_label, largest, runner_up = split_label(mean, labels)
-    count = len(log_probs)
-    if count == 1:
-        return at_label - largest, torch.zeros_like(at_label)
-    index = torch.stack((labels, runner_up), 1).expand(count, -1, -1)
-    relative = (log_probs.gather(2, index) - torch.stack((at_label, largest), 1)).exp()
-    difference = relative[..., 0] - relative[..., 1]
-    return at_label - largest, mean_error(difference, paired=count > 3)
 
 
 def _begins_at(output: Tensor, images: Tensor) -> bool:

@@ -18,8 +18,8 @@ from robustbench_sde.perturbations.attacks.adaptive import (
     draws_needed,
     pilot_passes,
 )
+from robustbench_sde.perturbations.attacks.looks import Aim
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.victim import Aim
 from robustbench_sde.perturbations.base import Batch
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"

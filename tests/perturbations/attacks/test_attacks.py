@@ -14,8 +14,9 @@ from docs.make_pages import attacks_page
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.perturbations.attacks.base import Attack, Control, SingleAttack
+from robustbench_sde.perturbations.attacks.losses import cross_entropy, margin_loss
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, make_attack
-from robustbench_sde.perturbations.attacks.victim import Victim, cross_entropy, margin_loss
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import SLACK, TOLERANCE, Batch, verify
 from robustbench_sde.perturbations.norms import NORMS, Ball
 from robustbench_sde.sde.draws import Draws, Stream

@@ -14,8 +14,10 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.probabilities import split_label
 from robustbench_sde.perturbations.attacks.best import Nearest
 from robustbench_sde.perturbations.attacks.fmn import FastMinimumNorm
+from robustbench_sde.perturbations.attacks.health import SATURATED
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.losses import cross_entropy
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, attack_kind
-from robustbench_sde.perturbations.attacks.victim import SATURATED, Look, cross_entropy
 from robustbench_sde.perturbations.norms import NORMS
 
 IMAGES = 40

@@ -8,7 +8,9 @@ from torch import nn
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
-from robustbench_sde.perturbations.attacks.victim import Aim, Victim, _weights
+from robustbench_sde.perturbations.attacks.looks import Aim
+from robustbench_sde.perturbations.attacks.losses import weights_of_draws
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch
 
 DRAWS = 8
@@ -51,13 +53,13 @@ def test_draws_count_with_their_probability_and_saturated_ones_with_its_variance
     """An image without saturated draws has p over the largest p; one with them p (1 - p) over the largest."""
     margins = torch.tensor([[2.0, 0.0], [20.0, 3.0], [16.0, 18.0]])[..., None]
     logits = torch.cat((margins, torch.zeros_like(margins)), 2).double()
-    weights = _weights(logits.log_softmax(2), torch.zeros(2, dtype=torch.long))
+    weights = weights_of_draws(logits.log_softmax(2), torch.zeros(2, dtype=torch.long))
     p = margins[..., 0].double().sigmoid()
     variance = p * (1 - p)
     # image 0: 20 and 16 have saturated; the loss of 2 has not, so that its gradient has 1 - p in it already
     expected = torch.stack((p[0, 0], variance[1, 0], variance[2, 0])) / variance[0, 0]
     assert torch.allclose(weights[:, 0], expected, rtol=1e-6)
-    plain = _weights(logits[:2].log_softmax(2), torch.zeros(2, dtype=torch.long))[:, 1]
+    plain = weights_of_draws(logits[:2].log_softmax(2), torch.zeros(2, dtype=torch.long))[:, 1]
     assert torch.allclose(plain, p[:2, 1] / p[1, 1])
 
 

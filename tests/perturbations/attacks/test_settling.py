@@ -8,8 +8,8 @@ import torch
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
+from robustbench_sde.perturbations.attacks.looks import Look
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.victim import Look
 
 CHECKPOINTS = Path(__file__).parents[3] / "checkpoints"
 STEPS, DRAWS = 10, 4

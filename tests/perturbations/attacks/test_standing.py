@@ -10,10 +10,11 @@ from torch import Tensor
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.perturbations.attacks.health import SATURATED
+from robustbench_sde.perturbations.attacks.looks import Look
+from robustbench_sde.perturbations.attacks.losses import cross_entropy
 from robustbench_sde.perturbations.attacks.opening import joined
 from robustbench_sde.perturbations.attacks.reach import STANDS, Reach
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.victim import Look, cross_entropy
 from robustbench_sde.perturbations.base import Perturbed
 from robustbench_sde.perturbations.norms import Ball, get_norm
 from robustbench_sde.sde.draws import Draws, Stream

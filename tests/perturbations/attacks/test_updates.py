@@ -12,8 +12,8 @@ from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.perturbations.attacks import adaptive, rescue, victim
 from robustbench_sde.perturbations.attacks.apgd import _Descent
 from robustbench_sde.perturbations.attacks.cw import _Adam
+from robustbench_sde.perturbations.attacks.looks import Aim, Look
 from robustbench_sde.perturbations.attacks.registry import make_attack
-from robustbench_sde.perturbations.attacks.victim import Aim, Look
 from robustbench_sde.perturbations.norms import NORMS, Ball
 
 

@@ -11,7 +11,8 @@ from robustbench_sde.data import to_float
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.modules.adapter import Interface
 from robustbench_sde.perturbations.attacks.health import SATURATED, GradientHealth
-from robustbench_sde.perturbations.attacks.victim import Victim, _weights, margin_loss
+from robustbench_sde.perturbations.attacks.losses import margin_loss, weights_of_draws
+from robustbench_sde.perturbations.attacks.victim import Victim
 from robustbench_sde.perturbations.base import Batch
 
 SHAPE = (1, 1, 3)
@@ -98,7 +99,7 @@ def test_draws_that_fit_take_one_pass(monkeypatch):
 def test_draws_in_which_no_other_class_has_any_probability_count_nothing():
     """No draw has a gradient to weigh where all give the label with probability one."""
     sure = torch.tensor([0.0, -math.inf]).expand(3, 1, 2)
-    assert _weights(sure, torch.zeros(1, dtype=torch.int64)).tolist() == [[0.0]] * 3
+    assert weights_of_draws(sure, torch.zeros(1, dtype=torch.int64)).tolist() == [[0.0]] * 3
 
 
 #: what is counted: peak of a gradient, margin, whether the loss saturates; and zero, not finite, saturated
