@@ -1,15 +1,16 @@
 """CPU time of a training step, against the loops that users write with torchsde and torchdiffeq.
 
     pip install -e '.[test]'
-    python -m benchmarks.training_step [--preset cifar] [--rows 128] [--rounds 9] [--accuracy EPOCHS]
+    python -m benchmarks.training_step [--preset cifar] [--rows 128] [--accuracy EPOCHS --seeds 3]
 
 All loops have the layers of the preset, the solver steps, the batch and SGD with Nesterov momentum. Each runs
 in a process of its own with one thread, and they take turns, step by step: ours with the memory settings of
 the commands, the others with those of Python. The table has seconds, and medians over the rounds of the ratio
 of our time to that of a loop in the same round. Augmentation of images is part of none.
 
-With `--accuracy`, ours and the loop with torchsde train the preset `digits` with multiplicative noise from
-one initialisation, with noise of their own, for three seeds. Accuracies are those on the test digits.
+With `--accuracy`, ours in either precision and the loop with torchsde train the preset `digits` with
+multiplicative noise from one initialisation, with noise of their own, for `--seeds` seeds. Accuracies are
+those on the test digits, in fp32; differences are paired by seed, with standard errors.
 """
 
 import argparse
@@ -34,7 +35,15 @@ from robustbench_sde.training.config import TrainConfig, learning_rate
 from robustbench_sde.training.distributed import Step, Team
 
 #: Loops in the order of the table.
-LOOPS = ("sde-bench", "torchsde", "sde-bench, ODE", "torchdiffeq, ODE", "a loop, ODE")
+LOOPS = (
+    "sde-bench",
+    "sde-bench, bf16",
+    "torchsde",
+    "sde-bench, ODE",
+    "sde-bench, ODE, bf16",
+    "torchdiffeq, ODE",
+    "a loop, ODE",
+)
 
 
 def plain_drift(drift: ConvDrift, t: Tensor | float, h: Tensor) -> Tensor:
@@ -105,8 +114,10 @@ def make(
 ) -> tuple[Classifier, Callable[..., float]]:
     """Return a network to train and its update: a function of (images, labels, ids, epoch, rate)."""
     noise = "none" if "ODE" in loop else "multiplicative"
-    config = TrainConfig(preset=preset, noise=noise, **options)  # type: ignore[arg-type]
+    precision = "bf16" if "bf16" in loop else "fp32"
+    config = TrainConfig(preset=preset, noise=noise, precision=precision, **options)  # type: ignore[arg-type]
     model = Classifier.initialised(config.model_spec(data), config.seed).train()
+    model.precision = config.precision
     step = step_of(loop, model, config)
     optimiser = torch.optim.SGD(
         model.parameters(), lr=config.lr, momentum=0.9, weight_decay=config.weight_decay, nesterov=True
@@ -160,19 +171,22 @@ def measure(preset: str, rows: int, rounds: int) -> None:
             table[-1][loop] = line.recv()
     for line in lines.values():
         line.send(False)
-    print(f"{preset}, {rows} rows, {rounds} rounds, one thread{'':8}CPU ms   ours / it")
+    print(f"{preset}, {rows} rows, {rounds} rounds, one thread{'':8}CPU ms   ours / it   ours in bf16 / it")
     for loop in LOOPS:
-        ours = LOOPS[2] if "ODE" in loop else LOOPS[0]
-        ratio = statistics.median(row[ours] / row[loop] for row in table[2:])
-        print(f"{loop:45}{1000 * statistics.median(row[loop] for row in table[2:]):8.0f}{ratio:12.2f}")
+        ours = [own for own in LOOPS if own.startswith("sde-bench") and ("ODE" in own) == ("ODE" in loop)]
+        ratios = "".join(
+            f"{statistics.median(row[own] / row[loop] for row in table[2:]):12.2f}" for own in ours
+        )
+        print(f"{loop:45}{1000 * statistics.median(row[loop] for row in table[2:]):8.0f}{ratios}")
 
 
-def accuracy(epochs: int) -> None:
+def accuracy(epochs: int, seeds: int) -> None:
     """Print the accuracy of both loops on the test digits."""
     torch.set_num_threads(1)
     data, test = load_dataset("digits", split="train"), load_dataset("digits", split="test")
-    for seed in range(3):
-        for loop in LOOPS[:2]:
+    right: dict[str, list[float]] = {loop: [] for loop in LOOPS[:3]}
+    for seed in range(seeds):
+        for loop in LOOPS[:3]:
             torch.manual_seed(seed)  # torchsde takes its noise from there
             model, update = make(loop, "digits", data, epochs=epochs, seed=seed)
             config = TrainConfig(preset="digits", epochs=epochs)
@@ -183,11 +197,19 @@ def accuracy(epochs: int) -> None:
                     rate = learning_rate(config, (epoch + index / len(batches)) / epochs)
                     images = to_float(data.images[batch])
                     update(images, data.labels[batch], data.ids[batch], epoch, rate)
-            records = score_records(model.eval(), test, to_float(test.images), ScoreSettings(draws=8, seed=0))
-            right = records["correct"].mean()
-            print(
-                f"seed {seed} {loop:10} {epochs} epochs: {right:.1%} of {len(test)} test digits", flush=True
+            records = score_records(
+                model.eval().with_precision("fp32"),
+                test,
+                to_float(test.images),
+                ScoreSettings(draws=8, seed=0),
             )
+            right[loop].append(float(records["correct"].mean()))
+            print(f"seed {seed} {loop:16} {right[loop][-1]:.1%} of {len(test)} test digits", flush=True)
+    print(f"{epochs} epochs, {seeds} seeds{'':17}mean   less torchsde (standard error)")
+    for loop, found in right.items():
+        differences = [one - other for one, other in zip(found, right["torchsde"], strict=True)]
+        error = statistics.stdev(differences) / seeds**0.5 if seeds > 1 else float("nan")
+        print(f"{loop:30}{statistics.mean(found):9.1%}{statistics.mean(differences):+9.1%} ({error:.1%})")
 
 
 def main() -> None:
@@ -198,9 +220,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--accuracy", type=int, metavar="EPOCHS", help="compare accuracies and stop")
+    parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if options.accuracy:
-        accuracy(options.accuracy)
+        accuracy(options.accuracy, options.seeds)
     else:
         measure(options.preset, options.rows, options.rounds)
 

@@ -115,6 +115,15 @@ def train_command(
             rich_help_panel=_TRAINING,
         ),
     ] = "one-cycle",
+    precision: Annotated[
+        choices.Precision,
+        typer.Option(
+            help="Number format of convolutions and linear maps; weights stay in fp32. bf16 is faster on "
+            "GPUs and on CPUs with AVX-512 BF16 or AMX.",
+            case_sensitive=False,
+            rich_help_panel=_TRAINING,
+        ),
+    ] = "fp32",
     crop_padding: Annotated[
         int | None,
         typer.Option(

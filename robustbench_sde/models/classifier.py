@@ -229,7 +229,7 @@ class Classifier(ClassifierBase, nn.Module):
             ends.append(h)
         h = ARCHITECTURES[self.spec.architecture].join(ends)
         logits: Tensor = self.head(h.flatten(0, 1)).unflatten(0, h.shape[:2])
-        sound = torch.linalg.vector_norm(h.detach(), math.inf, dim=(2, 3, 4)) < _OVERFLOW
+        sound = h.detach().abs().amax((2, 3, 4)) < _OVERFLOW  # vector_norm takes twenty times as long on CPUs
         return logits.masked_fill(~sound[:, :, None], math.nan)
 
     def chains(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from robustbench_sde.choices import Adversarial, NoiseShape, NormName, Schedule
+from robustbench_sde.choices import Adversarial, NoiseShape, NormName, Precision, Schedule
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
 from robustbench_sde.errors import BenchError, unknown_name
@@ -56,6 +56,8 @@ class TrainConfig(Spec):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Schedule = "one-cycle"
+    #: number format of convolutions and linear maps; weights, updates and states stay in single precision
+    precision: Precision = "fp32"
     #: random shift in pixels; None: the usual one of the data set (`DatasetEntry.augmentation`)
     crop_padding: int | None = Field(default=None, ge=0)
     flip: bool | None = None

@@ -108,6 +108,7 @@ def _train(
     else:
         state = State(Classifier.initialised(spec, config.seed).state_dict(), key=new_key(identity))
     model = Classifier.from_weights(spec, state.weights).to(team.device).train()
+    model.precision = config.precision
     step = team.steps(model, config)
 
     told = OpenLoggers((), _training(config, spec, data, path, state))
@@ -138,7 +139,7 @@ def _train(
         return header
     try:
         if test is not None:
-            header.training.update(_test(model.eval(), test, config.seed))
+            header.training.update(_test(model.eval().with_precision("fp32"), test, config.seed))
         save_checkpoint(path, model, header)
         state_path.unlink(missing_ok=True)
     except BaseException:

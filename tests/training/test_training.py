@@ -6,7 +6,9 @@ import pytest
 import torch
 from builders import make_data
 
+from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
+from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.header import read_header
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
@@ -41,6 +43,7 @@ def weights(path):
 BASELINES = [
     {},
     {"augment_noise": 0.25},
+    {"precision": "bf16"},
     {"adversarial": "pgd", "adversarial_eps": 0.1, "adversarial_steps": 2},
     {"adversarial": "trades", "adversarial_norm": "l2", "adversarial_eps": 0.5, "adversarial_steps": 2},
 ]
@@ -113,6 +116,24 @@ def test_the_header_says_what_was_trained(tmp_path):
     assert header.training["test_images"] == 20
     low, high = header.training["test_accuracy"][1:]
     assert 0 <= low < high <= 1
+
+
+def test_bf16_is_the_arithmetic_of_the_steps_alone(tmp_path):
+    """Weights stay in single precision, near those of fp32, and the finished model is scored in fp32."""
+    states, headers = [], []
+    for precision in ("fp32", "bf16"):
+        path = tmp_path / f"{precision}.safetensors"
+        config = CONFIG.model_copy(update={"precision": precision, "epochs": 1})
+        headers.append(train(config, DATA, path, test=DATA))
+        states.append(weights(path))
+    assert [header.training["precision"] for header in headers] == ["fp32", "bf16"]
+    changes = [(states[1][name] - one).abs().max() for name, one in states[0].items()]
+    assert all(one.dtype == torch.float32 for one in states[1].values())
+    assert 0 < max(changes) < 0.02
+    model = load_checkpoint(tmp_path / "bf16.safetensors")
+    assert model.precision == "fp32"
+    records = score_records(model, DATA, to_float(DATA.images), ScoreSettings(draws=8, seed=CONFIG.seed))
+    assert headers[1].training["test_accuracy"][0] == records["correct"].mean()
 
 
 def test_options_on_noise_and_solver_reach_the_model(tmp_path):
