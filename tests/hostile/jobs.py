@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import safetensors.numpy
+import torch
 import yaml
 from builders import save_digits_model
 from forked import sde_bench
@@ -38,8 +39,10 @@ class Job:
 
     command: tuple[object, ...]
     goes_on: str
-    #: what a training that has begun is gone on with
+    #: what it is gone on with if it has left `begun`
     resume: tuple[str, ...] = ()
+    #: file whose presence means that `resume` is needed
+    begun: str = ""
     #: exit code of the undisturbed command
     ends: int = 0
 
@@ -53,7 +56,7 @@ JOBS = [
     Job(
         ("train", "--dataset", "npz:digits.npz", "--steps", 1, "--epochs", 3, "--batch-size", 16,
          "--out", "new/m.safetensors", "--quiet"),
-        f"the same command with --resume continues|{OVER}", ("--resume",),
+        f"the same command with --resume continues|{OVER}", ("--resume",), "new/m.state.safetensors",
     ),
     Job((*ATTACK, "--out", "new/run"), SAME),
     Job(("corrupt", "a.safetensors", "--images", 3, "--corruptions", "fog,brightness", "--severity", "1,3",
@@ -64,6 +67,25 @@ JOBS = [
          *SMALL), OVER, ends=3),  # ten images are too few to tell
     Job(("stability", "a.safetensors", "b.safetensors", "--images", 2, "--paths", 2, "--steps", 2,
          "--eot-draws", 1, "--out", "new/run", *SMALL), SAME),
+    Job(("score", "given.npz", "--checkpoint", "a.safetensors", "--norm", "linf", "--eps", 0.1,
+         "--out", "new/run", *SMALL), SAME),
+    Job(("certify", "a.safetensors", "--images", 3, "--draws", 40, "--select-draws", 4, "--dataset",
+         "npz:digits.npz", "--quiet", "--out", "new/run"), SAME),
+    Job(("study", "clean", "a.safetensors", "b.safetensors", "--images", 3, "--dataset", "npz:digits.npz",
+         "--quiet"), SAME),
+    Job(("versus", "b.safetensors", "a.safetensors", "--images", 4, "--steps", 2, "--eot-draws", 2,
+         "--eps", 0.1, "--out", "new/run", *SMALL), SAME),
+    Job(("preview", "npz:digits.npz", "--corruption", "fog", "--severity", "1-3", "--images", 2,
+         "--out", "new/p.png", "--quiet"), OVER),
+    Job(("import", "released.pth", "--dataset", "npz:digits.npz", "--noise", "additive",
+         "--out", "new/i.safetensors"), OVER, ("--force",), "new/i.safetensors"),
+    Job(("baseline", "save", "finished", "new/baseline.json"), OVER),
+    Job(("compare", "finished", "finished", "--junit-xml", "new/j.xml", "--comment", "new/c.md",
+         "--badge", "new/b.json"), OVER, ends=3),  # four images are too few to tell
+    Job(("gate", "init", "a.safetensors", "--dataset", "npz:digits.npz", "--images", 4, "--eps", 0.1,
+         "--install", "x", "--quiet"), OVER, ("--force",), "robustness/baseline.json"),
+    Job(("show", "finished"), OVER),
+    Job(("list", "attacks"), OVER),
 ]  # fmt: skip
 
 
@@ -74,6 +96,8 @@ def make_place(place: Path, digits: ImageDataset) -> Path:
     few = digits.subset(40)
     x, y = few.images.numpy(), few.labels.numpy()
     np.savez(place / "digits.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    np.savez(place / "given.npz", x=(x[:4] / 255 * 0.95 + 0.025).astype(np.float32))
+    torch.save(released_state(), place / "released.pth")
     (place / "tiny.yaml").write_text(SUITE)
     process = sde_bench(*ATTACK, "--out", "finished", cwd=place)
     process.join()
@@ -81,10 +105,33 @@ def make_place(place: Path, digits: ImageDataset) -> Path:
     return place
 
 
+def released_state() -> dict[str, torch.Tensor]:
+    """Weights of a small network under the names of the paper's code."""
+    flow = "multiscale_flows.flows.0"
+    shapes = {
+        "downsampling_layers.0": (2, 1, 3, 3),
+        "downsampling_layers.1": (2,),
+        "downsampling_layers.3": (4, 2, 3, 3),
+        "downsampling_layers.4": (4,),
+        "downsampling_layers.6": (8, 4, 4, 4),
+        **{f"{flow}.flow_fn.norm{index}": (8,) for index in (1, 2, 3, 4)},
+        f"{flow}.flow_fn.conv1._layer": (8, 72, 3, 3),
+        **{f"{flow}.flow_fn.conv{index}": (8, 8, 3, 3) for index in (2, 3)},
+        "fc_layers.0": (8,),
+        "fc_layers.4": (10, 8),
+    }
+    state = {f"{name}.weight": torch.full(shape, 0.1) for name, shape in shapes.items()}
+    state |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in shapes.items()}
+    return state | {f"{flow}.diffusion.sigma": torch.tensor(1.0)}
+
+
 READERS = {
     ".parquet": lambda path: without_time(pd.read_parquet(path)).to_dict(),
     ".csv": lambda path: without_time(pd.read_csv(path)).to_csv(),
-    ".json": lambda path: plan(path) if path.name == "planned.json" else report(path.read_text()),
+    ".json": lambda path: report(path),
+    ".xml": lambda path: closed(path, "</testsuite>"),
+    ".yml": lambda path: path.read_text(),
+    ".pth": lambda path: path.read_bytes(),
     ".yaml": lambda path: {**yaml.safe_load(path.read_text()), "command": ""},
     ".safetensors": lambda path: tensors(path),
     ".png": lambda path: Image.open(path).tobytes(),
@@ -108,13 +155,18 @@ def without_time(frame):
     return frame.drop(columns="seconds", errors="ignore")
 
 
-def plan(path):
-    return {**json.loads(path.read_text()), "command": ""}
+def hidden(place):
+    """Files and folders that no user should find."""
+    return [path for path in place.rglob(".*") if path.name not in (".gitignore", ".github")]
 
 
-def report(text):
-    kind = StabilityReport if "one_sided" in text else AuditReport
-    return {**vars(kind.from_json(text)), "seconds": 0}
+def report(path):
+    """Values of a JSON file without times; a report also has to be one."""
+    text = path.read_text()
+    if path.parent.name in ("audits", "stability"):
+        kind = StabilityReport if "one_sided" in text else AuditReport
+        return {**vars(kind.from_json(text)), "seconds": 0}
+    return {**json.loads(text), "command": "", "seconds": 0, "digest": ""}
 
 
 def tensors(path):

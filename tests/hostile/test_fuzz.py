@@ -7,6 +7,7 @@ import contextlib
 import copy
 import io
 import json
+import shutil
 import signal
 import struct
 import sys
@@ -287,19 +288,87 @@ words = st.sampled_from([
 arguments = st.lists(words | st.text(st.characters(exclude_characters="\x00"), max_size=6), max_size=6)
 
 
-@fuzzed
-@given(
-    command=st.sampled_from(
-        ["show", "list", "compare", "baseline", "run", "attack", "corrupt", "train", "import", "report", ""]
+#: commands that take a data set: there is none of that name, so that no work is done
+WITH_DATA = (
+    *(
+        "attack",
+        "corrupt",
+        "train",
+        "import",
+        "audit",
+        "certify",
+        "stability",
+        "study",
+        "versus",
+        "gate init",
     ),
-    rest=arguments,
+    *("score",),
 )
+WITHOUT_DATA = ("show", "list", "compare", "baseline", "baseline save", "run --dry-run", "report", "gate", "")
+
+
+@fuzzed
+@given(command=st.sampled_from([*WITHOUT_DATA, *WITH_DATA, "preview nowhere"]), rest=arguments)
 def test_command_lines(place, command, rest):
     """No work is done, for there is no such data set, and what is wrong is one line on stderr."""
-    nowhere = ["--dataset", "nowhere"] if command in ("attack", "corrupt", "train", "import") else []
-    suite = ["--dry-run"] if command == "run" else []
+    ends_in_a_line(
+        place, *command.split(), *rest, *(("--dataset", "nowhere") if command in WITH_DATA else ())
+    )
+    assert {path.name for path in place.iterdir() if path.is_dir()} <= {"run", "report", "changed", "page"}
+
+
+#: command lines that read the file of each kind
+READ_BY = {
+    "suite": [("run", "suite.yaml", "--dry-run"), ("show", "suite.yaml")],
+    "policy": [("compare", "run", "run", "--policy", "policy.yaml")],
+    "baseline": [
+        ("compare", "altered.json", "run"),
+        ("compare", "run", "altered.json"),
+        ("show", "altered.json"),
+    ],
+    "manifest": [
+        ("show", "changed"),
+        ("compare", "changed", "run"),
+        ("compare", "run", "changed", "--markdown"),
+        ("report", "changed", "--out", "page"),
+        ("baseline", "save", "changed", "altered.json", "--force"),
+        ("list", "runs", "--json"),
+    ],
+}
+
+
+@fuzzed
+@given(data=st.data(), kind=st.sampled_from(sorted(READ_BY)))
+def test_files_on_command_lines(place, data, kind):
+    """Each command that reads a file refuses a wrong one in one line, and prints what it says otherwise."""
+    if kind == "suite":
+        # a data set of its own would be loaded, however large
+        content = data.draw(suites) | {"dataset": data.draw(st.sampled_from(["nowhere", None, "npz:x", 3]))}
+        (place / "suite.yaml").write_text(yaml.safe_dump(content), encoding="utf-8", errors="replace")
+    elif kind == "policy":
+        sound = {
+            "max_drop": 0.02,
+            "alpha": 0.05,
+            "cells": [{"match": "one*", "min_images": 9, "required": True}],
+            "versus": [{"reference": "one", "match": "two*", "max_below": 0.1}],
+        }
+        content = data.draw(values | altered(sound, values))
+        (place / "policy.yaml").write_text(yaml.safe_dump(content), encoding="utf-8", errors="replace")
+    elif kind == "baseline":
+        sound = json.loads((place / "baseline.json").read_text())
+        (place / "altered.json").write_text(json.dumps(data.draw(altered(sound, json_values))))
+    else:
+        shutil.copytree(place / "run", place / "changed", dirs_exist_ok=True)
+        sound = yaml.safe_load((place / "run" / "manifest.yaml").read_text())
+        text = yaml.safe_dump(data.draw(altered(sound, values)))
+        (place / "changed" / "manifest.yaml").write_text(text, encoding="utf-8", errors="replace")
+    ends_in_a_line(place, *data.draw(st.sampled_from(READ_BY[kind])))
+
+
+def ends_in_a_line(place: Path, *arguments: str) -> None:
+    """Run `sde-bench` in this process: its exit code is documented, and an error is one line on stderr."""
     out, err = io.StringIO(), io.StringIO()
-    argv, sys.argv = sys.argv, ["sde-bench", *filter(None, [command]), *suite, *rest, *nowhere]
+    argv, sys.argv = sys.argv, ["sde-bench", *arguments]
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with (
@@ -310,12 +379,11 @@ def test_command_lines(place, command, rest):
     finally:
         sys.argv = argv
         signal.signal(signal.SIGTERM, handler)
-    assert ended.value.code in (0, 1, 2, 3, 4)
+    assert ended.value.code in (0, 1, 2, 3, 4), err.getvalue()
     if ended.value.code == 2 and not out.getvalue():
         assert err.getvalue().startswith("sde-bench: ")
-        assert err.getvalue().count("\n") == 1
-    assert "Traceback" not in err.getvalue()
-    assert {path.name for path in place.iterdir() if path.is_dir()} <= {"run", "report"}
+        assert err.getvalue().count("\n") == 1, err.getvalue()
+    assert "Traceback" not in err.getvalue(), err.getvalue()
 
 
 def test_the_sound_files_are_sound(place):
