@@ -110,6 +110,7 @@ def certify_command(
     memory_limit: o.MemoryLimit = None,
     compile_: o.Compile = False,
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Prove how accurate a classifier with Gaussian noise on the image is under every L2 perturbation.

@@ -142,7 +142,7 @@ StrictVersions = Annotated[
     bool,
     typer.Option(
         "--strict-versions",
-        help="Make cells again that were stored by other versions of torch, torchvision or numpy.",
+        help="Make again what was stored by other versions of torch, torchvision or numpy.",
         rich_help_panel=RARE,
     ),
 ]

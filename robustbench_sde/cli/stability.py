@@ -66,6 +66,7 @@ def stability_command(
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
     graphs: o.Graphs = True,
+    strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,
 ) -> None:
     """Measure how fast neighbouring states of a flow separate, and compare with what theory predicts.

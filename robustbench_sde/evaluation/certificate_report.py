@@ -1,8 +1,8 @@
 """Reports of certificates: what is proven about a smoothed classifier, image by image and by radius."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,9 @@ class CertificateReport:
     seconds: float
     #: none if certifying has failed
     certificates: tuple[ImageCertificate, ...] = ()
+    #: versions, device, threads and batch size that they were made with, or several of them as `pieces`;
+    #: empty for certificates of earlier versions
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

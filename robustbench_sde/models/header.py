@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.models.strict import Spec, first_problem
+from robustbench_sde.storage.files import check_format
 from robustbench_sde.storage.provenance import versions
 from robustbench_sde.storage.tensors import read_metadata
 
@@ -64,7 +65,9 @@ def parse_header(path: Path, metadata: dict[str, str]) -> CheckpointHeader:
     if len(text) > _MAX_HEADER:
         raise BenchError(f"{path}: the header has {len(text)} characters, more than {_MAX_HEADER}")
     try:
-        return CheckpointHeader.model_validate(json.loads(text))
+        loaded = json.loads(text)
+        check_format(path, loaded, 1)
+        return CheckpointHeader.model_validate(loaded)
     except ValidationError as error:
         raise first_problem(error, f"{path}: header") from error
     except (ValueError, RecursionError) as error:

@@ -19,9 +19,11 @@ from robustbench_sde.errors import BenchError, InvalidEvaluationError
 from robustbench_sde.evaluation.certificate_report import CERTIFIED_NAME
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
-from robustbench_sde.storage.files import atomic_write, check_replaceable
+from robustbench_sde.storage.files import atomic_write, check_format, check_replaceable
 
 #: Largest file that is read. It bounds the memory too: every image takes space in the file.
+#: format of a baseline file
+_FORMAT = 1
 _MAX_BYTES = 16_000_000
 _MAX_IMAGES = 1_000_000
 
@@ -107,7 +109,7 @@ def save_baseline(run: Side, path: Path, *, force: bool = False) -> None:
     parameters = {cell.facts.settings: dict(cell.parameters) if cell.facts.norm else {} for cell in run.cells}
     settings = list(parameters)
     head: dict[str, object] = {
-        "format": 1,
+        "format": _FORMAT,
         "made": run.made,
         "dataset": first.facts.dataset,
         "fingerprint": first.facts.fingerprint,
@@ -146,7 +148,8 @@ def read_baseline(path: Path) -> Side:
     """Read the cells of a baseline file.
 
     Raises:
-        BenchError: the file is not a baseline, is damaged, was edited, or has more than 16 MB.
+        BenchError: the file is not a baseline, is damaged, was edited, is of a later version, or has more
+            than 16 MB.
     """
     try:
         with path.open("rb") as file:
@@ -159,6 +162,7 @@ def read_baseline(path: Path) -> Side:
         loaded = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BenchError(f"{path} is not a baseline: it is not JSON ({error})") from error
+    check_format(path, loaded, _FORMAT)
     try:
         parsed = _File.model_validate(loaded)
     except ValidationError as error:

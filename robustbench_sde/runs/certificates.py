@@ -1,6 +1,7 @@
 """Certify the cells of a run part by part, and put the attacks of the same run beside them."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from robustbench_sde.data import ImageDataset
+from robustbench_sde.errors import counted, tell
 from robustbench_sde.evaluation.bracket import Evaluated, make_brackets
 from robustbench_sde.evaluation.certificate_report import (
     Bracket,
@@ -30,6 +32,7 @@ from robustbench_sde.storage.certificates import (
     read_certificates,
     write_certificates,
 )
+from robustbench_sde.storage.provenance import joined, of_other_versions, other_versions
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import CERTIFICATES, empty_table
 
@@ -47,6 +50,12 @@ class Certificates:
     done: dict[CertifyCell, tuple[dict[str, Any], pd.DataFrame]] = field(default_factory=dict)
     #: number of cells that were stored already
     reused: int = 0
+    #: reports that were stored when the run began
+    _found: dict[CertifyCell, CertificateReport | None] = field(default_factory=dict)
+    #: whether certificates of other versions of libraries are made again
+    _strict: bool = False
+    #: numbers of stored reports and parts of other versions, by the sentence about them
+    _told: Counter[str] = field(default_factory=Counter)
 
     def run(self, engine: Engine, compute: Compute, bars: Bars) -> None:
         """Certify what is not stored yet; each part is stored as soon as it is known.
@@ -54,15 +63,20 @@ class Certificates:
         Raises:
             BenchError: a stored file is damaged, or the folder cannot be written.
         """
+        self._strict = compute.strict_versions
         for cell in self.cells:
             report = self._stored(cell)
-            if report is not None:
+            self._found[cell] = report
+            if report is not None and self._may_be_used(report.made_with):
                 about = {name: getattr(report, name) for name in ("noise", "sigma", "solver", "solver_steps")}
-                self.done[cell] = about | {"seconds": report.seconds, "status": "ok"}, report.records
+                about |= {"seconds": report.seconds, "status": "ok", "made_with": report.made_with}
+                self.done[cell] = about, report.records
         self.reused = len(self.done)
         for cell in self.cells:
             if cell not in self.done:
                 self._certify(cell, engine, compute, bars)
+        for text, number in self._told.items():
+            tell(f"{counted(number, 'stored certificate')} {text}")
 
     def reports(
         self, rows: Mapping[Cell, Mapping[str, Any]], records_of: Callable[[Cell], pd.DataFrame]
@@ -83,7 +97,8 @@ class Certificates:
             report = self._report(cell, about, records, list(_evaluated(cell, rows, records_of)))
             found.append(report)
             if self.folder is not None and report.certificates:
-                write_report(self.folder.path, report)
+                if report != self._found.get(cell):  # a later version may have written more than we know
+                    write_report(self.folder.path, report)
                 for part in cell.parts(len(self.data)):
                     file_of_part(self.folder.path, part.key(self.data)).unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # parts of other cells are in it
@@ -111,16 +126,18 @@ class Certificates:
         with contextlib.closing(engine.certify(missing, self.data, compute)) as results:
             for part, result in results:
                 assert isinstance(part, CertifyCell)  # what the engine was given
-                about = {
+                about: dict[str, Any] = {
                     name: _plain(result.row[name])
                     for name in ("noise", "sigma", "solver", "solver_steps", "seconds", "status")
                 }
+                about["made_with"] = dict(result.made_with)
                 if result.ok and self.folder is not None:
                     write_certificates(file_of_part(self.folder.path, parts[part]), result.records, about)
                 known[part] = about, result.records
                 bars.images.advance(len(result.records))
         abouts = [known[part][0] for part in parts]
         about = abouts[0] | {"seconds": sum(each["seconds"] or 0.0 for each in abouts)}
+        about["made_with"] = joined(each.get("made_with", {}) for each in abouts)
         about["status"] = next((each["status"] for each in abouts if each["status"] != "ok"), "ok")
         records = empty_table(CERTIFICATES)
         if self.folder is not None and REMEMBERS in about["status"]:  # nobody knows which parts were hit
@@ -134,7 +151,19 @@ class Certificates:
         if self.folder is None:
             return None
         path = file_of_part(self.folder.path, key)
-        return tuple(read_certificates(path)) if path.exists() else None  # type: ignore[return-value]
+        if not path.exists():
+            return None
+        about, records = read_certificates(path)
+        return (about, records) if self._may_be_used(about.get("made_with", {})) else None
+
+    def _may_be_used(self, made_with: Mapping[str, Any]) -> bool:
+        """Whether what is stored counts, by what it was made with; notes what has to be said about it."""
+        text = of_other_versions(made_with) if self._strict else other_versions(made_with)
+        if text and self._strict:
+            self._told[f"{text}: made again"] += 1
+        elif text:
+            self._told[f"made with {text}: `strict_versions` makes them again"] += 1
+        return not (text and self._strict)
 
     def _report(
         self,
@@ -174,6 +203,7 @@ class Certificates:
             status=status,
             seconds=float(about["seconds"]),
             certificates=tuple(ImageCertificate(*row) for row in records.itertuples(index=False)),
+            made_with=about["made_with"],
         )
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.evaluation.certificate_report import CertificateReport
+from robustbench_sde.runs.cells import NUMERIC_VERSION
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.certificates import read_certified
 from robustbench_sde.storage.planned import HeldRun, held_run
@@ -58,12 +59,13 @@ def make_room(folder: RunFolder, work: Work, *, replace: Replace, suite: str = "
         BenchError: there is another run, and it must not be removed; or files cannot be removed.
     """
     held = held_run(folder)
-    if held is None or not _lost(held, work):
+    if held is None or not (held.is_later or _lost(held, work)):
         return
     same_suite = replace == "suite" and held.suite == suite != ""
     if replace is not True and not same_suite:
         raise BenchError(
-            f"{folder.path} holds another run ({held}); give `force` to replace it, or another `out`"
+            f"{folder.path} holds another run ({held}{_other_numbers(held)}); give `force` to replace it, or "
+            "another `out`"
         )
     tell(f"replaces the run in {folder.path} ({held}); its cells stay stored")
     try:
@@ -108,6 +110,13 @@ def remove_derived(folder: RunFolder) -> None:
         _remove(_figures(folder))
     except OSError as error:
         raise BenchError(f"cannot clean {folder.path}: {error.strerror or error}") from error
+
+
+def _other_numbers(held: HeldRun) -> str:
+    """Say that the cells of a run have the numbers of another version; nothing if they have not."""
+    if held.numeric_version in (None, NUMERIC_VERSION):
+        return ""
+    return f", numbers of version {held.numeric_version}; this sde-bench computes version {NUMERIC_VERSION}"
 
 
 def _lost(held: HeldRun, work: Work) -> bool:

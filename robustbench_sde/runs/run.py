@@ -15,7 +15,7 @@ from robustbench_sde.models.compute import Compute
 from robustbench_sde.perturbations.attacks.base import Control
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.progress import Bars
-from robustbench_sde.runs.cells import Cell, CertifyCell
+from robustbench_sde.runs.cells import NUMERIC_VERSION, Cell, CertifyCell
 from robustbench_sde.runs.certificates import Certificates
 from robustbench_sde.runs.engine import Engine, LocalEngine
 from robustbench_sde.runs.ledger import Ledger
@@ -191,12 +191,13 @@ def _manifest(
     complete: bool,
 ) -> dict[str, Any]:
     data = work.data
-    made_differently = different(made_with.values())
+    made_differently = different([*made_with.values(), *(each.get("made_with", {}) for each in certificates)])
     return {
         "format": FORMAT,
         "command": command_line(),
         "complete": complete,
         "versions": versions(),
+        "numeric_version": NUMERIC_VERSION,
         "git_revision": git_revision(),
         **compute.describe(),
         "batch_size": {"asked": max(cell.settings.rows for cell in work.cells), **engine.halved},
@@ -229,8 +230,19 @@ def _manifest(
             }
             for cell, made in made_with.items()
         ],
-        **({"certificates": list(certificates)} if certificates else {}),
+        **(
+            {"certificates": [_indexed(each, made_differently) for each in certificates]}
+            if certificates
+            else {}
+        ),
     }
+
+
+def _indexed(about: Mapping[str, Any], made_differently: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Replace what a certificate was made with by its place in the list, as cells have it."""
+    made = about.get("made_with")
+    rest = {name: value for name, value in about.items() if name != "made_with"}
+    return rest | ({"made_with": made_differently.index(made)} if made else {})
 
 
 def _planned(cell: CertifyCell, key: str) -> dict[str, Any]:
@@ -251,4 +263,5 @@ def _about(report: CertificateReport) -> dict[str, Any]:
         "alpha": report.alpha,
         "early": report.early,
         "seed": report.seed,
+        "made_with": dict(report.made_with),
     }

@@ -17,7 +17,7 @@ from robustbench_sde.runs.tables import needs_records
 from robustbench_sde.runs.work import Work
 from robustbench_sde.storage.cell_file import StoredCell
 from robustbench_sde.storage.images import PerturbedImages
-from robustbench_sde.storage.provenance import other_versions
+from robustbench_sde.storage.provenance import of_other_versions, other_versions
 from robustbench_sde.storage.run_folder import RunFolder, safe_name
 
 
@@ -60,7 +60,7 @@ class StoredCells:
             usable = [run for run, problem in problems.items() if not problem]
             problem = "" if stored is None else stored.version_problem
             if stored is not None and strict_versions and not problem:
-                problem = _of_other_versions(stored.made_with)
+                problem = of_other_versions(stored.made_with)
             if stored is not None and not problem:
                 _check(stored, folder)
                 found._keep(cell, stored, work)
@@ -127,15 +127,7 @@ class StoredCells:
 def _problem(run: RunFolder, key: str, strict_versions: bool) -> str:
     """Say why a cell that another run has stored is of no use; empty if it is."""
     problem = run.version_problem(key)
-    return problem if problem or not strict_versions else _of_other_versions(run.made_with(key))
-
-
-def _of_other_versions(made_with: Mapping[str, Any]) -> str:
-    """Say that a cell was made with other versions of libraries, or nobody knows with which; else nothing."""
-    if not made_with:
-        return "stored by an earlier version, which did not write what it was made with"
-    others = other_versions(made_with)
-    return f"made with {others}" if others else ""
+    return problem if problem or not strict_versions else of_other_versions(run.made_with(key))
 
 
 def _check(stored: StoredCell, folder: RunFolder) -> None:

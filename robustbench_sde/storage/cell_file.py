@@ -135,16 +135,33 @@ def read_table_file(path: Path, columns: tuple[Column, ...]) -> tuple[pd.DataFra
     """Read a Parquet file with these columns, and its schema, which lacks columns of later versions.
 
     Raises:
-        BenchError: the file is damaged.
+        BenchError: the file is damaged, or of a later version.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.metadata.num_rows > _MOST_ROWS:
                 raise BenchError(f"{file.metadata.num_rows} rows are more than {_MOST_ROWS}")
             arrow = file.read(use_threads=False)  # small files: threads cost more than they save
+        _check_version(path, set(arrow.schema.names), {column.name for column in columns})
         return table(arrow.to_pandas(use_threads=False), columns), arrow.schema
+    except _LaterVersionError:
+        raise
     except Exception as error:  # the reader raises nearly anything on damaged files
         raise damaged(path, error) from error
+
+
+class _LaterVersionError(BenchError):
+    """A file has columns that this version does not know."""
+
+
+def _check_version(path: Path, found: set[str], known: set[str]) -> None:
+    """Refuse a file that has all columns and more: it is whole, and a later version has use for it."""
+    later = sorted(found - known)
+    if later and known <= found:
+        raise _LaterVersionError(
+            f"{path} was written by a later version of sde-bench, with {', '.join(map(printable, later))}; "
+            "use that version, or another folder"
+        )
 
 
 def damaged(path: Path, error: Exception) -> BenchError:

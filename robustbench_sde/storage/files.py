@@ -170,6 +170,25 @@ def parse_json(kind: TypeAdapter[_T], text: str | bytes, what: str) -> _T:
         raise BenchError(f"no {what}: {where or 'the text'}: {first['msg']}") from error
 
 
+def check_format(path: Path, loaded: object, known: int) -> None:
+    """Refuse a file that says to have a later format than this version knows.
+
+    Args:
+        path: the file.
+        loaded: its content, or a part of it that has `format`.
+        known: the latest format that this version reads.
+
+    Raises:
+        BenchError: it has a later one.
+    """
+    found = loaded.get("format") if isinstance(loaded, dict) else None
+    if isinstance(found, int) and found > known:
+        raise BenchError(
+            f"{path} has format {found}, and this version of sde-bench reads format {known}; "
+            "use the version that wrote it, or a later one"
+        )
+
+
 def check_replaceable(path: Path, mark: str, what: str, *, force: bool) -> None:
     """Check that writing a file would lose nothing but an earlier one of its kind.
 

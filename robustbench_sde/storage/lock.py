@@ -1,6 +1,7 @@
 """One process at a time in a run folder, or at a checkpoint."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -8,12 +9,15 @@ from pathlib import Path
 
 from robustbench_sde.errors import BenchError
 
+#: what file systems say that cannot lock: NFS without its lock service, some of FUSE and of clusters
+CANNOT_LOCK = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+
 
 def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a folder, which is made; the kernel releases it when the process dies, however.
 
     Raises:
-        BenchError: another process holds it, or the folder cannot be written.
+        BenchError: another process holds it, the folder cannot be written, or its disk cannot lock files.
     """
     return _held(
         folder / ".lock",
@@ -35,6 +39,11 @@ def _held(path: Path, otherwise: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _acquire(path)
     except OSError as error:
+        if error.errno in CANNOT_LOCK:
+            raise BenchError(
+                f"the disk of {path.parent} cannot lock files ({error.strerror}): two processes could mix "
+                "their work there; give a folder on another disk"
+            ) from error
         raise BenchError(f"cannot write {path}: {error.strerror or error}") from error
     if descriptor is None:
         raise BenchError(otherwise)
@@ -56,10 +65,12 @@ def _acquire(path: Path) -> int | None:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor
-        except BlockingIOError:
+        except (BlockingIOError, PermissionError):  # NFS says the latter of a lock that is held (fcntl(2))
             os.close(descriptor)
             return None
         except OSError:
+            with contextlib.suppress(OSError):  # nobody holds it, for nobody can
+                path.unlink()
             os.close(descriptor)
             raise
         os.close(descriptor)

@@ -4,12 +4,14 @@
 on, can say which cells are missing, and another run can see that the folder is taken.
 """
 
+import contextlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.errors import BenchError, counted, printable
-from robustbench_sde.storage.run_folder import RunFolder, manifest_fault
+from robustbench_sde.storage.files import read_yaml
+from robustbench_sde.storage.run_folder import FORMAT, RunFolder, manifest_fault
 
 _NAME = "planned.json"
 #: more is not read: a plan has a few hundred bytes for each cell
@@ -27,10 +29,15 @@ class HeldRun:
     command: str
     #: name of its suite; empty without one
     suite: str
+    #: version of the numbers of its cells; None if nothing says so
+    numeric_version: int | None = None
+    #: whether it was made by a version whose manifests this one cannot read
+    is_later: bool = False
 
     def __str__(self) -> str:
         command = self.command[:_LONGEST_COMMAND] + "..." * (len(self.command) > _LONGEST_COMMAND)
-        return counted(len(self.keys), "cell") + (f", made by `{command}`" if command else "")
+        by = "by a later version of sde-bench" if self.is_later else f"by `{command}`" if command else ""
+        return counted(len(self.keys), "cell") + (f", made {by}" if by else "")
 
 
 def write_planned(folder: RunFolder, manifest: dict[str, Any]) -> None:
@@ -67,15 +74,29 @@ def held_run(folder: RunFolder) -> HeldRun | None:
         path.stem.rpartition("-")[2] for path in (folder.path / "certificates").glob("*-*.parquet")
     }
     has_tables = (folder.path / "summary.parquet").exists() or (folder.path / "certificates.parquet").exists()
-    manifest = read_planned(folder) or _manifest(folder)
+    is_later = _is_later(folder)
+    manifest = None if is_later else read_planned(folder) or _manifest(folder)
     if manifest is None:
-        return HeldRun(frozenset(stored), "", "") if stored else None
+        return HeldRun(frozenset(stored), "", "", is_later=is_later) if stored or is_later else None
     keys = keys_of(manifest)
     if not (has_tables or keys & stored):
         return None
     suite = manifest.get("suite")
     name = suite.get("name", "") if isinstance(suite, dict) else ""
-    return HeldRun(frozenset(keys), printable(manifest["command"]), str(name))
+    version = manifest.get("numeric_version")
+    numeric = version if isinstance(version, int) else None
+    return HeldRun(frozenset(keys), printable(manifest["command"]), str(name), numeric)
+
+
+def _is_later(folder: RunFolder) -> bool:
+    """Whether the plan or the manifest of a folder has a later format than this version writes."""
+    found: list[object] = []
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found.append(json.loads((folder.path / _NAME).read_bytes()))
+    with contextlib.suppress(BenchError):
+        found.append(read_yaml(folder.path / "manifest.yaml", megabytes=50))
+    formats = [each.get("format") for each in found if isinstance(each, dict)]
+    return any(isinstance(each, int) and each > FORMAT for each in formats)
 
 
 def keys_of(manifest: dict[str, Any]) -> set[str]:

@@ -44,6 +44,21 @@ def different(made_with: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def joined(made_with: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a whole was made with, from its parts: `pieces` if they differ, empty if nobody knows."""
+    parts = [piece for each in made_with for piece in each.get("pieces", [each])]
+    found = different(parts)
+    return found[0] if len(found) == 1 else {"pieces": found} if found else {}
+
+
+def of_other_versions(made_with: Mapping[str, Any]) -> str:
+    """Say why `strict_versions` makes something again; empty if it was made with the versions of today."""
+    if not made_with:
+        return "stored by an earlier version, which did not write what it was made with"
+    others = other_versions(made_with)
+    return f"made with {others}" if others else ""
+
+
 def other_versions(made_with: Mapping[str, Any]) -> str:
     """Say which libraries that compute numbers had other versions when a cell was made; empty if none had.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from robustbench_sde.errors import BenchError, counted, duration, printable
 from robustbench_sde.storage.cell_file import read_row
+from robustbench_sde.storage.lock import CANNOT_LOCK
 from robustbench_sde.storage.planned import keys_of, read_planned, started_at
 from robustbench_sde.storage.run_folder import RunFolder
 
@@ -76,14 +77,15 @@ class RunState:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process holds the lock of a run's folder; the lock is not taken."""
+    """Whether a process holds the lock of a run's folder; the lock is not taken.
+
+    A disk that cannot lock files has no run: `locked` refuses to begin one.
+    """
     try:
         with (folder / ".lock").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError) and error.errno not in CANNOT_LOCK
     return False
 
 
@@ -166,7 +168,8 @@ def _seconds_left(folder: RunFolder, planned: Mapping[str, Any], stored: Mapping
     seconds = {key: float(row["seconds"]) for key, row in rows.items() if row and "seconds" in row}
     times = {key: stored[key].stat().st_mtime for key in seconds}
     started = started_at(folder)
-    fresh = [key for key, when in times.items() if started is not None and when >= started]
+    now = time.time()  # earlier than what is stored where the clock was set back
+    fresh = [key for key, when in times.items() if started is not None and started <= when <= now + 1]
     if started is None or not fresh:
         return None
     last = max(times[key] for key in fresh)
@@ -182,7 +185,7 @@ def _seconds_left(folder: RunFolder, planned: Mapping[str, Any], stored: Mapping
         if key not in stored:
             known = by_kind.get(str(entry.get("perturbation")))
             left += passes[key] * (sum(known) / len(known) if known else each_pass)
-    return max(1.0, left / max(pace, 1e-3) - (time.time() - last))
+    return max(1.0, left / max(pace, 1e-3) - max(0.0, now - last))
 
 
 def _passes(entry: Mapping[str, Any], certain: Collection[str]) -> float:

@@ -21,7 +21,7 @@ class RunHere:
     #: number of cells stored, of those that the run will have
     cells: int
     planned: int
-    #: time of its last change, local, like ``2026-11-27 18:30``
+    #: time of its last change, local, like ``2026-11-27 18:30``, or ``unknown``
     changed: str
     #: lowest accuracy in its summary, in [0, 1]; None without one
     lowest: float | None
@@ -89,10 +89,18 @@ def _look_at(folder: Path) -> RunHere:
         state=state,
         cells=progress.stored,
         planned=progress.planned,
-        changed=datetime.datetime.fromtimestamp(latest).strftime("%Y-%m-%d %H:%M"),
+        changed=_local_time(latest),
         lowest=lowest,
         command=progress.command,
     )
+
+
+def _local_time(seconds: float) -> str:
+    """Write a time since the epoch; `unknown` for one that no calendar has, from a clock that was wrong."""
+    try:
+        return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "unknown"
 
 
 def _text(path: Path) -> str:

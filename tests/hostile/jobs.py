@@ -148,6 +148,7 @@ READERS = {
 def contents(place):
     """All files by name, read by what reads them; without wall times, and what a killed process wrote."""
     paths = [path for path in place.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    paths = [path for path in paths if path != place / "begun"]  # left by `forked.once_begun`
     return {str(path.relative_to(place)): repr(READERS[path.suffix](path)) for path in paths}
 
 

@@ -1,10 +1,12 @@
 """How much memory gradients take, and batches that fit into it."""
 
+import gc
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 from builders import make_model, save_digits_model
 
 from robustbench_sde.errors import BenchError
@@ -132,3 +134,17 @@ def test_a_worker_batches_by_its_memory_limit(tmp_path, monkeypatch, digits):
     assert max(seen) == 16
     assert limited.records["prediction"].tolist() == whole.records["prediction"].tolist()
     assert limited.records["margin"].tolist() == pytest.approx(whole.records["margin"].tolist(), abs=1e-4)
+
+
+def test_asking_for_the_bytes_of_a_row_leaves_no_graph():
+    """A process that loads a thousand checkpoints keeps the graph of none of them."""
+
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+    model = make_model()
+    bytes_per_row(model)
+    before = tensors()
+    assert [bytes_per_row(model) for _ in range(3)] == [bytes_per_row(model)] * 3
+    assert tensors() == before

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -268,5 +269,5 @@ def _estimate(values: Tensor) -> Estimate:
     return Estimate(*over_images, over_paths.low, over_paths.high)
 
 
-def _accuracy(cell: CellResult) -> dict[str, float]:
+def _accuracy(cell: CellResult) -> dict[str, Any]:
     return {name: float(cell.row[name]) for name in ("accuracy", "accuracy_low", "accuracy_high")}

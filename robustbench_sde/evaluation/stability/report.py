@@ -1,8 +1,8 @@
 """Reports of stability, one JSON file for each checkpoint: `<folder>/stability/<checkpoint>.json`."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -142,6 +142,8 @@ class StabilityReport:
     accuracy_high: Number
     perturbations: tuple[Course, ...]
     seconds: float
+    #: versions, device, threads and batch size that it was made with; empty for reports of earlier versions
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return indented JSON that `from_json` reads."""
@@ -190,7 +192,9 @@ def read_stability(folder: Path, checkpoint: str) -> StabilityReport | None:
     try:
         return read_sealed(_REPORT, path, _WHAT)
     except BenchError as error:
-        raise BenchError(f"{path} is damaged ({error}); delete it and run the command again") from error
+        raise BenchError(
+            f"{path} is damaged, or of another version ({error}); delete it and run the command again"
+        ) from error
 
 
 def read_all_stability(folder: Path) -> list[StabilityReport]:

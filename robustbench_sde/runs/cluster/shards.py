@@ -13,7 +13,7 @@ from robustbench_sde.evaluation.numbers import numbers_of, suspicion
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.worker import Phase, failed_result
 from robustbench_sde.storage.examples import EXAMPLES
-from robustbench_sde.storage.provenance import different
+from robustbench_sde.storage.provenance import joined
 
 
 def groups(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
@@ -114,10 +114,9 @@ def _merge(parts: Sequence[CellResult], images: int) -> CellResult:
     row = first | numbers_of(records, str(first["norm"]), float(first["eps"]), samples=int(first["samples"]))
     row["status"] = suspicion(row) or "ok"
     row["seconds"] = sum(float(part.row["seconds"]) for part in parts)
-    made = different(part.made_with for part in parts)  # by several machines, perhaps
     return CellResult(
         row,
         records,
         torch.cat([part.images for part in parts])[:EXAMPLES],
-        made_with=made[0] if len(made) == 1 else {"pieces": made},
+        made_with=joined(part.made_with for part in parts),  # by several machines, perhaps
     )
