@@ -51,10 +51,13 @@ class Auto(Attack):
     settle: bool = True
 
     def opening(self, model: RandomClassifier) -> Opening | None:
+        steps = min(OPENING_STEPS, self.steps)
+        afterwards = self.draws_per_look(model) * self.restarts
+        if self.passes is not None and self.passes < steps + afterwards:
+            return None  # it would leave less than a step to the others
         silent = model.without_noise() if model.stochastic and self.settle else None
         if silent is None:
             return None
-        steps = min(OPENING_STEPS, self.steps)
         return Opening(silent, ToTheEnd(norm=self.norm, eps=self.eps, steps=steps, random_start=False))
 
     def capped(self, model: RandomClassifier) -> Self:

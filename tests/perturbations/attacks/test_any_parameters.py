@@ -78,6 +78,20 @@ def test_an_attack_ends_within_its_ball_and_budget(name, noise, chosen, rows):
         assert made.backward_passes.max() <= chosen["passes"]
 
 
+@pytest.mark.parametrize(("passes", "refused"), [(7, True), (8, False), (15, False), (16, False)])
+def test_auto_needs_passes_for_one_step_and_not_for_its_opening(passes, refused):
+    """A budget of eight passes is a step of eight draws; an opening takes no part of it that a step needs."""
+    attack = make_attack("auto", eps=0.05, eot_draws=8, passes=passes)
+    images, model = to_float(IMAGES.images), make_model("additive")
+    if refused:
+        with pytest.raises(
+            BenchError, match="a budget of 7 gradient passes is below one step, which takes 8"
+        ):
+            attack(model, images, IMAGES.labels, IMAGES.ids)
+        return
+    assert attack(model, images, IMAGES.labels, IMAGES.ids).backward_passes.max() <= passes
+
+
 @pytest.mark.parametrize("eot_draws", [2, "auto"])
 def test_auto_runs_on_a_budget_for_one_of_its_attacks(sde, digits, eot_draws):
     """Few passes leave one member, whose points are judged beside those of the opening."""
