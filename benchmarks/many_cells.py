@@ -17,8 +17,11 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import pandas as pd
+
 from robustbench_sde.runs.tables import write_tables
 from robustbench_sde.storage.run_folder import RunFolder
+from robustbench_sde.storage.spreadsheet import csv_text
 
 
 def copies(run: RunFolder, place: Path, cells: int) -> RunFolder:
@@ -36,10 +39,22 @@ def copies(run: RunFolder, place: Path, cells: int) -> RunFolder:
         rows.append(row)
         entries.append(copy.deepcopy(entry) | {"cell": key, "checkpoint": name})
         checkpoints[name] = manifest["checkpoints"][entry["checkpoint"]]
+    _copy_corruptions(run, made, {row["checkpoint"] for row in rows})
     summary = made.write_summary(rows)
     made.write_manifest(manifest | {"cells": entries, "checkpoints": checkpoints})
     write_tables(summary, entries, made, made.read_records)
     return made
+
+
+def _copy_corruptions(run: RunFolder, made: RunFolder, checkpoints: set[str]) -> None:
+    """Write the table of corruptions again and again, each time under other names of checkpoints."""
+    told = run.read_corruptions()
+    if told is None:
+        return
+    turns = sorted({int(name.rpartition("-")[2]) for name in checkpoints})
+    parts = [told.assign(checkpoint=told["checkpoint"] + f"-{turn}") for turn in turns]
+    table = pd.concat(parts)
+    made.write_text("corruptions.csv", csv_text(table[table["checkpoint"].isin(checkpoints)]))
 
 
 def _forever(entries: list[dict[str, str]]) -> Iterator[dict[str, str]]:

@@ -1,8 +1,8 @@
 """`compare`: two runs, image by image."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.regression import compare as gate
 from robustbench_sde.regression.baseline import read_side
@@ -10,10 +10,13 @@ from robustbench_sde.regression.policy import load_policy
 from robustbench_sde.regression.verdict import Comparison
 from robustbench_sde.storage.runs_here import resolve
 
+if TYPE_CHECKING:  # it needs torch, and a comparison does not
+    from robustbench_sde.api.result import Result
+
 
 def compare(
-    baseline: Result | str | Path,
-    run: Result | str | Path,
+    baseline: "Result | str | Path",
+    run: "Result | str | Path",
     *,
     policy: str | Path | None = None,
     max_drop: float | None = None,
@@ -40,8 +43,8 @@ def compare(
     return gate.compare(read_side(_place(baseline)), read_side(_place(run)), limits)
 
 
-def _place(side: Result | str | Path) -> Path:
-    if not isinstance(side, Result):
+def _place(side: "Result | str | Path") -> Path:
+    if isinstance(side, str | Path):
         return resolve(side)
     if side.folder is None:
         raise BenchError("only runs in folders can be compared: give `out`")

@@ -1,5 +1,6 @@
 """`init_gate`: the files of a gate for checkpoints of one's own."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Literal
 from robustbench_sde.api.arguments import Budget, attacks_of, budgets_of, norm_of
 from robustbench_sde.api.models import find_checkpoints
 from robustbench_sde.api.run import run
-from robustbench_sde.errors import BenchError, tell
+from robustbench_sde.errors import BenchError, counted, tell
+from robustbench_sde.evaluation.paired import drop_of_decisions, images_without_change
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.located import shipped_checkpoints
 from robustbench_sde.progress import Bars
@@ -75,6 +77,8 @@ def init_gate(
         InvalidEvaluationError: a cell must not be used.
     """
     load_policy(max_drop=max_drop)
+    if images != "all":
+        _tell_of_power(int(images), max_drop)
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     found = find_checkpoints([Path(path) for path in named or ()], dataset)
     shipped = shipped_checkpoints()
@@ -114,6 +118,8 @@ def init_gate(
         bars=bars,
     )
     cells = result.save_baseline(baseline)
+    if images == "all":
+        _tell_of_power(int(result.summary["images"].max()), max_drop)
     to_do = [f"commit {', '.join(map(str, [*texts, ignore, baseline]))}"]
     own = [path.as_posix() for path in found if path not in shipped]
     if own:
@@ -123,3 +129,15 @@ def init_gate(
     if "OWNER" in package or "REVISION" in package:
         to_do.append(f"replace OWNER and REVISION in {scaffold.WORKFLOW} by those of your copy of sde-bench")
     return GateFiles((*texts, ignore, baseline), cells, tuple(to_do))
+
+
+def _tell_of_power(images: int, max_drop: float) -> None:
+    """Say if so few images leave even networks that have not changed without a verdict."""
+    needed = images_without_change(max_drop)
+    if images < needed:
+        excluded = 100 * drop_of_decisions(0, 0, images, 0.05).high
+        tell(
+            f"{counted(images, 'image')}, none of them changed, exclude a drop of {excluded:.1f} points, not of "
+            f"{100 * max_drop:g}: this gate will call every run inconclusive; take {needed} images or more, or a "
+            f"`max_drop` of {math.ceil(10 * excluded) / 1000:g}"
+        )

@@ -72,6 +72,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+@functools.lru_cache(maxsize=4096)  # of many cells most have lost and won the same few images
 def drop_of_decisions(lost: int, won: int, images: int, alpha: float) -> Interval:
     """Return the drop (lost - won) / images of paired decisions with its 1 - alpha score interval.
 
@@ -99,7 +100,7 @@ def images_without_change(drop: float, alpha: float = 0.05) -> int:
 
     Source: Tango (1998), whose upper limit without changes is z^2 / (n + z^2).
     """
-    squared = float(norm.ppf(1 - alpha / 2)) ** 2
+    squared = float(ndtri(1 - alpha / 2)) ** 2
     return math.ceil(squared * (1 - drop) / drop - 1e-9)
 
 

@@ -21,11 +21,16 @@ from robustbench_sde.evaluation.numbers import certified_at
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.runs.checked import check_listed, read_checked_records
 from robustbench_sde.sde.philox import NOISE_VERSION
+from robustbench_sde.storage.cell_file import Values
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.texts import short_budget
 
 #: Text of a name or a description: one line without control characters, on which terminals and CI logs act.
 Line = Annotated[str, Field(max_length=20_000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+
+#: columns of the records (`RECORDS`) that a comparison needs
+Outcomes = Mapping[str, Values] | pd.DataFrame
+OUTCOMES = ("image_id", "correct", "share_correct", "tries_right", "tries_split")
 
 
 class MeasuredRow(Spec):
@@ -156,15 +161,12 @@ def read_run(path: Path) -> Side:
             f"{path / 'manifest.yaml'} has been changed ({error}); the command of the run writes it anew"
         ) from error
     check_listed(folder, summary, manifest["cells"])
-    cells, unchanged = [], folder.unchanged_cells()
+    cells = []
     for row in summary[summary["perturbation"] != "control"].to_dict("records"):
-        records = None
+        records: Outcomes | None = None
         if row["status"] == "ok":
-            records = (
-                folder.read_unchanged_records(row["cell"])
-                if row["cell"] in unchanged
-                else read_checked_records(folder, row)
-            )
+            records = folder.read_unchanged_columns(row["cell"], OUTCOMES)
+            records = read_checked_records(folder, row) if records is None else records
         precision = precisions.get(row["cell"], "fp32")
         definition = definitions.get(row["cell"], 1)
         cell = measured(row, records, settings.get(row["cell"], ""), precision, definition)
@@ -215,7 +217,7 @@ def _certified(report: CertificateReport) -> Iterator[ComparedCell]:
 
 def measured(
     row: Mapping[Any, Any],
-    records: pd.DataFrame | None,
+    records: Outcomes | None,
     settings: str,
     precision: str = "fp32",
     noise_definition: int = NOISE_VERSION,
@@ -224,7 +226,7 @@ def measured(
 
     Args:
         row: columns as in `SUMMARY`.
-        records: columns as in `RECORDS`; None if the status of the row is not ok.
+        records: columns `OUTCOMES`, and perhaps others; None if the status of the row is not ok.
         settings: perturbation with all its parameters.
         precision: number format of the network.
         noise_definition: version of the noise definition of a random network.
@@ -246,15 +248,14 @@ def measured(
     if records is None:
         none = np.empty(0, np.int64)
         return ComparedCell(facts, none, none.astype(bool), none.astype(np.uint16), _line(row["status"]))
-    right_draws = np.rint(records["share_correct"].to_numpy() * facts.score_draws)
-    split = None if records["tries_split"].isna().any() else records["tries_split"].to_numpy()
+    ids, correct, share, right, split = (np.asarray(records[name]) for name in OUTCOMES)
     return ComparedCell(
         facts,
-        records["image_id"].to_numpy(),
-        records["correct"].to_numpy(),
-        right_draws.astype(np.uint16),
-        right_answers=(None if facts.try_draws == 1 else records["tries_right"].to_numpy().astype(np.uint16)),
-        split=None if split is None else split.astype(np.uint16),
+        ids,
+        correct,
+        np.rint(share * facts.score_draws).astype(np.uint16),
+        right_answers=None if facts.try_draws == 1 else right.astype(np.uint16),
+        split=None if np.isnan(split).any() else split.astype(np.uint16),
     )
 
 

@@ -51,13 +51,14 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     if comparison.fewer is not None:
         print_sentence(console, Text(str(comparison.fewer), _STYLES[Verdict.INCONCLUSIVE]))
     rest = _rest(comparison)
+    measures = _measured(comparison)
     blocks = [
-        [_styled(cell, comparison) for cell in cells]
+        [_styled(cell, measures) for cell in cells]
         for cells in (comparison.changed, rest if show_all else ())
         if len(cells)
     ]
     if blocks:
-        console.print(fit_to_width(console, _title(comparison), _columns(comparison), blocks))
+        console.print(fit_to_width(console, _title(comparison), _columns(comparison, measures), blocks))
     else:
         print_sentence(console, Text(_title(comparison), "dim"))
     said: dict[tuple[Verdict, str], list[str]] = {}
@@ -70,7 +71,7 @@ def print_comparison(comparison: Comparison, *, show_all: bool = False) -> None:
     for note in comparison.notes:
         print_sentence(console, Text(note, "dim"))
     if rest and not show_all:
-        console.print(Text(f"{_rest_in_words(comparison)}: --all shows them", "dim"))
+        console.print(Text(f"{_rest_in_words(rest)}: --all shows them", "dim"))
 
 
 def print_comparison_json(comparison: Comparison) -> None:
@@ -91,7 +92,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         parts.append(_markdown_cells(comparison, comparison.changed))
     parts += [markdown_text(note) for note in comparison.notes]
     if rest := _rest(comparison):
-        summary = f"<summary>{_rest_in_words(comparison)}</summary>"
+        summary = f"<summary>{_rest_in_words(rest)}</summary>"
         parts.append(f"<details>\n{summary}\n\n{_markdown_cells(comparison, rest)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
@@ -206,25 +207,26 @@ def github_step_summary() -> Path | None:
 
 
 def _rest(comparison: Comparison) -> list[CellVerdict]:
-    changed = comparison.changed
-    return [cell for cell in comparison.cells if cell not in changed]
+    changed = {id(cell) for cell in comparison.changed}
+    return [cell for cell in comparison.cells if id(cell) not in changed]
 
 
-def _rest_in_words(comparison: Comparison) -> str:
+def _rest_in_words(rest: Sequence[CellVerdict]) -> str:
     """Count the cells that are folded, like ``48 cells ok`` or ``52 cells inconclusive``."""
-    verdicts = dict.fromkeys(cell.verdict for cell in _rest(comparison))
-    return f"{counted(len(_rest(comparison)), 'cell')} {' or '.join(verdicts)}"
+    verdicts = dict.fromkeys(cell.verdict for cell in rest)
+    return f"{counted(len(rest), 'cell')} {' or '.join(verdicts)}"
 
 
-def _styled(cell: CellVerdict, comparison: Comparison) -> list[CellText]:
-    *texts, verdict = _texts(cell, comparison)
+def _styled(cell: CellVerdict, measures: Sequence[str]) -> list[CellText]:
+    *texts, verdict = _texts(cell, measures)
     return [*texts, Text(verdict, _STYLES[cell.verdict])]
 
 
 def _markdown_cells(comparison: Comparison, cells: Sequence[CellVerdict]) -> str:
-    rows = [[*_texts(cell, comparison), cell.reason] for cell in cells]
-    frame = pd.DataFrame(rows, columns=[*(column.heading for column in _columns(comparison)), "why"])
-    return markdown_table(frame).rstrip("\n")
+    measures = _measured(comparison)
+    rows = [[*_texts(cell, measures), cell.reason] for cell in cells]
+    headings = [column.heading for column in _columns(comparison, measures)]
+    return markdown_table(pd.DataFrame(rows, columns=[*headings, "why"])).rstrip("\n")
 
 
 def _title(comparison: Comparison) -> str:
@@ -233,7 +235,7 @@ def _title(comparison: Comparison) -> str:
     return f"{comparison.baseline} -> {comparison.run} · {over}"
 
 
-def _columns(comparison: Comparison) -> list[TableColumn]:
+def _columns(comparison: Comparison, measures: Sequence[str]) -> list[TableColumn]:
     level = f"{100 * (1 - comparison.alpha):g} %"
     single = [
         TableColumn("single draw", spare=3),
@@ -242,7 +244,7 @@ def _columns(comparison: Comparison) -> list[TableColumn]:
     ]
     others = [
         column
-        for place, metric in enumerate(_metrics(comparison))
+        for place, metric in enumerate(measure for measure in measures if measure not in _MEASURES)
         for column in (
             TableColumn(_metric_name(metric), spare=6 + 3 * place),
             TableColumn(f"{_metric_name(metric)} lost ({level})", spare=7 + 3 * place),
@@ -255,31 +257,25 @@ def _columns(comparison: Comparison) -> list[TableColumn]:
         TableColumn("accuracy"),
         TableColumn(f"lost ({level})"),
         TableColumn("p", spare=2),
-        *(single if "single_draw_accuracy" in _measured(comparison) else []),
+        *(single if "single_draw_accuracy" in measures else []),
         *others,
         TableColumn("verdict", numeric=False),
     ]
 
 
-def _metrics(comparison: Comparison) -> list[str]:
-    """Return the names of the accuracies beside the two that are always tested, each once."""
-    return [name for name in _measured(comparison) if name not in _MEASURES]
-
-
-def _measured(comparison: Comparison) -> dict[str, None]:
-    """Return the names of all accuracies that were tested, each once."""
-    return dict.fromkeys(change.measure for cell in comparison.cells for change in cell.changes)
+def _measured(comparison: Comparison) -> list[str]:
+    """Return the accuracies with columns: that of the decision, then the others that were tested."""
+    tested = dict.fromkeys(change.measure for cell in comparison.cells for change in cell.changes)
+    always = [name for name in _MEASURES if name == "accuracy" or name in tested]
+    return [*always, *(name for name in tested if name not in _MEASURES)]
 
 
 def _metric_name(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _texts(cell: CellVerdict, comparison: Comparison) -> list[str]:
+def _texts(cell: CellVerdict, measures: Sequence[str]) -> list[str]:
     changes = {change.measure: change for change in cell.changes}
-    measured = _measured(comparison)
-    always = [name for name in _MEASURES if name == "accuracy" or name in measured]
-    measures = [*always, *_metrics(comparison)]
     numbers = [text for measure in measures for text in _change(changes.get(measure))]
     return [cell.name, str(cell.images or ""), *numbers, cell.verdict]
 

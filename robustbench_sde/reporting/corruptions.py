@@ -10,7 +10,17 @@ from rich.text import Text
 
 from robustbench_sde.errors import counted
 from robustbench_sde.evaluation.corruption_summary import CLEAN, MEAN
-from robustbench_sde.reporting.figures import Drawn, draw_heat_map, draw_lines, file_name, save, styled
+from robustbench_sde.reporting.figures import (
+    MOST_FIGURES,
+    MOST_LINES,
+    Drawn,
+    draw_heat_map,
+    draw_lines,
+    file_name,
+    left_out,
+    save,
+    styled,
+)
 from robustbench_sde.reporting.table import CellText, fit_to_width
 from robustbench_sde.reporting.terminal import make_console, print_footer
 from robustbench_sde.runs.words import TableColumn, interval
@@ -117,10 +127,13 @@ def corruption_figure(corruptions: pd.DataFrame, folder: RunFolder) -> list[Draw
     """
     if not has_severities(corruptions):
         return []
+    names = corruptions["checkpoint"].unique()
     with styled() as figure:
-        title = draw_corruptions(figure.add_subplot(), corruptions)
+        shown = corruptions[corruptions["checkpoint"].isin(names[:MOST_LINES])]
+        title = draw_corruptions(figure.add_subplot(), shown)
         save(figure, folder, "corruptions")
-    return [Drawn("corruptions", f"Accuracy against severity, {title}. Bands: 95 % over images.")]
+    caption = f"Accuracy against severity, {title}. Bands: 95 % over images.{left_out(len(names))}"
+    return [Drawn("corruptions", caption)]
 
 
 def has_severities(corruptions: pd.DataFrame) -> bool:
@@ -166,12 +179,17 @@ def graded_corruptions(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def corruption_heatmaps(corruptions: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
-    """Write `figures/heatmap-<checkpoint>`: darker is more errors, the interval beside each accuracy."""
-    drawn = []
+    """Write `figures/heatmap-<checkpoint>`: darker is more errors, the interval beside each accuracy.
+
+    There are at most `MOST_FIGURES`; the page has all of them as tables.
+    """
+    drawn: list[Drawn] = []
     for checkpoint, own in corruptions.groupby("checkpoint", sort=False):
         rows = graded_corruptions(own)
         if rows.empty:
             continue
+        if len(drawn) == MOST_FIGURES:
+            break
         corrupted = list(rows["corruption"].unique())
         severities = [f"{severity:g}" for severity in sorted(rows["severity"].unique())]
         cells = {

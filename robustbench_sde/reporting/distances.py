@@ -6,8 +6,11 @@ import pandas as pd
 
 from robustbench_sde.reporting.figures import (
     ACCURACY,
+    MOST_LINES,
     Drawn,
+    add_legend,
     file_name,
+    left_out,
     legend_text,
     line_style,
     save,
@@ -31,9 +34,11 @@ def accuracy_against_distance(out: RunFolder) -> list[Drawn]:
     drawn = []
     for (norm, attack), rows in curves.groupby(["norm", "perturbation"], sort=False):
         name = file_name("accuracy-distance", str(norm), str(attack))
-        _draw(rows, str(norm), out, name)
+        lines = rows["checkpoint"].unique()
+        _draw(rows[rows["checkpoint"].isin(lines[:MOST_LINES])], str(norm), out, name)
         caption = (
             f"{attack}, {norm}: accuracy left when every image may be moved so far. Bands: 95 % over images."
+            f"{left_out(len(lines))}"
         )
         drawn.append(Drawn(name, caption))
     return drawn
@@ -56,4 +61,4 @@ def draw_distances(axes: "Axes", curves: pd.DataFrame, norm: str) -> None:
         axes.step(x, percent["accuracy"], where="post", label=legend_text(str(label)), **style)
         low, high = percent["accuracy_low"], percent["accuracy_high"]
         axes.fill_between(x, low, high, step="post", color=style["color"], alpha=0.13, linewidth=0)
-    axes.legend()
+    add_legend(axes)

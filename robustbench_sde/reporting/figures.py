@@ -57,6 +57,9 @@ STYLE: dict[Any, Any] = {
 #: Names of lines, each with its rows.
 Lines = Sequence[tuple[str, pd.DataFrame]]
 
+#: Largest number of lines of a figure: with more, its legend covers everything.
+MOST_LINES = 14
+
 #: Largest number of figures along one setting: a suite may have hundreds of budgets.
 MOST_FIGURES = 6
 
@@ -89,6 +92,7 @@ def save(figure: "Figure", folder: RunFolder, name: str) -> None:
     with without_complaints():
         for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             if ending == "png":
+                figure.set_layout_engine("none")  # both have one layout, which is half of the work
                 make_drawable(figure)
             with atomic_write(folder.path / "figures" / f"{name}.{ending}") as temporary:
                 figure.savefig(temporary, format=ending, metadata=metadata)
@@ -102,6 +106,11 @@ def line_style(index: int) -> dict[str, Any]:
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": _DASHES[turn % len(_DASHES)],
     }
+
+
+def left_out(lines: int) -> str:
+    """Return the end of a caption: how many of so many lines are drawn; empty if all are."""
+    return f" The first {MOST_LINES} of {lines} lines." if lines > MOST_LINES else ""
 
 
 def legend_text(name: str) -> str:
@@ -123,10 +132,11 @@ def accuracy_against_eps(summary: pd.DataFrame, folder: RunFolder) -> list[Drawn
     drawn = []
     for norm, attack, lines in graded_attacks(summary):
         with styled() as figure:
-            draw_budgets(figure.add_subplot(), lines, norm)
+            draw_budgets(figure.add_subplot(), lines[:MOST_LINES], norm)
             name = file_name("accuracy-eps", norm, attack)
             save(figure, folder, name)
         caption = f"{attack}, {norm}: accuracy against the budget eps. Bands: 95 % over images."
+        caption += left_out(len(lines))
         drawn.append(Drawn(name, caption))
     return drawn
 
@@ -198,12 +208,14 @@ def _against(
             continue
         with styled() as figure:
             axes = figure.add_subplot(xlabel=label, ylabel=ACCURACY)
-            draw_lines(axes, _by_series(graded, names), setting, over=over)
+            lines = _by_series(graded, names)
+            draw_lines(axes, lines[:MOST_LINES], setting, over=over)
             ticks(axes, sorted(graded[setting].unique()))
             name = file_name(f"accuracy-{setting.removeprefix('score_')}", str(text))
             save(figure, folder, name)
         band = "over fresh draws" if over == "noise" else "over images"
-        drawn.append(Drawn(name, f"{text}: accuracy against {label}. Bands: 95 % {band}."))
+        caption = f"{text}: accuracy against {label}. Bands: 95 % {band}.{left_out(len(lines))}"
+        drawn.append(Drawn(name, caption))
     return drawn
 
 
@@ -223,7 +235,13 @@ def draw_lines(
         axes.plot(line[x], 100 * line["accuracy"], label=legend_text(name), **line_style(index))
         low, high = 100 * line[f"{over}_low"], 100 * line[f"{over}_high"]
         axes.fill_between(line[x], low, high, color=line_style(index)["color"], alpha=0.13, linewidth=0)
-    axes.legend()
+    add_legend(axes)
+
+
+def add_legend(axes: "Axes") -> None:
+    """Add a legend where it covers least; beside the axes if its lines would cover everything."""
+    beside = len(axes.get_legend_handles_labels()[1]) > len(COLOURS)
+    axes.legend(**{"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0} if beside else {})
 
 
 def draw_heat_map(

@@ -38,12 +38,17 @@ def four_curves(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[D
     sound = most_draws(summary[summary["status"] == "ok"])
     names, every = name_lines(summary)[sound.index], read_certified(run.path)
     drawn: list[Drawn] = []
+    plain = sound[sound["perturbation"] == "clean"]
     for (name, norm), rows in sound[sound["eps"] > 0].groupby([names, "norm"], sort=False):
+        if len(drawn) == MOST_FIGURES:
+            break
+        if every is None and not (rows["samples"] > 0).any():
+            continue
         certified = every[every["status"] == "ok"] if norm == "l2" and every is not None else _NOTHING
-        clean = sound[(names == name) & (sound["perturbation"] == "clean")]
+        clean = plain[names[plain.index] == name]
         lines = list(_curves(clean, rows, certified[certified["checkpoint"] == name]).items())
         known = {label for label, _ in lines}
-        if len(drawn) == MOST_FIGURES or "attacked" not in known or len(known) < 3:
+        if "attacked" not in known or len(known) < 3:
             continue
         with styled(height=3.8) as figure:
             axes = figure.add_subplot(

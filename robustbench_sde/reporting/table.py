@@ -1,12 +1,15 @@
 """Fit tables to any width of a terminal: no number is cut, and names are broken only if they must be."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from robustbench_sde.reporting.long_table import LongTable
 from robustbench_sde.runs.words import TableColumn
 
 #: Lengths above which a word of a name may be broken: usually, and if nothing else helps.
@@ -40,23 +43,51 @@ def fit_to_width(
     attempts += [(True, stacked, count, _LONG_WORDS[0]) for count in range(not stacked, len(spare) + 1)]
     attempts += [(True, stacked, len(spare), _LONG_WORDS[1])]
     endless = console.options.update(width=10_000)  # a measure is never wider than its console
+    distinct = [
+        list(dict.fromkeys(_text(line[place]).plain for block in blocks for line in block))
+        for place in range(len(columns))
+    ]
     for tall, broken, count, long in attempts:
         left_out = spare[:count]
         kept = [index for index, column in enumerate(columns) if column not in left_out]
-        texts = [
-            [[_text(line[i], broken and columns[i].numeric) for i in kept] for line in block]
-            for block in blocks
-        ]
-        table = _table(title, [columns[index] for index in kept], texts, tall=tall, long=long)
-        if left_out:
-            names = dict.fromkeys(column.heading.partition(" (")[0] for column in left_out)
-            table.caption, table.caption_justify = f"no room for: {', '.join(names)}", "left"
-        width = console.measure(table, options=endless)
+        narrow = {index: broken and columns[index].numeric for index in kept}
+        texts = [[_broken(text) if narrow[index] else text for text in distinct[index]] for index in kept]
+        make = partial(_table, title, [columns[index] for index in kept], texts, tall=tall, long=long)
+        probe = make()
+        for row in zip(*map(_widest, texts), strict=True):
+            probe.add_row(*map(Text, row))
+        width = console.measure(probe, options=endless)
         if width.minimum <= console.width:
             break
+    table = make()
+    if left_out:
+        names = dict.fromkeys(column.heading.partition(" (")[0] for column in left_out)
+        table.caption, table.caption_justify = f"no room for: {', '.join(names)}", "left"
     if width.maximum > console.width:
         _share_out(table, console.width - width.minimum)
+    else:
+        for column, own in zip(table.columns, texts, strict=True):
+            widest = max(map(_line_width, [str(column.header), *own]))
+            column.width = min(max(widest, column.min_width or 0), column.max_width or widest)
+    for block in blocks:
+        for line in block:
+            cells = ((_text(line[index]), narrow[index]) for index in kept)
+            table.add_row(*(Text(_broken(cell.plain), cell.style) if cut else cell for cell, cut in cells))
+        table.add_section()
     return table
+
+
+def _widest(texts: Sequence[str]) -> tuple[str, str]:
+    """Return the texts with the longest line and the longest word, on which the width of a column depends."""
+    return max(texts, key=_line_width, default=""), max(texts, key=_word_width, default="")
+
+
+def _line_width(text: str) -> int:
+    return max(map(cell_len, text.splitlines()), default=0)
+
+
+def _word_width(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
 
 
 def _share_out(table: Table, room: int) -> None:
@@ -68,35 +99,31 @@ def _share_out(table: Table, room: int) -> None:
         room -= given
 
 
-def _text(cell: CellText, broken: bool) -> Text:
-    text = cell if isinstance(cell, Text) else Text(cell)
-    return Text(text.plain.replace(" (", "\n(", 1), text.style) if broken else text
+def _text(cell: CellText) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
+
+
+def _broken(text: str) -> str:
+    """Put an interval below its estimate."""
+    return text.replace(" (", "\n(", 1)
 
 
 def _table(
-    title: str,
-    columns: Sequence[TableColumn],
-    blocks: Sequence[Sequence[Sequence[Text]]],
-    *,
-    tall: bool,
-    long: int,
-) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
+    title: str, columns: Sequence[TableColumn], texts: Sequence[Sequence[str]], *, tall: bool, long: int
+) -> LongTable:
+    """Return a table without lines whose columns suit these texts."""
+    table = LongTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column, own in zip(columns, texts, strict=True):
         heading = _tall(column.heading) if tall else column.heading
-        texts = [heading, *(line[index].plain for block in blocks for line in block)]
-        whole = max(len(part) for text in texts for part in text.splitlines() or [""])
+        every = [heading, *own]
+        whole = max(len(part) for text in every for part in text.splitlines() or [""])
         if column.numeric:  # rich breaks at spaces
             table.add_column(heading, justify="right", no_wrap=True, min_width=whole)
         else:
-            word = max(len(word) for text in texts for word in text.split() or [""])
-            halves = max((_half(text) for text in texts[1:]), default=0) if long == _LONG_WORDS[0] else 0
+            word = max(len(word) for text in every for word in text.split() or [""])
+            halves = max((_half(text) for text in own), default=0) if long == _LONG_WORDS[0] else 0
             least = min(max(word, halves), long)
             table.add_column(heading, overflow="fold", min_width=least, max_width=whole)
-    for block in blocks:
-        for line in block:
-            table.add_row(*line)
-        table.add_section()
     return table
 
 

@@ -8,7 +8,15 @@ import pandas as pd
 from rich.text import Text
 
 from robustbench_sde.errors import BenchError, one_line
-from robustbench_sde.reporting.figures import Drawn, legend_text, line_style, save, styled
+from robustbench_sde.reporting.figures import (
+    MOST_LINES,
+    Drawn,
+    left_out,
+    legend_text,
+    line_style,
+    save,
+    styled,
+)
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.spreadsheet import without_apostrophe
@@ -109,7 +117,8 @@ def training_figure(trainings: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
         losses, accuracies = figure.subplots(1, 2)
         losses.set(xlabel="epoch", ylabel="training loss")
         accuracies.set(xlabel="epoch", ylabel="training accuracy, %")
-        for index, (name, own) in enumerate(trainings.groupby("checkpoint", sort=False)):
+        lines = list(trainings.groupby("checkpoint", sort=False))
+        for index, (name, own) in enumerate(lines[:MOST_LINES]):
             style = line_style(index) | {"marker": "" if len(own) > 1 else line_style(index)["marker"]}
             losses.plot(own["epoch"], own["loss"], label=legend_text(str(name)), **style)
             accuracies.plot(own["epoch"], 100 * own["accuracy"], **style)
@@ -118,4 +127,5 @@ def training_figure(trainings: pd.DataFrame, folder: RunFolder) -> list[Drawn]:
         losses.legend()
         save(figure, folder, "training")
     caption = "Mean loss and accuracy on the augmented training images, in training mode, by epoch."
+    caption += left_out(len(lines))
     return [Drawn("training", caption)]

@@ -7,9 +7,11 @@ from robustbench_sde.evaluation.tries import is_deterministic, most_tries, survi
 from robustbench_sde.reporting.figures import (
     ACCURACY,
     MOST_FIGURES,
+    MOST_LINES,
     Drawn,
     draw_lines,
     file_name,
+    left_out,
     save,
     styled,
 )
@@ -18,6 +20,8 @@ from robustbench_sde.storage.run_folder import RunFolder
 
 #: numbers of tries that are marked, as far as the score draws go
 _MARKED = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+#: columns of records from which these curves follow
+_COLUMNS = ("score_draws", "share_correct", "margin_error", "tries", "tries_right", "tries_split")
 
 
 def accuracy_against_tries(summary: pd.DataFrame, run: RunFolder, out: RunFolder) -> list[Drawn]:
@@ -42,8 +46,9 @@ def accuracy_against_tries(summary: pd.DataFrame, run: RunFolder, out: RunFolder
     for text, rows in sound.groupby(texts, sort=False):
         if len(drawn) == MOST_FIGURES:
             break
-        cells = zip(names[rows.index], rows["cell"], strict=True)
-        records = {name: run.read_records(str(cell)) for name, cell in cells}
+        cells = dict(zip(names[rows.index], rows["cell"], strict=True))
+        shown = list(cells.items())[:MOST_LINES]
+        records = {name: pd.DataFrame(run.read_columns(str(cell), _COLUMNS)) for name, cell in shown}
         most = max(most_tries(own) for own in records.values())
         if most < 2:
             continue
@@ -59,6 +64,7 @@ def accuracy_against_tries(summary: pd.DataFrame, run: RunFolder, out: RunFolder
             save(figure, out, name)
         caption = (
             f"{text}: share of images that all of so many submissions get right. Bands: 95 % over images."
+            f"{left_out(len(cells))}"
         )
         drawn.append(Drawn(name, caption))
     return drawn

@@ -25,6 +25,8 @@ from robustbench_sde.storage.run_folder import RunFolder
 #: largest number of panels of the figure
 _MOST_PANELS = 24
 _PANELS_A_ROW = 3
+#: largest number of networks in a panel of the figure
+_MOST_SUBJECTS = 24
 #: number of columns that hold names
 _NAMES = 2
 
@@ -131,7 +133,8 @@ def versus_latex(versus: Versus) -> str:
 def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
     """Draw `figures/versus`: differences with 95 % intervals, one panel for each setting, three in a row."""
     settings = versus.settings[:_MOST_PANELS]
-    subjects = list(dict.fromkeys(row.subject for row in versus.rows))
+    everybody = list(dict.fromkeys(row.subject for row in versus.rows))
+    subjects = everybody[:_MOST_SUBJECTS]
     columns = min(_PANELS_A_ROW, len(settings))
     lines = math.ceil(len(settings) / columns)
     width = 1.2 + 0.065 * max(map(len, subjects)) + 2.3 * columns
@@ -140,7 +143,7 @@ def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
         for axes in panels[len(settings) :]:
             axes.remove()
         for place, (axes, setting) in enumerate(zip(panels, settings, strict=False)):
-            rows = [row for row in versus.rows if row.setting == setting]
+            rows = [row for row in versus.rows if row.setting == setting and row.subject in subjects]
             axes.axvline(0, color="black", linewidth=0.8)
             for row in rows:
                 found, height = row.accuracy.difference, subjects.index(row.subject)
@@ -161,6 +164,11 @@ def versus_figure(versus: Versus, folder: RunFolder) -> list[Drawn]:
         + (
             f" The first {len(settings)} of {len(versus.settings)} settings."
             if len(versus.settings) > len(settings)
+            else ""
+        )
+        + (
+            f" The first {len(subjects)} of {len(everybody)} networks."
+            if len(everybody) > len(subjects)
             else ""
         )
     )

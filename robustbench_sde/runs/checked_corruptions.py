@@ -24,6 +24,8 @@ _ROUNDING = 1e-9
 def read_checked_corruptions(folder: RunFolder, summary: pd.DataFrame) -> pd.DataFrame | None:
     """Read `corruptions.csv` and compare it with what the records give; None without that file.
 
+    A table that is as the run has written it, like all its cells, is not compared once more.
+
     Args:
         folder: of the run.
         summary: its summary, which has been checked.
@@ -32,8 +34,8 @@ def read_checked_corruptions(folder: RunFolder, summary: pd.DataFrame) -> pd.Dat
         BenchError: the file is damaged, or says something else.
     """
     told = folder.read_corruptions()
-    if told is None:
-        return None
+    if told is None or folder.has_unchanged_corruptions():
+        return told
     measured = _measured(folder, summary)
     names = list(told["checkpoint"].unique())
     known = set(summary["checkpoint"])

@@ -4,11 +4,13 @@ A file is written in one step, so that it is whole or absent.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +24,13 @@ from robustbench_sde.storage.schema import RECORDS, SUMMARY, Column, table
 _KEY, _DIGEST = b"sde-bench", b"sde-bench-records"
 #: metadata: what the cell was made with (JSON); earlier versions wrote nothing
 _MADE = b"sde-bench-made-with"
+#: (images,) values of a column
+Values = npt.NDArray[Any]
 #: more are refused before any is read: a few kilobytes of Parquet can claim billions
 _MOST_ROWS = 1_000_000
 #: columns that earlier versions did not write, and those among them that attacks with gradients count
 _LATER = {column.name for column in SUMMARY if column.later}
+_KNOWN = {column.name for column in RECORDS}
 _COUNTED = _LATER & {column.name for column in RECORDS}
 
 
@@ -162,6 +167,33 @@ def _check_version(path: Path, found: set[str], known: set[str]) -> None:
             f"{path} was written by a later version of sde-bench, with {', '.join(map(printable, later))}; "
             "use that version, or another folder"
         )
+
+
+def read_columns(path: Path, content: bytes, names: Collection[str]) -> dict[str, Values]:
+    """Read some columns (`RECORDS`) from the bytes of a cell's file, without a check of their values.
+
+    Raises:
+        BenchError: the file is damaged, or of a later version.
+    """
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        rows = file.metadata.num_rows
+        if rows > _MOST_ROWS:
+            raise BenchError(f"{rows} rows are more than {_MOST_ROWS}")
+        _check_version(path, set(file.schema.names), _KNOWN)
+        arrow = file.read(columns=[*names], use_threads=False)
+        found = dict(zip(arrow.column_names, arrow.columns, strict=True))
+        return {
+            column.name: found[column.name].to_numpy().astype(column.dtype, copy=False)
+            if column.name in found or not column.later
+            else np.full(rows, column.old, column.dtype)
+            for column in RECORDS
+            if column.name in names
+        }
+    except _LaterVersionError:
+        raise
+    except Exception as error:  # the reader raises nearly anything on damaged files
+        raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> BenchError:

@@ -54,6 +54,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:  # pyarrow has words of its own for what the system says
         reason = os.strerror(error.errno) if error.errno else str(error)
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            reason = next(
+                (f"{each} is a file, not a folder" for each in path.parents if each.is_file()), reason
+            )
         raise BenchError(f"cannot write {path}: {reason}") from error
     finally:
         with contextlib.suppress(OSError):
@@ -139,7 +143,15 @@ def read_yaml(path: Path, megabytes: int = 1) -> dict[str, object]:
     Raises:
         BenchError: it is missing, too large, not YAML, refused by `check_yaml`, or not a mapping.
     """
-    text = read_limited(path, megabytes)
+    return parse_yaml(path, read_limited(path, megabytes))
+
+
+def parse_yaml(path: Path, text: str) -> dict[str, object]:
+    """Parse the text of a YAML file that holds a mapping, by `safe_load`.
+
+    Raises:
+        BenchError: it is not YAML, refused by `check_yaml`, or not a mapping.
+    """
     check_yaml(path, text)
     try:
         loaded = yaml.load(text, Loader=_LOADER)

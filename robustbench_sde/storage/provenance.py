@@ -24,6 +24,11 @@ def file_sha256(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
+def bytes_sha256(content: bytes) -> str:
+    """``sha256:<hex>`` of bytes, as of a file that holds them."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that compute the numbers."""
     found = {"robustbench-sde": __version__, "python": platform.python_version()}

@@ -125,7 +125,7 @@ def _lowest(folder: Path) -> float | None:
         return None
     summary = run.read_summary()
     files = {path.stem.rpartition("-")[2]: path for path in (folder / "records").glob("*-*.parquet")}
-    listed = re.findall(r"^- cell: (\w+)$", _text(folder / "manifest.yaml"), re.MULTILINE)
+    listed = re.findall(r'^- (?:cell: |\{"cell": ")(\w+)', _text(folder / "manifest.yaml"), re.MULTILINE)
     if listed and sorted(listed) != sorted(summary["cell"]):
         raise BenchError(f"{folder}: the summary has other cells than the manifest")
     sound = {}

@@ -55,6 +55,14 @@ def test_torch_is_not_imported_to_show_or_list_what_is_stored(words: tuple[str, 
     assert heavy == "heavy: []"
 
 
+def test_torch_is_not_imported_to_compare_two_runs(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """`compare` reads what is stored, and saves the second that torch takes."""
+    baseline = str(request.config.rootpath / "reports" / "baseline-digits.json")
+    *shown, heavy = _run("compare", baseline, baseline, folder=tmp_path)
+    assert shown[0].startswith("verdict: ok")
+    assert "torch" not in heavy
+
+
 @pytest.mark.parametrize("name", sorted(shipped_files(SUITES)))
 def test_a_shipped_suite_is_shown_as_a_run_reads_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -197,3 +197,18 @@ def test_a_kill_while_a_run_is_replaced_leaves_one_run(place):
         assert RunFolder(run).read_manifest()["complete"]
         assert "index.html" not in contents(run)
     assert kills > 2
+
+
+@pytest.mark.parametrize("name", ["attack", "study", "audit", "report"])
+def test_a_file_in_the_place_of_a_folder_is_told(place, program, name):
+    """`--out FILE` says that it must be a folder, and leaves the file as it is."""
+    Path("b.json").write_text("mine")
+    words = ("report", "run") if name == "report" else OTHERS[name][0]
+    if name == "report":
+        assert program(*ATTACK, "--out", "run")[0] == 0
+    code, _, error = program(*words, "--out", "b.json")
+    assert code == 2
+    assert "b.json is a file" in error
+    assert "folder" in error
+    assert error.count("\n") == 1
+    assert Path("b.json").read_text() == "mine"

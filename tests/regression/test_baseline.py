@@ -241,7 +241,7 @@ def test_a_run_that_is_no_reference_gives_no_baseline(tmp_path, facts, complete,
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("perturbation:", "perturbed:"), ("cells:", "cells: 3\nothers:"), ("robustbench-sde:", "other:")],
+    [('"perturbation":', '"perturbed":'), ("cells:", "cells: 3\nothers:"), ("robustbench-sde:", "other:")],
 )
 def test_an_edited_manifest_is_one_line(tmp_path, old, new):
     """The manifest says how the perturbations were made; without that there is nothing to compare."""

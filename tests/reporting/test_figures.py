@@ -12,6 +12,7 @@ from robustbench_sde.reporting.corruptions import corruption_figure, corruption_
 from robustbench_sde.reporting.distances import accuracy_against_distance
 from robustbench_sde.reporting.figures import (
     MOST_FIGURES,
+    MOST_LINES,
     accuracy_against_draws,
     accuracy_against_eps,
     accuracy_against_sigma,
@@ -219,3 +220,23 @@ def test_darker_is_more_errors_on_the_page():
     assert heat[0] == 0
     assert heat == sorted(heat)
     assert len(set(heat)) == 4
+
+
+def test_a_figure_of_many_lines_draws_the_first_and_says_so(sample, tmp_path):
+    """A legend of hundreds of names would cover every line; the table has all of them."""
+    for place in range(MOST_LINES):
+        for budget in (0.1, 0.2):
+            sample.add(f"copy-{place}", "pgd", 9, norm="linf", eps=budget)
+    run = sample.write(tmp_path)
+    few, many = accuracy_against_eps(sample_of(run, 3), run), accuracy_against_eps(run.read_summary(), run)
+    assert [drawn.caption.endswith("over images.") for drawn in few] == [True]
+    assert many[0].caption.endswith(f"The first {MOST_LINES} of {MOST_LINES + 3} lines.")
+    shown = "".join(texts(run, many[0].name))
+    assert "copy-1" in shown
+    assert f"copy-{MOST_LINES - 1}" not in shown
+
+
+def sample_of(run, checkpoints):
+    """Return the rows of the first checkpoints of a run."""
+    summary = run.read_summary()
+    return summary[summary["checkpoint"].isin(summary["checkpoint"].unique()[:checkpoints])]

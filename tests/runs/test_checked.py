@@ -12,7 +12,9 @@ from robustbench_sde.api.result import Result
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.numbers import numbers_of
 from robustbench_sde.reporting.html.page import write_report
+from robustbench_sde.runs import checked_corruptions
 from robustbench_sde.runs.checked import read_checked_summary, read_checked_summary_so_far
+from robustbench_sde.runs.checked_corruptions import read_checked_corruptions
 from robustbench_sde.storage.records import check_records, digest_of
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.runs_here import runs_here
@@ -205,6 +207,18 @@ def test_an_edited_table_of_corruptions_is_noticed(corrupted, tmp_path, column):
             read(folder)
 
 
+def test_an_untouched_table_of_corruptions_is_not_made_anew(corrupted, tmp_path, monkeypatch):
+    """It takes seconds for thousands of cells; after a change of a cell it is compared with the records."""
+    folder = shutil.copytree(corrupted, tmp_path / "run")
+    monkeypatch.setattr(checked_corruptions, "_measured", lambda *_: pytest.fail("it makes the table anew"))
+    run = RunFolder(folder)
+    assert read_checked_corruptions(run, run.read_summary()) is not None
+    path = next(folder.glob("records/*fog*"))
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(pytest.fail.Exception, match="anew"):
+        read_checked_corruptions(RunFolder(folder), run.read_summary())
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_reader_notices_a_change(folder, made, fault, tmp_path):
     """`compare`, `report`, `save_baseline` and `Result.read`, which `show` equals, say it in one line."""
@@ -266,9 +280,14 @@ def test_what_is_as_it_was_written_is_not_checked_once_more(folder, monkeypatch)
         patch.setattr(RunFolder, "read_cell", lambda *_: pytest.fail("it reads records"))
         assert len(read_checked_summary(run)) == 3
     path = next(folder.glob(f"records/*{key}*"))
-    whole = path.read_bytes()
+    whole, names = path.read_bytes(), ("correct", "tries_split")
+    expected = {name: values.tolist() for name, values in run.read_records(key)[[*names]].items()}
+    found = run.read_unchanged_columns(key, names)
+    assert {name: values.tolist() for name, values in found.items()} == expected
     path.write_bytes(whole + b" ")
-    assert RunFolder(folder).unchanged_cells() == cells - {key}
+    changed = RunFolder(folder)
+    assert changed.unchanged_cells() == cells - {key}
+    assert changed.read_unchanged_columns(key, names) is None
     path.write_bytes(whole)
     summary = pd.read_parquet(folder / "summary.parquet")
     summary.assign(accuracy=0.5).to_parquet(folder / "summary.parquet", index=False)

@@ -140,6 +140,9 @@ def write_report(run: RunFolder, out: RunFolder) -> list[Path]:
         Section(
             "corruptions",
             "Corruptions",
+            ""
+            if corruptions is None or corruptions["checkpoint"].nunique() <= MOST_FIGURES
+            else f"The first {MOST_FIGURES} heat maps are in figures/, too.",
             figures=_inlined(out, means),
             tables=[] if corruptions is None else heatmaps(corruptions),
         ),
