@@ -137,7 +137,7 @@ def _tell_of_power(images: int, max_drop: float) -> None:
     if images < needed:
         excluded = 100 * drop_of_decisions(0, 0, images, 0.05).high
         tell(
-            f"{counted(images, 'image')}, none of them changed, exclude a drop of {excluded:.1f} points, not of "
-            f"{100 * max_drop:g}: this gate will call every run inconclusive; take {needed} images or more, or a "
-            f"`max_drop` of {math.ceil(10 * excluded) / 1000:g}"
+            f"{counted(images, 'image')}, none of them changed, exclude a drop of {excluded:.1f} points, "
+            f"not of {100 * max_drop:g}: this gate will call every run inconclusive; take {needed} images or "
+            f"more, or a `max_drop` of {math.ceil(10 * excluded) / 1000:g}"
         )

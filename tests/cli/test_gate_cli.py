@@ -136,12 +136,12 @@ def test_a_data_set_that_is_downloaded_is_cached():
 
 
 def test_too_few_images_for_the_limit_are_told(program, place):
-    """A gate that no unchanged network can pass says so, with the number of images and the limit that would do."""
+    """A gate that no unchanged network can pass says so, with the images and the limit that would do."""
     code, _, error = program(*INIT[:2], "--images", 60, "--quiet", "--install", "x")
     assert code == 0
     assert error == (
-        "sde-bench: 60 images, none of them changed, exclude a drop of 6.0 points, not of 2: this gate will call "
-        "every run inconclusive; take 189 images or more, or a --max-drop of 0.061\n"
+        "sde-bench: 60 images, none of them changed, exclude a drop of 6.0 points, not of 2: this gate will "
+        "call every run inconclusive; take 189 images or more, or a --max-drop of 0.061\n"
     )
     compare = ("compare", "robustness/baseline.json", "reports/gate", "--max-drop")
     assert [program(*compare, limit)[0] for limit in (0.02, 0.061)] == [3, 0]
