@@ -1,13 +1,14 @@
 """The Python API: what the commands do, in memory or in a folder."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from builders import make_data, make_model, save_digits_model
-from torch import nn
+from torch import Tensor, nn
 
 import robustbench_sde as rb
 from robustbench_sde.data import ImageDataset
@@ -122,6 +123,14 @@ def test_a_classifier_in_memory_has_its_own_noise(asked: dict[str, object]):
     """It is not silently left as it is."""
     with pytest.raises(BenchError, match="is in memory"):
         rb.score(make_model(), make_data(3), **asked)
+
+
+@pytest.mark.parametrize("wrap", [lambda images: (images, 0), lambda images: images.numpy(), lambda _: []])
+def test_images_that_are_no_tensor_are_told(wrap: Callable[[Tensor], object]):
+    """AutoAttack can return images and labels; a tuple is no tensor, and the message says so."""
+    data = make_data(3)
+    with pytest.raises(BenchError, match=r"`images` is a \w+ of .*; give one tensor"):
+        rb.score(make_model(), data, wrap(data.images))
 
 
 def test_an_invalid_row_is_said_in_a_folder_and_raised_in_memory(place: Path):

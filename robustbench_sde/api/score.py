@@ -157,7 +157,14 @@ def _given(
         return whole, []
     if isinstance(images, Tensor):
         return whole, [Given.of(images, whole, norm=norm or "", eps=eps)]
-    paths = [Path(path) for path in ([images] if isinstance(images, str | Path) else images)]
+    named = [images] if isinstance(images, str | Path) else list(images)
+    if not named or not all(isinstance(each, str | Path) for each in named):
+        kinds = sorted({type(each).__name__ for each in named}) or ["nothing"]
+        raise BenchError(
+            f"`images` is a {type(images).__name__} of {', '.join(kinds)}; give one tensor (n, C, H, W), like the "
+            "first of what AutoAttack returns, or files"
+        )
+    paths = [Path(path) for path in named]
     files = {path: PerturbedImages.read(path) for path in paths}
     data, *others = (images_of(found, whole) for found in files.values())
     if any(other.ids.tolist() != data.ids.tolist() for other in others):

@@ -73,7 +73,7 @@ def test_it_writes_every_file_once(program, place):
 def test_it_warns_of_files_that_git_ignores(program, place):
     """A checkpoint that .gitignore names would be missing in the workflow."""
     (place / ".gitignore").write_text("checkpoints/\n")
-    code, _, error = program("gate", "init", "--images", 20, "--quiet")
+    code, _, error = program("gate", "init", "--images", 20, "--max-drop", 0.2, "--quiet")
     assert code == 0
     assert error == "sde-bench: git ignores checkpoints/mine.safetensors, which the workflow needs\n"
 
