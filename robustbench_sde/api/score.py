@@ -161,8 +161,8 @@ def _given(
     if not named or not all(isinstance(each, str | Path) for each in named):
         kinds = sorted({type(each).__name__ for each in named}) or ["nothing"]
         raise BenchError(
-            f"`images` is a {type(images).__name__} of {', '.join(kinds)}; give one tensor (n, C, H, W), like the "
-            "first of what AutoAttack returns, or files"
+            f"`images` is a {type(images).__name__} of {', '.join(kinds)}; give one tensor (n, C, H, W), "
+            "like the first of what AutoAttack returns, or files"
         )
     paths = [Path(path) for path in named]
     files = {path: PerturbedImages.read(path) for path in paths}

@@ -28,10 +28,11 @@ _MADE = b"sde-bench-made-with"
 Values = npt.NDArray[Any]
 #: more are refused before any is read: a few kilobytes of Parquet can claim billions
 _MOST_ROWS = 1_000_000
+#: columns of records
+_KNOWN = {column.name for column in RECORDS}
 #: columns that earlier versions did not write, and those among them that attacks with gradients count
 _LATER = {column.name for column in SUMMARY if column.later}
-_KNOWN = {column.name for column in RECORDS}
-_COUNTED = _LATER & {column.name for column in RECORDS}
+_COUNTED = _LATER & _KNOWN
 
 
 class StoredCell(NamedTuple):

@@ -17,8 +17,8 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a folder, which is made; the kernel releases it when the process dies, however.
 
     Raises:
-        BenchError: another process holds it, the folder cannot be written or is a file, or its disk cannot lock
-            files.
+        BenchError: another process holds it, the folder cannot be written or is a file, or its disk cannot
+            lock files.
     """
     if folder.exists() and not folder.is_dir():
         raise BenchError(f"{folder} is a file; a run needs a folder, so give `out` another name")
