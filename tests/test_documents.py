@@ -119,3 +119,9 @@ def test_site_builds(tmp_path: Path):
     for page in pages:  # nothing is fetched when it is opened
         assert 'src="http' not in page.read_text()
         assert 'rel="stylesheet" href="http' not in page.read_text()
+
+
+def test_every_finding_has_its_row():
+    """docs/field-notes.md says of each script in findings/ what it means, and names no script that is missing."""
+    rows = re.findall(r"\(`([a-z0-9-]+)`\) \|", (ROOT / "docs" / "field-notes.md").read_text())
+    assert sorted(rows) == sorted(path.stem for path in (ROOT / "findings").glob("*.sh"))
