@@ -122,6 +122,6 @@ def test_site_builds(tmp_path: Path):
 
 
 def test_every_finding_has_its_row():
-    """docs/field-notes.md says of each script in findings/ what it means, and names no script that is missing."""
+    """docs/field-notes.md says of each script in findings/ what it means, and names no other."""
     rows = re.findall(r"\(`([a-z0-9-]+)`\) \|", (ROOT / "docs" / "field-notes.md").read_text())
     assert sorted(rows) == sorted(path.stem for path in (ROOT / "findings").glob("*.sh"))
