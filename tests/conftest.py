@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,23 @@ os.environ.pop("COLUMNS", None)
 settings.register_profile("default", derandomize=True, deadline=None, database=None)
 settings.register_profile("thorough", max_examples=5000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+#: files with the longest tests: they begin first, or one worker of xdist ends minutes after the others
+LONGEST = (
+    "gpu/test_rehearsal.py",
+    "runs/test_ray.py",
+    "runs/test_nodes.py",
+    "sde/test_interpreted.py",
+    "test_packaging.py",
+    "test_pytest_plugin.py",
+    "test_examples.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first; all others stay in their order."""
+    rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Build the `sde-bench` program. Heavy imports happen inside commands, so that --help answers at once."""
 
+import functools
 import inspect
 import os
 import sys
@@ -93,13 +94,19 @@ def _root(
         print(context.get_help())
 
 
+@functools.cache
+def program() -> Any:
+    """Build the command of the whole program, once a process: Typer reads the signatures of all commands."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
     warnings.showwarning = _show_warning
     signals: list[int] = []
     try:
         with interruptible() as signals, own_stdout():
-            code = app(prog_name="sde-bench", standalone_mode=False)
+            code = program()(prog_name="sde-bench", standalone_mode=False)
     except InterruptedWorkError as error:
         _end(str(error), error.exit_code)  # it names no parameter, and must not be interrupted
     except (KeyboardInterrupt, typer.Abort):
@@ -159,4 +166,4 @@ def _end(message: str, code: ExitCode) -> None:
 
 
 def _in_words_of_the_command_line(message: str) -> str:
-    return with_options(message, typer.main.get_command(app), sys.argv[1:])
+    return with_options(message, program(), sys.argv[1:])

@@ -463,7 +463,7 @@ def test_a_fault_of_the_program_has_a_code_of_its_own(monkeypatch, program):
     def fault(**_):
         raise ZeroDivisionError("somewhere")
 
-    monkeypatch.setattr("robustbench_sde.cli.app.app", fault)
+    monkeypatch.setattr("robustbench_sde.cli.app.program", lambda: fault)
     code, _, err = program("compare")
     assert code == 70
     assert "Traceback" in err

@@ -96,7 +96,7 @@ def once_begun() -> None:
     """Hold signals back until the program has its handlers; then there is a file `begun`."""
     from robustbench_sde.cli import app
 
-    program, held = app.app, {signal.SIGINT, signal.SIGTERM}
+    program, held = app.program(), {signal.SIGINT, signal.SIGTERM}
 
     def begun(**options: object) -> object:
         Path("begun").touch()
@@ -104,7 +104,7 @@ def once_begun() -> None:
         return program(**options)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    app.app = begun  # type: ignore[assignment]
+    app.program = lambda: begun  # type: ignore[assignment]
 
 
 def small_disk(folder: Path, size: str) -> None:

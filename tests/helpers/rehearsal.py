@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_flatten, tree_leaves
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 #: operations of one tensor of each device that CUDA allows
@@ -50,6 +49,15 @@ def mark(tensor, there=True):
     return tensor
 
 
+def _tensors(values):
+    """Tensors among values, and in their lists and tuples."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
 def _is_gpu(device):
     return device is not None and not isinstance(device, bool) and torch.device(device).type == "cuda"
 
@@ -73,7 +81,7 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = [*_tensors(args), *_tensors(kwargs.values())]
         there = any(map(marked, given))
         others = [
             one for one in given if not marked(one) and one.dim() and one.device != torch.device("meta")
@@ -85,8 +93,8 @@ class Operations(TorchDispatchMode):
         convolves = name in ("convolution", "convolution_backward")
         rounds = there and convolves and torch.backends.cudnn.allow_tf32
         out = func(*map(_rounded, args) if rounds else args, **kwargs)
-        for leaf in tree_leaves(out) if there else ():
-            if isinstance(leaf, Tensor) and not marked(leaf):
+        for leaf in _tensors((out,)) if there else ():
+            if not marked(leaf):
                 if self.share < 1 and leaf.nbytes > _TOO_LARGE:
                     raise torch.OutOfMemoryError(f"{name}: CUDA out of memory")
                 mark(leaf)
@@ -125,9 +133,8 @@ class Devices(TorchFunctionMode):
         if wanted:
             kwargs["device"] = CPU
         out = func(*args, **kwargs)
-        for leaf in tree_leaves(out) if wanted else ():
-            if isinstance(leaf, Tensor):
-                mark(leaf)
+        for leaf in _tensors((out,)) if wanted else ():
+            mark(leaf)
         return out
 
     @staticmethod
@@ -167,8 +174,8 @@ class Graph:
         with torch.no_grad(), _disable_current_modes():
             for func, args, kwargs, out, rounds in self.operations:
                 again = func(*map(_rounded, args) if rounds else args, **kwargs)
-                for old, new in zip(tree_flatten(out)[0], tree_flatten(again)[0], strict=True):
-                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                for old, new in zip(_tensors((out,)), _tensors((again,)), strict=True):
+                    if old.data_ptr() != new.data_ptr():
                         old.copy_(new)
 
 
@@ -264,15 +271,19 @@ def _functions():
     }
 
 
-def _kernels():
-    """Put operations of torch in the place of Triton kernels."""
-    import torch.nn.functional as F
+#: laws of the numbers that were asked for: an operation's arguments are tensors and numbers
+_LAWS = []
 
-    from robustbench_sde.models.kernels import group_norm as norms
+
+@torch.library.custom_op("rehearsal::numbers", mutates_args=())
+def _numbers(
+    key: Tensor, counters: Tensor, size: int, steps: int, first_block: int, site: int, law: int
+) -> Tensor:
+    """Make all numbers in one operation, as the kernel does: hundreds would be recorded one by one."""
     from robustbench_sde.sde import philox, philox_device
-    from robustbench_sde.sde.kernels import numbers, update
 
-    def make_numbers(key, counters, size, *, steps=1, first_block=0, site=0, law=philox.to_normals):
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        law = _LAWS[law]
         blocks = -(-size // philox.WORDS_PER_BLOCK)
         draws, images = counters.unbind(1)
         mirrored, draws = draws < 0, torch.where(draws < 0, -1 - draws, draws)
@@ -282,7 +293,21 @@ def _kernels():
         made = words if law is None else law(words)
         if law is not None:
             made = torch.where(mirrored[:, None, None], philox.mirrored(law, made), made)
-        return made[..., :size].transpose(0, 1).contiguous()
+        return made[..., :size].transpose(0, 1).clone(memory_format=torch.contiguous_format)
+
+
+def _kernels():
+    """Put operations of torch in the place of Triton kernels."""
+    import torch.nn.functional as F
+
+    from robustbench_sde.models.kernels import group_norm as norms
+    from robustbench_sde.sde import philox
+    from robustbench_sde.sde.kernels import numbers, update
+
+    def make_numbers(key, counters, size, *, steps=1, first_block=0, site=0, law=philox.to_normals):
+        if law not in _LAWS:
+            _LAWS.append(law)
+        return torch.ops.rehearsal.numbers(key, counters, size, steps, first_block, site, _LAWS.index(law))
 
     def advance(h, drift, z, kind, dt, scale):
         factor = {0: 1.0, 1: h, 2: drift}[kind]
@@ -309,6 +334,12 @@ def _autocast():
     torch.get_autocast_dtype = lambda kind: dtype(here(kind))
 
 
+def _profiler():
+    """Have torch's profiler look at the CPU alone: it would write an error for every operation."""
+    real, cpu = torch.profiler.profile, torch.profiler.ProfilerActivity.CPU
+    torch.profiler.profile = lambda *, activities, **more: real(activities=[cpu], **more)
+
+
 #: tests that nothing here can stand in for
 NOT_REHEARSED = {
     "test_the_forecast_of_memory_holds": "needs the memory of a GPU",
@@ -324,8 +355,9 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.originalname in NOT_REHEARSED:
             item.add_marker(pytest.mark.skip(reason=NOT_REHEARSED[item.originalname]))
-        if hasattr(item.module, "TRAINING"):
-            item.module.TRAINING = {"epochs": 2, "interrupted_after": 30, "accuracy": 0.15}
+        if hasattr(item.module, "OPTIONS"):
+            item.module.OPTIONS |= {"epochs": 2, "steps": 2, "batch_size": 256}
+            item.module.INTERRUPTED_AFTER, item.module.ACCURACY = 8, 0.15
 
 
 def _sizes():
@@ -338,8 +370,9 @@ def _sizes():
     decisions.differences = lambda images, *rest: differences(3, *(some[-1:] for some in rest))
     for parameters in decisions.ATTACKS.values():
         parameters |= {"steps": 2, "eot_draws": 2}
-    light = networks.PRESETS["liu2020"] | {"features": 32, "norm_groups": 8, "steps": 2}
-    networks.PRESETS = {**networks.PRESETS, "liu2020": light}
+    decisions.ATTACKS["cw"] |= {"binary_search_steps": 1}
+    short = {name: networks.PRESETS[name] | {"steps": 2} for name in ("digits", "cifar", "liu2020")}
+    networks.PRESETS = {**short, "liu2020": short["liu2020"] | {"features": 32, "norm_groups": 8}}
     passes.SMALL, passes.LARGE = (("cifar", 16), ("digits", 16)), (("liu2020", 8),)
     attacks.ROWS, attacks.STEPS, attacks.cells = 16, 2, lambda: cells(_IMAGES)
     scoring, corruptions = attacks.scoring, attacks.corruptions
@@ -358,6 +391,7 @@ def begin():
         setattr(torch.cuda, name, function)
     torch.compile, torch.Generator = lambda function, **_: function, Generator
     _autocast()
+    _profiler()
     OPERATIONS.__enter__()
     Devices().__enter__()
     _kernels()
