@@ -42,7 +42,7 @@ def report_command(
     runs, or after it was stopped: the page then says what is missing. The leaderboard ranks models by their
     lowest accuracy under attack, at each budget; models that the images do not tell apart share a rank.
 
-    [bold]Example:[/bold] sde-bench report reports/digits
+    [bold]Example:[/bold] sde-bench report reports/smoke
     """
     import json as json_module
 
