@@ -1,11 +1,14 @@
 """How much memory a gradient takes, and how many rows (images x draws) fit into what there is."""
 
+import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import Draws, Stream
@@ -13,20 +16,58 @@ from robustbench_sde.sde.draws import Draws, Stream
 #: Share of the memory that is counted on. Graphs were seen to take up to 1.7 times what they keep: what they
 #: are made of in passing, and the holes that glibc leaves between aligned blocks (benchmarks/memory.py).
 _SHARE = 0.5
+#: copies of its images in float32 that an attack keeps, whatever the network keeps itself, and those that
+#: other work keeps; seen with images of 3x3000x3000 (docs/scale.md)
+_COPIES_OF_ATTACK, _COPIES = 16, 10
+#: images that an attack holds for each row (`Attack.images_per_batch`)
+_IMAGES_PER_ROW = 4
 
 
 def rows_that_fit(model: RandomClassifier, limit: int | None = None, share: float = 1.0) -> int | None:
     """Return how many rows the graph of a gradient may have, a power of two; None if unknown.
 
     Args:
-        model: a classifier of ours; of others nothing is known.
+        model: the classifier; of one that is not ours only the images are known, so that large ones come in
+            smaller batches.
         limit: bytes that the whole process may take; None: what is free.
         share: of that, where other processes do the same at the same time.
     """
     budget, network = memory_budget(model.device, limit), model.built_in
-    if budget is None or network is None:
+    if budget is None:
         return None
+    if network is None:
+        whole = _IMAGES_PER_ROW * bytes_of_images(model.image_shape, 1, is_attack=True)
+        return 1 << max(0, int(share * budget / whole).bit_length() - 1)
     return 1 << max(0, int(_SHARE * share * budget / bytes_per_row(network)).bit_length() - 1)
+
+
+def bytes_of_images(shape: Sequence[int], count: int, *, is_attack: bool) -> int:
+    """Return the bytes that so many images of a shape take while they are perturbed or scored."""
+    return (_COPIES_OF_ATTACK if is_attack else _COPIES) * 4 * math.prod(shape) * count
+
+
+def check_images_fit(
+    shape: Sequence[int], count: int, what: str, budget: int | None, *, is_attack: bool
+) -> None:
+    """Refuse work on images that are too large for the memory, before the system ends the process.
+
+    Args:
+        shape: (C, H, W) of an image.
+        count: number of images in the smallest batch.
+        what: the work in words.
+        budget: bytes that there are; None: nobody knows.
+        is_attack: whether the images are attacked.
+
+    Raises:
+        BenchError: there is too little memory for the smallest batch.
+    """
+    needed = bytes_of_images(shape, count, is_attack=is_attack)
+    if budget is not None and needed > budget:
+        raise BenchError(
+            f"{what} takes about {needed / 1e9:.1f} GB for {counted(count, 'image')} of "
+            f"{'x'.join(map(str, shape))}, and there are {budget / 1e9:.1f} GB; give fewer, or smaller ones "
+            "by `image_size`"
+        )
 
 
 def bytes_per_row(model: Classifier) -> int:

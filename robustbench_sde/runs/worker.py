@@ -17,8 +17,9 @@ from robustbench_sde.evaluation.certify import certificates
 from robustbench_sde.evaluation.repeat import FirstAnswer
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.graphs import forget_recordings
-from robustbench_sde.models.memory import rows_that_fit
+from robustbench_sde.models.memory import check_images_fit, memory_budget, rows_that_fit
 from robustbench_sde.models.protocol import RandomClassifier
+from robustbench_sde.perturbations.attacks.base import Attack
 from robustbench_sde.perturbations.base import Perturbation, Perturbed
 from robustbench_sde.progress import SILENT, Progress
 from robustbench_sde.runs.cells import Cell, CertifyCell
@@ -86,6 +87,7 @@ class Worker:
         model = self._load(cell.source)
         if isinstance(self._first, InvalidEvaluationError):
             raise self._first
+        self._check_memory(cell, model)
         if isinstance(cell, CertifyCell):
             return self._certify(cell, model)
         perturbed = self._perturb(cell, model)
@@ -99,6 +101,21 @@ class Worker:
         if self._first is not None:
             self._first.check(model, tolerance=_COMPILED if self._compute.compile else 0.0)
         return replace(result, row=result.row | {"checkpoint": cell.source.name})
+
+    def _check_memory(self, cell: Cell, model: RandomClassifier) -> None:
+        """Refuse a cell whose images alone do not fit; what networks of ours take, a pass has shown."""
+        if model.built_in is not None:
+            return
+        compute, perturbation = self._compute, cell.perturbation
+        is_attack = isinstance(perturbation, Attack) and perturbation.changes_images
+        least = perturbation.images_per_batch(1, model.stochastic) if is_attack else 1
+        check_images_fit(
+            self._data.images.shape[1:],
+            min(len(self._data), least),
+            perturbation.label,
+            memory_budget(model.device, compute.memory_limit),
+            is_attack=is_attack,
+        )
 
     def turn_to(self, data: ImageDataset) -> None:
         """Go on with other images, and the model that is loaded."""

@@ -9,12 +9,14 @@ import pytest
 import torch
 from builders import make_model, save_digits_model
 
+import robustbench_sde as rb
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models import memory
 from robustbench_sde.models.compute import Compute, parse_bytes
-from robustbench_sde.models.memory import bytes_per_row, rows_that_fit
+from robustbench_sde.models.memory import bytes_of_images, bytes_per_row, rows_that_fit
 from robustbench_sde.perturbations.attacks.registry import make_attack
+from robustbench_sde.runs import worker
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
 from robustbench_sde.runs.worker import Worker
@@ -148,3 +150,36 @@ def test_asking_for_the_bytes_of_a_row_leaves_no_graph():
     before = tensors()
     assert [bytes_per_row(model) for _ in range(3)] == [bytes_per_row(model)] * 3
     assert tensors() == before
+
+
+class Loose(torch.nn.Module):
+    """Somebody's network, of which nothing is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = torch.nn.Linear(1024, 10)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+
+
+def test_images_that_do_not_fit_are_refused_in_one_line(digits, monkeypatch):
+    """The line says how much an attack takes and how much there is; scoring takes less."""
+    need = bytes_of_images((1, 32, 32), 4, is_attack=True)
+    monkeypatch.setattr(worker, "memory_budget", lambda device, limit: need - 1)
+    with pytest.raises(
+        BenchError, match=r"pgd takes about .* GB for 4 images of 1x32x32, and there are .* GB"
+    ):
+        rb.attack(Loose().eval(), digits.subset(8), eps=0.1, steps=1, score_draws=1)
+    assert len(rb.score(Loose().eval(), digits.subset(8), score_draws=1).summary) == 1
+    monkeypatch.setattr(worker, "memory_budget", lambda device, limit: need)
+    assert len(rb.attack(Loose().eval(), digits.subset(8), eps=0.1, steps=1, score_draws=1).summary) == 3
+
+
+def test_large_images_come_in_smaller_batches(digits, monkeypatch):
+    """Of a network that is not ours the images are known; there are as many as fit, and one at least."""
+    model = rb.as_classifier(Loose().eval(), digits)
+    whole = 4 * bytes_of_images((1, 32, 32), 1, is_attack=True)
+    for budget, rows in ((9 * whole, 8), (whole, 1), (1, 1), (None, None)):
+        monkeypatch.setattr(memory, "memory_budget", lambda device, limit, budget=budget: budget)
+        assert rows_that_fit(model) == rows
