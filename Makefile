@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: notebook bench mutants gpu demo gate baseline test test-lowest fuzz kills lint dist docs checkpoints tables clean
+.PHONY: notebook bench mutants gpu demo gate baseline test test-lowest fuzz kills lint dist docs lock sbom vulnerabilities soak checkpoints tables clean
 
 $(VENV)/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -95,6 +95,29 @@ tables: $(VENV)/installed  ## docs/tables.md, docs/attacks.md, docs/noise.md and
 
 dist: $(VENV)/installed  ## wheel and source distribution; tests/test_packaging.py looks at what is in them
 	$(BIN)/python -m build
+
+PYTHONS ?= python3.11 python3.12 python3.13
+lock:  ## .ci/requirements.txt: every dependency with its hash, for `pip install --require-hashes` (docs/ci.md)
+	mkdir -p build/lock
+	for python in $(PYTHONS); do test -x build/lock/$$python/bin/python || $$python -m venv build/lock/$$python; \
+		build/lock/$$python/bin/python -m pip install --quiet --upgrade pip; \
+		build/lock/$$python/bin/python -m pip install --dry-run --ignore-installed --quiet \
+			--report build/lock/$$python.json . || exit 1; done
+	$(PYTHON) .ci/lock.py build/lock/*.json > build/lock/requirements.txt
+	mv build/lock/requirements.txt .ci/requirements.txt
+
+sbom: $(VENV)/installed  ## build/sbom.cdx.json: the locked dependencies as a CycloneDX bill of materials (docs/ci.md)
+	$(BIN)/python -m pip install --quiet 'cyclonedx-bom>=7'
+	mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.cdx.json .ci/requirements.txt
+
+vulnerabilities: $(VENV)/installed  ## are known holes in the locked dependencies? asks a database; one that it does not know is an error
+	$(BIN)/python -m pip install --quiet 'pip-audit>=2.9'
+	$(BIN)/pip-audit --requirement .ci/requirements.txt --require-hashes --disable-pip --strict
+
+soak: $(VENV)/installed  ## two hours in one process: do memory, files and threads stay? (docs/faults.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak --minutes 120
 
 clean:
 	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -8,6 +8,7 @@ def main() -> None:
     try:
         from robustbench_sde.cli.app import main as program
     except KeyboardInterrupt:
+        exec("")  # `python -m` ends by SIGINT after one that came through executed text; forget that
         print("sde-bench: interrupted before it had begun; give the command again", file=sys.stderr)
         raise SystemExit(130) from None
     program()

@@ -167,7 +167,7 @@ def report(path):
     if path.parent.name in ("audits", "stability"):
         kind = StabilityReport if "one_sided" in text else AuditReport
         return {**vars(kind.from_json(text)), "seconds": 0}
-    return {**json.loads(text), "command": "", "seconds": 0, "digest": ""}
+    return {**json.loads(text), "command": "", "made": "", "seconds": 0, "digest": ""}
 
 
 def tensors(path):

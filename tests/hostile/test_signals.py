@@ -146,6 +146,10 @@ def check_end(job, sent, code, stderr):
         assert not stderr
     elif sent == signal.SIGKILL:
         assert (code, stderr) == (-sent, "")
+    elif sent == signal.SIGINT and stderr.startswith("Fatal Python error: init_import_site"):
+        assert (
+            "robustbench_sde/" not in stderr
+        )  # Python itself was not yet there, and no file of ours was read
     elif code == -sent:  # before the program had begun, or when it had ended
         assert not stderr
     else:
