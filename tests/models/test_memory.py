@@ -177,7 +177,7 @@ def test_images_that_do_not_fit_are_refused_in_one_line(digits, monkeypatch):
 
 
 def test_large_images_come_in_smaller_batches(digits, monkeypatch):
-    """Of a network that is not ours the images are known; there are as many as fit, and one at least."""
+    """A batch of a network that is not ours has as many images as fit, and one at least."""
     model = rb.as_classifier(Loose().eval(), digits)
     whole = 4 * bytes_of_images((1, 32, 32), 1, is_attack=True)
     for budget, rows in ((9 * whole, 8), (whole, 1), (1, 1), (None, None)):
