@@ -1,7 +1,6 @@
 """The program as a user runs it, in processes of its own."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pandas as pd
 import pytest
 from builders import make_model
 from forked import finished as sde_bench
+from forked import sde_bench as started
 
 from robustbench_sde.cli import complete
 from robustbench_sde.cli.list_ import catalogue
@@ -391,11 +391,15 @@ def test_a_killed_attack_goes_on_where_it_stopped(place, tmp_path):
     ]  # fmt: skip
     whole = sde_bench(*options, "--out", tmp_path / "whole", cwd=place)
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "robustbench_sde", *options, "--out", str(out)]
-    process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
-    wait_for(lambda: len(list(out.glob("records/*.parquet"))) >= 2, process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    process = started(*options, "--out", out, cwd=place)
+    until = time.monotonic() + 60
+    while len(list(out.glob("records/*.parquet"))) < 2:
+        assert process.is_alive(), (place / "stderr.txt").read_text()
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     stored = {path: path.stat().st_mtime_ns for path in out.glob("records/*.parquet")}
     resumed = sde_bench(*options, "--out", out, cwd=place)
 

@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 import yaml
 from builders import save_digits_model
+from served import served
 
 from robustbench_sde.regression.scaffold import workflow_text
 
@@ -34,15 +34,15 @@ def steps(text):
 
 def shell(place, command, **variables):
     """Run a step as GitHub does, `sde-bench` being this package."""
-    (place.parent / "bin").mkdir(exist_ok=True)
-    program = place.parent / "bin" / "sde-bench"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m robustbench_sde "$@"\n')
-    program.chmod(0o755)
-    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", command],
-        cwd=place, env=os.environ | variables | {"PATH": path}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    programs = place.parent / "bin"
+    programs.mkdir(exist_ok=True)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    with served(programs):
+        return subprocess.run(
+            ["bash", "-e", "-o", "pipefail", "-c", command],
+            cwd=place, env=os.environ | variables | {"PATH": path},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
 
 
 def test_it_writes_every_file_once(program, place):

@@ -5,8 +5,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +15,7 @@ import pandas as pd
 import pytest
 from builders import make_data
 from forked import finished as sde_bench
+from forked import sde_bench as started
 
 import robustbench_sde as rb
 from robustbench_sde.errors import BenchError, BenchWarning
@@ -130,18 +129,18 @@ def test_a_log_that_a_kill_has_left_behind_is_mended(tmp_path: Path):
 def test_after_sigkill_the_log_is_whole(tmp_path: Path):
     """The command is killed in the middle and resumed: every epoch is there once."""
     options = ["--epochs", "12", "--steps", "1", "--batch-size", "256", "--out", "m.safetensors", "--quiet"]
-    command = [sys.executable, "-m", "robustbench_sde", "train", *options]
-    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    running = started("train", *options, cwd=tmp_path)
     file = tmp_path / "m.log.csv"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and (not file.exists() or len(file.read_text().splitlines()) < 4):
         time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    running.kill()
+    running.join()
+    assert running.exitcode == -signal.SIGKILL
     before = list(csv.DictReader(file.open()))
     assert 3 <= len(before) < 12
-    done = subprocess.run([*command, "--resume"], cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
+    done = sde_bench("train", *options, "--resume", cwd=tmp_path)
+    assert done.code == 0, done.stderr
     after = list(csv.DictReader(file.open()))
     assert [row["epoch"] for row in after] == [str(number) for number in range(1, 13)]
     assert after[: len(before)] == before
