@@ -142,7 +142,7 @@ DAMAGE = [
     (SUMMARY, other_columns, "show report compare baseline"),
     (MANIFEST, edited("complete:", "whole:"), "show report compare baseline"),
     (MANIFEST, edited("cells:", "cells: 3\nrest:"), "show report compare baseline"),
-    (MANIFEST, edited("- cell:", "- sell:"), "show report compare baseline"),
+    (MANIFEST, edited('- {"cell":', '- {"sell":'), "show report compare baseline"),
     (MANIFEST, edited("class_names:\n", "class_names:\n  - [0]\n"), "show report compare baseline"),
     (MANIFEST, edited("format: 1", "format: [1"), "show report compare baseline"),
     (MANIFEST, edited("format: 1", "format: &a 1\nmore: *a"), "show report compare baseline"),
