@@ -21,9 +21,9 @@ from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.regression.measured import ComparedCell, Facts, Line, MeasuredRow, Side, read_run
 from robustbench_sde.storage.files import atomic_write, check_format, check_replaceable
 
-#: Largest file that is read. It bounds the memory too: every image takes space in the file.
 #: format of a baseline file
 _FORMAT = 1
+#: Largest file that is read. It bounds the memory too: every image takes space in the file.
 _MAX_BYTES = 16_000_000
 _MAX_IMAGES = 1_000_000
 
