@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -157,6 +158,10 @@ class Attack(Perturbation):
         """
         return torch.zeros_like(margin, dtype=torch.bool)
 
+    def takes(self, member: "SingleAttack", best: str) -> bool:
+        """Whether `member` runs on an image whose worst point so far is of the member with label `best`."""
+        return True
+
     def aim(self, model: RandomClassifier, batch: Batch, *, seed: int) -> tuple[Aim, int]:
         """Return the target class of each image of the batch, and the forward passes that this needed."""
         return Aim.untargeted(batch.labels), 0
@@ -217,9 +222,9 @@ class Attack(Perturbation):
         worst = Worst(batch, passes)
         turns = [(restart, member) for restart in range(self.restarts) for member in self.members(model)]
         for turn, (restart, member) in enumerate(turns):
-            active = worst.active
+            active = worst.where(partial(self.takes, member))
             if not len(active):
-                break
+                continue
             whole = Victim(
                 model, batch, seed=seed, eot_draws=member.eot_draws, restart=turn, rows=rows, aim=aim
             )
@@ -236,7 +241,7 @@ class Attack(Perturbation):
             )
             worst.health.see(here, seen.defined)
             settled = self.settled(seen.margin, seen.error) | (victim.standing & (self.restarts == 1))
-            worst.update(member.label, images, seen.margin, settled, passes=seen.passes)
+            worst.update(member.label, images, seen.margin, settled, passes=seen.passes, rows=active)
         self._check_defined(worst, batch)
         return self._aimed(worst.result(self.draws_per_look(model)), aim)
 

@@ -1,5 +1,6 @@
 """Choice of the worst point of each image among several runs of attacks."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -29,15 +30,28 @@ class Worst:
         self.backward_passes += victim.backward_passes
         self.health.add(victim.health)
 
+    def where(self, wanted: Callable[[str], bool]) -> Tensor:
+        """Return the active images whose worst point is of a member that is wanted: (n,) on the CPU."""
+        which = [wanted(self._chosen[row]) for row in self.active.tolist()]
+        return self.active[torch.tensor(which, dtype=torch.bool)]
+
     def update(
-        self, name: str, images: Tensor, margin: Tensor, settled: Tensor, *, passes: Tensor | int
+        self,
+        name: str,
+        images: Tensor,
+        margin: Tensor,
+        settled: Tensor,
+        *,
+        passes: Tensor | int,
+        rows: Tensor | None = None,
     ) -> None:
-        """Learn from a run of `name` on the active images, whose looks took `passes` each."""
-        self.forward_passes[self.active] += passes
-        worse = self._lowest.update(images, margin, self.active.to(margin.device))
-        for row in self.active[worse.cpu()].tolist():
+        """Learn from a run of `name` on the active images, or on `rows` of them; looks took `passes` each."""
+        rows = self.active if rows is None else rows
+        self.forward_passes[rows] += passes
+        worse = self._lowest.update(images, margin, rows.to(margin.device))
+        for row in rows[worse.cpu()].tolist():
             self._chosen[row] = name
-        self.active = self.active[~settled.cpu()]
+        self.active = self.active[~torch.isin(self.active, rows[settled.cpu()])]
 
     def result(self, draws: int) -> Perturbed:
         """Give the worst points of all runs, which averaged `draws` draws in each gradient."""
