@@ -37,7 +37,9 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 
 def _autocast(precision: Precision, kind: str) -> AbstractContextManager[object]:
     if precision == "bf16":
-        return torch.autocast(kind, torch.bfloat16)
+        # each use of a weight casts it anew: with one copy of it for all solver steps, torch would add up
+        # their gradients with 8 bits
+        return torch.autocast(kind, torch.bfloat16, cache_enabled=False)
     around = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if around else nullcontext()
 

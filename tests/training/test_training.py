@@ -9,6 +9,7 @@ from builders import make_data
 from robustbench_sde.data import to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
+from robustbench_sde.models.arithmetic import arithmetic
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.header import read_header
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
@@ -134,6 +135,25 @@ def test_bf16_is_the_arithmetic_of_the_steps_alone(tmp_path):
     assert model.precision == "fp32"
     records = score_records(model, DATA, to_float(DATA.images), ScoreSettings(draws=8, seed=CONFIG.seed))
     assert headers[1].training["test_accuracy"][0] == records["correct"].mean()
+
+
+def test_bf16_adds_up_the_gradients_of_all_solver_steps_in_single_precision():
+    """A weight that 64 steps use has no gradient that was rounded to eight bits 64 times (2.4 % of error)."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (torch.randn(64, 64, generator=generator) / 8).requires_grad_()
+    start = torch.randn(256, 64, generator=generator)
+
+    def gradient(precision):
+        with arithmetic(precision, torch.device("cpu")):
+            h = start
+            for _ in range(64):
+                h = h + torch.tanh(torch.nn.functional.linear(h, weight)).float() / 64
+            loss = h.square().mean()
+        (found,) = torch.autograd.grad(loss, weight)
+        return found
+
+    exact = gradient("fp32")
+    assert (gradient("bf16") - exact).norm() < 0.005 * exact.norm()
 
 
 def test_options_on_noise_and_solver_reach_the_model(tmp_path):
