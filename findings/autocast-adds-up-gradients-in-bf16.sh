@@ -41,3 +41,6 @@ for uses in (1, 8, 64):
 assert errors[0] > 3 * errors[1]
 PYTHON
 # Output seen on 2026-11-28:
+#  1 uses: relative error of the gradient 0.27% by default, 0.27% without the cache
+#  8 uses: relative error of the gradient 0.36% by default, 0.16% without the cache
+# 64 uses: relative error of the gradient 2.40% by default, 0.13% without the cache

@@ -54,7 +54,7 @@ def test_sound_gradients_spare_images_most_queries(runs):
 
 
 def test_masked_gradients_are_followed_by_all_queries(runs):
-    """Where gradients moved nothing, the short run finds a worse point and the whole one follows."""
+    """A short run that outdoes gradients of zero is followed by the whole one."""
     masked = copy.copy(make_model("multiplicative"))
     masked.__class__ = Masked
     made = attacked(masked, depth=1)
