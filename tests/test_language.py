@@ -31,8 +31,10 @@ FILE = re.compile(
 )
 #: folders of the repository that texts of the package and of the tests refer to
 FOLDERS = ("docs/", "tests/", "benchmarks/", "examples/", "robustbench_sde/")
-#: folders whose files are made by runs and trainings
+#: folders whose files are made by runs, trainings and `make`, and those of other projects that pages name
 MADE = (
+    "build/",
+    "code/",
     "reports/",
     "checkpoints/",
     "robustness/",
