@@ -9,6 +9,7 @@ from typing import Literal
 from robustbench_sde.api.arguments import Budget, attacks_of, budgets_of, norm_of
 from robustbench_sde.api.models import find_checkpoints
 from robustbench_sde.api.run import run
+from robustbench_sde.data import load_dataset
 from robustbench_sde.errors import BenchError, counted, tell
 from robustbench_sde.evaluation.paired import drop_of_decisions, images_without_change
 from robustbench_sde.models.compute import Compute
@@ -77,10 +78,11 @@ def init_gate(
         InvalidEvaluationError: a cell must not be used.
     """
     load_policy(max_drop=max_drop)
-    if images != "all":
-        _tell_of_power(int(images), max_drop)
     named = [checkpoints] if isinstance(checkpoints, str | Path) else checkpoints
     found = find_checkpoints([Path(path) for path in named or ()], dataset)
+    load_dataset(dataset, images=1, data_dir=data_dir, download=download)  # a wrong name writes no file
+    if images != "all":
+        _tell_of_power(int(images), max_drop)
     shipped = shipped_checkpoints()
     names = [path.stem if path in shipped else path.as_posix() for path in found]
     place = None if data_dir is None else str(data_dir)

@@ -70,6 +70,15 @@ def test_it_writes_every_file_once(program, place):
     assert "max_drop: 0.05" in (place / "robustness" / "policy.yaml").read_text()
 
 
+def test_a_data_set_that_is_not_there_leaves_no_file(program, place):
+    """One line names it; the same command with the right name needs no --force."""
+    before = set(place.iterdir())
+    code, out, error = program(*INIT, "checkpoints/mine.safetensors", "--dataset", "nowhere")
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert "nowhere" in error
+    assert set(place.iterdir()) == before
+
+
 def test_it_warns_of_files_that_git_ignores(program, place):
     """A checkpoint that .gitignore names would be missing in the workflow."""
     (place / ".gitignore").write_text("checkpoints/\n")
