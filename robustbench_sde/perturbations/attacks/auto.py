@@ -33,8 +33,8 @@ class Auto(Attack):
     switched off, eight steps of pgd without it come before that, a pass each, and what falls there is
     confirmed with the noise. An image that will stand leaves as well (see pgd). If the budget of passes gives
     fewer than ten steps to each attack with gradients, the last of them are left out; square needs 50
-    queries. It begins with a fifth of its queries, and all of them follow where it found a worse point so
-    than the gradients did: elsewhere these can be believed.
+    queries. It begins with a fifth of its queries, at least 50, and all of them follow where it found a
+    worse point so than the gradients did: elsewhere these can be believed.
     """
 
     name = "auto"
@@ -94,8 +94,9 @@ class Auto(Attack):
     def _queries(self) -> list[int]:
         """Queries of each run of square: of a short one and a whole one, of the whole one, or of none."""
         whole = self.steps * self.queries_per_step
-        staged = self.settle and whole >= _SHARE * _FEWEST_QUERIES
-        return [whole // _SHARE, whole] if staged else [whole] if whole >= _FEWEST_QUERIES else []
+        first = max(_FEWEST_QUERIES, whole // _SHARE)
+        staged = self.settle and whole >= 2 * first
+        return [first, whole] if staged else [whole] if whole >= _FEWEST_QUERIES else []
 
     def takes(self, member: SingleAttack, best: str) -> bool:
         again = member.name == Square.name and len(self._queries) > 1 and member.steps == self._queries[1]
