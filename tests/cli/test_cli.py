@@ -316,7 +316,7 @@ WRONG = [
     (("attack", "--set", "pgd.confirm=-1"), "confirm is -1; it must be at least 1"),
     (("attack", "--attack", "cw", "--set", "cw.binary_search_steps=0"), "it must be at least 1"),
     (("attack", "--out", "/proc/nowhere"), "cannot write"),
-    (("attack", "--out", "text.safetensors"), "cannot write"),
+    (("attack", "--out", "text.safetensors"), "is a file; a run needs a folder"),
     (("train", "--noise", "additve"), "did you mean 'additive'"),
     (("train", "--sigma", "nan", "--noise", "additive"), "sigma"),
     (("train", "--steps", "0"), "steps"),

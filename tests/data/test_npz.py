@@ -133,7 +133,7 @@ def test_memory_is_that_of_the_images_and_a_piece(tmp_path: Path, monkeypatch: p
 
 def objects() -> np.ndarray:
     """An array that numpy would have to unpickle."""
-    return np.array([print] * 6, dtype=object)
+    return np.array([len] * 6, dtype=object)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ JOBS = [
     Job(("compare", "finished", "finished", "--junit-xml", "new/j.xml", "--comment", "new/c.md",
          "--badge", "new/b.json"), OVER, ends=3),  # four images are too few to tell
     Job(("gate", "init", "a.safetensors", "--dataset", "npz:digits.npz", "--images", 4, "--eps", 0.1,
-         "--install", "x", "--quiet"), OVER, ("--force",), "robustness/baseline.json"),
+         "--max-drop", 0.5, "--install", "x", "--quiet"), OVER, ("--force",), "robustness/baseline.json"),
     Job(("show", "finished"), OVER),
     Job(("list", "attacks"), OVER),
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def lost():
 def test_an_interruption_is_one_whatever_becomes_of_it(monkeypatch, capsys, program):
     """130 and the line, where a library or Python itself has swallowed the exception."""
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), sys.unraisablehook
-    monkeypatch.setattr(app, "app", lambda **_: program())
+    monkeypatch.setattr(app, "program", lambda: lambda **_: program())
     monkeypatch.setattr(sys, "argv", ["sde-bench", "audit"])
     with pytest.raises(SystemExit) as end:
         app.main()
