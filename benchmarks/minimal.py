@@ -12,7 +12,6 @@ draws: a distance counts if they are fooled, and is infinite if not. Seconds are
 """
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,12 +20,11 @@ from typing import Any
 
 import foolbox as fb
 import torch
-from torch import Tensor
 
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS, OneDraw
 from benchmarks.smallest import SCORE_DRAWS, distances
-from benchmarks.trees import run_in
+from benchmarks.trees import Made, attack_in
 from robustbench_sde.data import ImageDataset, to_float
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.registry import make_attack
@@ -35,41 +33,11 @@ HEADER = """
 | checkpoint | attack | CPU s | passes an image: forward / backward | stand, % | distance: quartiles | mean |
 |---|---|---|---|---|---|---|"""
 
-#: (images, CPU seconds, forward and backward passes an image)
-Made = tuple[Tensor, float, float, float]
-
-#: Run in a process of its own, so that another source tree can be imported.
-_CHILD = """
-import json, sys, time, torch
-import robustbench_sde as rb
-from robustbench_sde.data import to_float
-from robustbench_sde.perturbations.attacks.registry import make_attack
-asked = json.loads(sys.argv[1])
-torch.set_num_threads(asked["threads"])
-model = rb.load_checkpoint(asked["checkpoint"])
-data = rb.load_dataset(asked["dataset"], images=asked["images"])
-attack = make_attack(asked["name"], norm="l2", eot_draws=asked["draws"])
-started = time.process_time()
-made = attack(model, to_float(data.images), data.labels, data.ids)
-seconds = time.process_time() - started
-torch.save(made.images, asked["file"])
-passes = [float(each.double().mean()) for each in (made.forward_passes, made.backward_passes)]
-print(json.dumps([seconds, *passes]))
-"""
-
 
 def ours(tree: Path, name: str, checkpoint: Path, options: argparse.Namespace) -> Made:
-    """Run an attack of a source tree in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "images.pt"
-        asked = {
-            "name": name,
-            "checkpoint": str(checkpoint.resolve()),
-            "file": str(file),
-            **{each: getattr(options, each) for each in ("dataset", "images", "draws", "threads")},
-        }
-        seconds, forward, backward = run_in(tree, _CHILD, asked)
-        return torch.load(file, weights_only=True), seconds, forward, backward
+    """Run an attack of a source tree with its default steps."""
+    data = {each: getattr(options, each) for each in ("dataset", "images", "threads")}
+    return attack_in(tree, name, checkpoint, {"norm": "l2", "eot_draws": options.draws}, **data)
 
 
 def foolbox(model: RandomClassifier, data: ImageDataset, draws: int) -> Made:

@@ -13,7 +13,6 @@ Seconds are CPU time.
 """
 
 import argparse
-import tempfile
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor
 import robustbench_sde as rb
 from benchmarks.peers import CHECKPOINTS, percent
 from benchmarks.time_to_answer import SCORE_DRAWS, peers, theirs
-from benchmarks.trees import run_in
+from benchmarks.trees import attack_in
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.evaluation.statistics import wilson
 from robustbench_sde.models.protocol import RandomClassifier
@@ -40,37 +39,13 @@ COLUMNS = (
     "fall to a library",
 )
 
-#: Run in a process of its own, so that another source tree can be imported.
-_CHILD = """
-import json, sys, time, torch
-import robustbench_sde as rb
-from robustbench_sde.data import to_float
-from robustbench_sde.perturbations.attacks.registry import make_attack
-asked = json.loads(sys.argv[1])
-torch.set_num_threads(1)
-model = rb.load_checkpoint(asked["checkpoint"])
-data = rb.load_dataset(asked["dataset"], images=asked["images"])
-attack = make_attack("auto", norm="linf", eps=asked["eps"], steps=asked["steps"], eot_draws="auto")
-started = time.process_time()
-made = attack(model, to_float(data.images), data.labels, data.ids)
-seconds = time.process_time() - started
-torch.save(made.images, asked["file"])
-print(json.dumps(seconds))
-"""
-
 
 def auto_of(tree: Path, checkpoint: Path, eps: float, options: argparse.Namespace) -> tuple[Tensor, float]:
     """Images that `auto` of a source tree makes, and its CPU seconds."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "images.pt"
-        asked = {
-            "checkpoint": str(checkpoint.resolve()),
-            "eps": eps,
-            "file": str(file),
-            **{each: getattr(options, each) for each in ("dataset", "images", "steps")},
-        }
-        seconds = run_in(tree, _CHILD, asked)
-        return torch.load(file, weights_only=True), seconds
+    parameters = {"norm": "linf", "eps": eps, "steps": options.steps, "eot_draws": "auto"}
+    data = {"dataset": options.dataset, "images": options.images}
+    images, seconds, *_ = attack_in(tree, "auto", checkpoint, parameters, **data, threads=1)
+    return images, seconds
 
 
 def right(model: RandomClassifier, data: ImageDataset, images: Tensor) -> Tensor:
