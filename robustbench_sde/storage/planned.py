@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustbench_sde.errors import BenchError, counted, printable
-from robustbench_sde.storage.files import read_yaml
+from robustbench_sde.storage.listed import read_listed_yaml
 from robustbench_sde.storage.run_folder import FORMAT, RunFolder, manifest_fault
 
 _NAME = "planned.json"
@@ -94,7 +94,7 @@ def _is_later(folder: RunFolder) -> bool:
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found.append(json.loads((folder.path / _NAME).read_bytes()))
     with contextlib.suppress(BenchError):
-        found.append(read_yaml(folder.path / "manifest.yaml", megabytes=50))
+        found.append(read_listed_yaml(folder.path / "manifest.yaml", "cells", megabytes=50))
     formats = [each.get("format") for each in found if isinstance(each, dict)]
     return any(isinstance(each, int) and each > FORMAT for each in formats)
 
