@@ -4,12 +4,13 @@
 
 Attacks, corruptions, certificates, scores, audits, comparisons, pages and trainings are repeated through the
 Python API in one process, on a tiny network of the embedded digits, with other seeds each time, so that
-nothing is served from a store. Every minute a line is printed: rounds, resident memory, open files, threads,
-objects of Python, and files left. The process sleeps between the steps so that it takes `--share` of a core.
-Linux.
+nothing is served from a store. Every minute a line is printed: rounds, resident memory, memory in use, open
+files, threads, objects of Python, and files left. The process sleeps between the steps so that it takes
+`--share` of a core. Linux with glibc.
 """
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -120,14 +121,20 @@ def count_objects() -> int:
 
 
 def now(place: Path) -> dict[str, int]:
-    """Measure this process: KiB of memory, open files, threads, objects and temporary files."""
+    """Measure this process: KiB of memory, open files, threads, objects and temporary files.
+
+    `in_use_kib` is the anonymous memory after the C library has given back what it keeps for later calls.
+    """
+    objects = count_objects()
+    ctypes.CDLL(None).malloc_trim(0)
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "rss_kib": int(status["VmRSS"].split()[0]),
+        "in_use_kib": int(status["RssAnon"].split()[0]),
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "threads": int(status["Threads"]),
         "python_threads": threading.active_count(),
-        "objects": count_objects(),
+        "objects": objects,
         "left_files": sum(1 for path in place.rglob("*") if path.is_file()),
         "temporary": len(list(Path(tempfile.gettempdir()).glob(f"*{os.getpid()}*"))),
     }
@@ -166,7 +173,7 @@ def main() -> None:
                         options.json.write_text(json.dumps(lines))
             rounds += 1
     late = [line for line in lines if line["minutes"] >= options.minutes / 4]
-    for key in ("rss_kib", "files", "threads", "objects"):
+    for key in ("rss_kib", "in_use_kib", "files", "threads", "objects"):
         print(f"{key}: {lines[0][key]} -> {lines[-1][key]}, {growth(late, key):+.1f} an hour after a quarter")
 
 
