@@ -227,7 +227,7 @@ def test_report_of_every_architecture(changes):
         assert 0 < course.relative[-1].low < course.relative[-1].estimate < course.relative[-1].high
     assert report.exponent.estimate == pytest.approx(report.growth[-1].estimate / report.times[-1])
     assert report.exponent.noise_low < report.exponent.estimate < report.exponent.noise_high
-    assert StabilityReport.from_json(report.to_json()).to_json() == report.to_json()  # NaN is not equal to NaN
+    assert StabilityReport.from_json(report.to_json()).to_json() == report.to_json()  # NaN != NaN
 
 
 def test_a_model_without_noise_has_one_path():
