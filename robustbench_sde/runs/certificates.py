@@ -32,7 +32,7 @@ from robustbench_sde.storage.certificates import (
     read_certificates,
     write_certificates,
 )
-from robustbench_sde.storage.provenance import joined, of_other_versions, other_versions
+from robustbench_sde.storage.provenance import joined, may_be_used
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import CERTIFICATES, empty_table
 
@@ -158,12 +158,10 @@ class Certificates:
 
     def _may_be_used(self, made_with: Mapping[str, Any]) -> bool:
         """Whether what is stored counts, by what it was made with; notes what has to be said about it."""
-        text = of_other_versions(made_with) if self._strict else other_versions(made_with)
-        if text and self._strict:
-            self._told[f"{text}: made again"] += 1
-        elif text:
-            self._told[f"made with {text}: `strict_versions` makes them again"] += 1
-        return not (text and self._strict)
+        usable, text = may_be_used(made_with, strict=self._strict)
+        if text:
+            self._told[text] += 1
+        return usable
 
     def _report(
         self,

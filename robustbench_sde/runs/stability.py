@@ -21,7 +21,7 @@ from robustbench_sde.perturbations.base import Clean, Perturbation
 from robustbench_sde.progress import Bars
 from robustbench_sde.runs.cells import Cell
 from robustbench_sde.runs.sources import Source
-from robustbench_sde.storage.provenance import of_other_versions, other_versions
+from robustbench_sde.storage.provenance import may_be_used
 from robustbench_sde.storage.run_folder import RunFolder
 
 
@@ -84,8 +84,13 @@ def run_stability(
     for source in sources:
         key = stability_key(source, data, perturbations, settings)
         report = None if folder is None else read_stability(folder.path, source.name)
-        stored = report is not None and report.key == key
-        if report is not None and stored and _may_be_used(report, strict=compute.strict_versions):
+        if report is not None and report.key == key:
+            usable, text = may_be_used(report.made_with, strict=compute.strict_versions)
+            if text:
+                tell(f"stability report of {source.name} {text}")
+        else:
+            usable = False
+        if report is not None and usable:
             reused += 1
         else:
             model = source.load(compute)
@@ -98,13 +103,3 @@ def run_stability(
                 write_stability(folder.path, report)
         reports.append(report)
     return reports, reused
-
-
-def _may_be_used(report: StabilityReport, *, strict: bool) -> bool:
-    """Whether a stored report counts, by what it was made with; says where that is of other versions."""
-    text = of_other_versions(report.made_with) if strict else other_versions(report.made_with)
-    if text and strict:
-        tell(f"computed again: stability report of {report.checkpoint}, {text}")
-    elif text:
-        tell(f"stability report of {report.checkpoint} made with {text}: `strict_versions` makes it again")
-    return not (text and strict)

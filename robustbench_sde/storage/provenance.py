@@ -64,6 +64,23 @@ def of_other_versions(made_with: Mapping[str, Any]) -> str:
     return f"made with {others}" if others else ""
 
 
+def may_be_used(made_with: Mapping[str, Any], *, strict: bool) -> tuple[bool, str]:
+    """Decide whether something stored may be used, by the versions that it was made with.
+
+    Args:
+        made_with: what it was made with.
+        strict: whether it must have been made with the versions of today (`strict_versions`).
+
+    Returns:
+        The decision, and what has to be said about the versions; empty if there is nothing to say.
+    """
+    if strict:
+        problem = of_other_versions(made_with)
+        return not problem, f"{problem}: made again" if problem else ""
+    others = other_versions(made_with)
+    return True, f"made with {others}: used without `strict_versions`" if others else ""
+
+
 def other_versions(made_with: Mapping[str, Any]) -> str:
     """Say which libraries that compute numbers had other versions when a cell was made; empty if none had.
 
