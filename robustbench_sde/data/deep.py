@@ -62,7 +62,9 @@ def _raw_mode(tile: Any) -> str:
 
 def _with(tile: Any, raw: str) -> Any:
     args = tile[3]
-    return tile._replace(args=(raw, *args[1:]) if isinstance(args, tuple) else raw)
+    args = (raw, *args[1:]) if isinstance(args, tuple) else raw
+    # Pillow 11 has made a named tuple of it
+    return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 
 def _joined(high: npt.NDArray[np.uint8], low: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:

@@ -19,7 +19,7 @@ from robustbench_sde.reporting.figures import (
 )
 from robustbench_sde.reporting.terminal import make_console
 from robustbench_sde.storage.run_folder import RunFolder
-from robustbench_sde.storage.spreadsheet import without_apostrophe
+from robustbench_sde.storage.spreadsheet import read_csv, without_apostrophe
 from robustbench_sde.training.history import NAMES, Epoch
 from robustbench_sde.training.tracking import Training
 
@@ -92,7 +92,7 @@ def read_trainings(run: RunFolder) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        table = pd.read_csv(path, dtype={"checkpoint": str})
+        table = read_csv(path, dtype={"checkpoint": str})
         numbers = table[list(NAMES)].astype(float)
         if list(table.columns) != ["checkpoint", *NAMES] or numbers.isna().to_numpy().any():
             raise ValueError("a number is missing")

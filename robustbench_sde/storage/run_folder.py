@@ -36,7 +36,7 @@ from robustbench_sde.storage.listed import read_listed_yaml, to_listed_yaml
 from robustbench_sde.storage.provenance import bytes_sha256, file_sha256
 from robustbench_sde.storage.records import digest_of
 from robustbench_sde.storage.schema import CORRUPTIONS, DISTANCES, SUMMARY, Column, table
-from robustbench_sde.storage.spreadsheet import csv_text, without_apostrophe
+from robustbench_sde.storage.spreadsheet import csv_text, read_csv, without_apostrophe
 
 #: metadata of the summary: digests of the files of its cells (JSON), and of the table itself
 _FILES, _TABLE = b"sde-bench-files", b"sde-bench-summary"
@@ -342,7 +342,7 @@ class RunFolder:
         try:
             kinds = {column.name: str for column in columns if column.dtype == "str"}
             # empty is NaN, and a checkpoint may be called NA
-            frame = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+            frame = read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
             texts = [name for name in kinds if name in frame]
             frame = frame.assign(**{name: frame[name].map(without_apostrophe) for name in texts})
             return table(frame, columns)

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+    pytest.mark.skipif(
+        Version(torch.__version__) < Version("2.14"), reason="knows the operations of torch 2.14 and later"
+    ),
     pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs Triton"),
 ]
 

@@ -2,10 +2,11 @@
 
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from robustbench_sde.storage.spreadsheet import as_text, csv_text, without_apostrophe
+from robustbench_sde.storage.spreadsheet import as_text, csv_text, read_csv, without_apostrophe
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,11 @@ def test_numbers_of_a_table_stay_numbers():
     assert text == "name,value,ok\n'=a,-1.5,True\nb,,False\n,2.0,True\n"
     assert frame["name"].tolist()[0] == "=a"
     assert pd.read_csv(io.StringIO(text))["value"].tolist()[0] == -1.5
+
+
+def test_numbers_are_read_as_they_were_written(tmp_path):
+    """Not to the next float, as pandas before 3.1 reads a third of them."""
+    numbers = np.random.default_rng(0).random(10_000)
+    path = tmp_path / "numbers.csv"
+    path.write_text(csv_text(pd.DataFrame({"number": numbers})))
+    assert (read_csv(path)["number"] == numbers).all()
