@@ -55,7 +55,7 @@ class Contrast:
         if self.difference.estimate < 0:
             low, high = -high, -low
         digits = 1 if self.p_holm < 0.01 else 2  # .048 is not .05
-        return f"{100 * low:.1f} to {100 * high:.1f}, p = {self.p_holm:.{digits}g}"
+        return f"{100 * low:z.1f} to {100 * high:z.1f}, p = {self.p_holm:.{digits}g}"
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Versus:
             if len(rows) == 1:
                 return (
                     f"{one.subject} does not differ from {self._name} {where} beyond chance "
-                    f"({100 * one.accuracy.difference.estimate:+.1f} points; {found})"
+                    f"({100 * one.accuracy.difference.estimate:+z.1f} points; {found})"
                 )
             kind = "no SDE" if self.sde_against_ode else f"none of {len(rows)}"
             return f"{kind} differs from {self._name} {where} beyond chance ({found})"

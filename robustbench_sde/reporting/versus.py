@@ -211,8 +211,8 @@ def _texts(row: VersusRow, *, single: bool, several: bool) -> list[str]:
 
 def _difference(contrast: Contrast) -> list[str]:
     found = contrast.difference
-    low, high = (f"{100 * value + 0.0:.1f}" for value in (found.low, found.high))
-    return [f"{100 * found.estimate + 0.0:+.1f} ({low} to {high})", f"{contrast.p_holm:.2g}"]
+    low, high = (f"{100 * value:z.1f}" for value in (found.low, found.high))
+    return [f"{100 * found.estimate:+z.1f} ({low} to {high})", f"{contrast.p_holm:.2g}"]
 
 
 def _notes(versus: Versus) -> Sequence[str]:
