@@ -73,8 +73,9 @@ def row(checkpoint: Path, eps: float, options: argparse.Namespace) -> str:
     after, seconds = auto_of(Path(__file__).parents[1], checkpoint, eps, options)
     before, earlier = auto_of(options.before, checkpoint, eps, options)
     left, stood = right(model, data, after), right(model, data, before)
-    standing = data.select(data.ids[left])
-    fallen = fooled_by_libraries(model, standing, eps, options) if left.any() else "none is left"
+    fallen = "none is left"
+    if left.any():
+        fallen = fooled_by_libraries(model, data.select(data.ids[left]), eps, options)
     cells = (
         model.name,
         f"{eps:.4g}",
