@@ -63,7 +63,7 @@ def _raw_mode(tile: Any) -> str:
 def _with(tile: Any, raw: str) -> Any:
     args = tile[3]
     args = (raw, *args[1:]) if isinstance(args, tuple) else raw
-    # Pillow 11 has made a named tuple of it
+    # tiles are named tuples since Pillow 11, and plain ones before
     return tile._replace(args=args) if hasattr(tile, "_replace") else (*tile[:3], args)
 
 

@@ -104,7 +104,7 @@ class Difference:
         distance = abs(self.interval.estimate)
         if float(self.variance.half(_LEAST)) <= distance:
             return _LEAST
-        if float(self.variance.half(1.0)) >= distance:  # 0 but for rounding in some versions of SciPy
+        if float(self.variance.half(1.0)) >= distance:  # rounding: SciPy 1.12 has 6e-17 for 0
             return 1.0
         return float(
             brentq(lambda level: float(self.variance.half(level)) - distance, _LEAST, 1.0, xtol=1e-15)

@@ -84,12 +84,11 @@ def run_stability(
     for source in sources:
         key = stability_key(source, data, perturbations, settings)
         report = None if folder is None else read_stability(folder.path, source.name)
+        usable, text = False, ""
         if report is not None and report.key == key:
             usable, text = may_be_used(report.made_with, strict=compute.strict_versions)
-            if text:
-                tell(f"stability report of {source.name} {text}")
-        else:
-            usable = False
+        if text:
+            tell(f"stability report of {source.name} {text}")
         if report is not None and usable:
             reused += 1
         else:

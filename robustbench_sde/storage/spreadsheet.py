@@ -8,8 +8,8 @@ import pandas as pd
 
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,e+\-% ()to]*$)")
 
-#: makes numbers those that were written; pandas reads a third of them to the next float without it until 3.1,
-#: which does so by itself and does not want to be told
+#: option of `pandas.read_csv` by which numbers are read exactly; without it, pandas before 3.1 reads a third
+#: of them to the next float, and later versions warn of it
 _EXACT: dict[str, Any] = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 )

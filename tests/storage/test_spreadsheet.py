@@ -43,7 +43,7 @@ def test_numbers_of_a_table_stay_numbers():
 
 
 def test_numbers_are_read_as_they_were_written(tmp_path):
-    """Not to the next float, as pandas before 3.1 reads a third of them."""
+    """Every number is exact; pandas before 3.1 reads a third of them to the next float by default."""
     numbers = np.random.default_rng(0).random(10_000)
     path = tmp_path / "numbers.csv"
     path.write_text(csv_text(pd.DataFrame({"number": numbers})))
