@@ -5,10 +5,12 @@ Nothing here reads or writes a global random state.
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -132,8 +134,9 @@ class BrownianPaths:
 
     One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows and terms of one
     network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and
-    moves them to `device`. The host makes them in a thread of its own, one chunk ahead of who asks: numpy and
-    torch let go of the interpreter meanwhile, and no number depends on when it is made.
+    moves them to `device`. Where a core of the host is idle, a thread of its own makes them there, one chunk
+    ahead of who asks: numpy and torch let go of the interpreter meanwhile, and no number depends on when it is
+    made.
 
     Args:
         draws, image_ids: draw indices and image ids; each pair has a path of its own.
@@ -200,7 +203,7 @@ class BrownianPaths:
         per_step = max(1, self._shape[0] * self._shape[1] * self._blocks * philox.WORDS_PER_BLOCK)
         size = max(1, _CHUNK // per_step)
         chunks = [steps[start : start + size] for start in range(0, len(steps), size)]
-        if len(chunks) < 2 or self._backend != "host":
+        if len(chunks) < 2 or self._backend != "host" or not _has_spare_core(self._device):
             for chunk in chunks:
                 yield from self._by_step(self._numbers(chunk))
             return
@@ -260,6 +263,21 @@ class BrownianPaths:
             )
         raw = philox.words(self._key, self._listed, blocks, first_block=first_block, site=self._site)
         return philox.signed(raw)
+
+
+def _has_spare_core(device: torch.device) -> bool:
+    """Whether the threads that compute a pass leave a core of the host idle.
+
+    Where they do not, another thread holds up all of them: each operation waits for the slowest of its parts.
+    """
+    return device.type != "cpu" or torch.get_num_threads() < _usable_cores()
+
+
+@cache
+def _usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    # some systems cannot pin processes to cores
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def chosen(backend: NoiseBackend, device: torch.device | str) -> NoiseBackend:

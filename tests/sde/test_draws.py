@@ -52,19 +52,43 @@ def test_noise_does_not_depend_on_how_many_steps_are_made_at_once(shape, steps):
     ("room", "expected"), [(1, [1] * 7), (95, [1] * 7), (96, [2, 2, 2, 1]), (10**6, [7])]
 )
 def test_no_more_numbers_are_made_at_once_than_there_is_room_for(room, expected, backend, monkeypatch):
-    """Steps of 2 draws, 3 images and 1 block are made together while they fit, ahead on the host alone."""
-    whole, made, threads = BrownianPaths._numbers, [], set()
+    """Steps of 2 draws, 3 images and 1 block are made together while they fit."""
+    whole, made = BrownianPaths._numbers, []
 
     def numbers(self, steps):
         made.append(len(steps))
-        threads.add(threading.current_thread())
         return whole(self, steps)
 
     monkeypatch.setattr(BrownianPaths, "_numbers", numbers)
     monkeypatch.setattr(draws_module, "_CHUNK", room)
     assert len(paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend)) == 7
     assert made == expected
-    assert (threads == {threading.current_thread()}) == (backend == "device" or len(expected) == 1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "cores", "room", "ahead"),
+    [
+        ("host", 2, 96, True),
+        ("host", 1, 96, False),  # torch's thread has the only core
+        ("host", 2, 10**6, False),  # all in one piece
+        ("device", 2, 96, False),
+    ],
+)
+def test_another_thread_makes_noise_ahead_where_a_core_is_idle(backend, cores, room, ahead, monkeypatch):
+    """With one thread of torch the noise of a second core comes from another thread, with the same bits."""
+    whole, threads = BrownianPaths._numbers, set()
+    expected = paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend)
+
+    def numbers(self, steps):
+        threads.add(threading.current_thread())
+        return whole(self, steps)
+
+    monkeypatch.setattr(BrownianPaths, "_numbers", numbers)
+    monkeypatch.setattr(draws_module, "_CHUNK", room)
+    monkeypatch.setattr(draws_module, "_usable_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert torch.equal(paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend), expected)
+    assert threads.isdisjoint({threading.current_thread()}) == ahead
 
 
 @pytest.mark.parametrize("backend", ["host", "device"])

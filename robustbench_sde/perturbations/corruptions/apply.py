@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError
-from robustbench_sde.perturbations.corruptions.ahead import WordsAhead
 from robustbench_sde.perturbations.corruptions.colour import Recipe
 from robustbench_sde.perturbations.corruptions.quantise import FORGIVEN
 from robustbench_sde.perturbations.corruptions.registry import Corruption, find
@@ -60,22 +59,20 @@ def corrupt(
     slices = _pieces(images)
     corrupted = torch.empty(images.shape, dtype=images.dtype, device=images.device)
     progress.start(f"{perturbation.name} {severity}" if severity else name, len(ids))
-    with WordsAhead([ids[piece] for piece in slices], severity) as words:
-        for index, piece in enumerate(slices):
-            setting = Setting(
-                name=perturbation.name,
-                severity=severity,
-                seed=seed,
-                words=words,
-                piece=index,
-                device=images.device,
-                scale=scale,
-                frost_step=1 / (chosen.frost_scale * scale),
-                frost_dir=None if frost_dir is None else Path(frost_dir),
-            )
-            apply = _on_levels if eight_bit else _on_floats
-            apply(perturbation.recipe, images[piece], corrupted[piece], setting, parameters)
-            progress.advance(len(ids[piece]))
+    for piece in slices:
+        setting = Setting(
+            name=perturbation.name,
+            severity=severity,
+            seed=seed,
+            image_ids=ids[piece],
+            device=images.device,
+            scale=scale,
+            frost_step=1 / (chosen.frost_scale * scale),
+            frost_dir=None if frost_dir is None else Path(frost_dir),
+        )
+        apply = _on_levels if eight_bit else _on_floats
+        apply(perturbation.recipe, images[piece], corrupted[piece], setting, parameters)
+        progress.advance(len(ids[piece]))
     return corrupted
 
 

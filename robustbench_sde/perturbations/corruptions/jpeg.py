@@ -2,7 +2,6 @@
 
 import io
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -20,23 +19,15 @@ def through_jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def by_torchvision(images: Tensor, quality: int) -> Tensor:
-    """`through_jpeg`, with as many threads as torch has: the codec lets go of the interpreter."""
+    """`through_jpeg`, all files at once."""
     from torchvision import io as codecs
 
-    def convert(part: Tensor) -> list[Tensor]:
-        # pixel by pixel in memory, as the codec wants them
-        pixels = part.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        decoded: list[Tensor] = codecs.decode_jpeg(codecs.encode_jpeg(list(pixels), quality=quality))
-        return decoded
-
-    threads = min(len(images), torch.get_num_threads())
+    # pixel by pixel in memory, as the codec wants them
+    pixels = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        if threads == 1:
-            return torch.stack(convert(images))
-        with ThreadPoolExecutor(threads) as pool:
-            parts = pool.map(convert, images.chunk(threads))
-            return torch.stack([image for part in parts for image in part])
+        decoded: list[Tensor] = codecs.decode_jpeg(codecs.encode_jpeg(list(pixels), quality=quality))
+    return torch.stack(decoded)
 
 
 def by_pillow(images: Tensor, quality: int) -> Tensor:

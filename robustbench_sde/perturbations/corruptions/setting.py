@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from robustbench_sde.perturbations.corruptions.ahead import WordsAhead
 from robustbench_sde.sde import philox
 from robustbench_sde.sde.draws import KeyedRandom, Stream
 
@@ -20,10 +19,8 @@ class Setting:
     name: str
     severity: int
     seed: int
-    #: random words of the whole batch; this call gets one piece of it
-    words: WordsAhead = field(repr=False)
-    #: index of the piece
-    piece: int
+    #: keys of the random numbers, one for each image
+    image_ids: Sequence[int]
     device: torch.device
     #: smaller side of the images over the resolution that the parameters were made for
     scale: float
@@ -31,11 +28,6 @@ class Setting:
     frost_step: float
     #: folder of the original frost photographs, or none
     frost_dir: Path | None
-
-    @property
-    def image_ids(self) -> Sequence[int]:
-        """Keys of the random numbers, one per image."""
-        return self.words.pieces[self.piece]
 
     def pixels(self, length: float) -> float:
         """A published length in pixels, scaled to the size of these images."""
@@ -61,6 +53,5 @@ class Setting:
         """`part` tells the random quantities of one recipe apart."""
         purpose = f"corrupt/{self.name}/{part}" if part else f"corrupt/{self.name}"
         size = math.prod(shape)
-        random = KeyedRandom(self.seed, Stream.ATTACK, purpose)
-        words = self.words.words(random, self.piece, size)
+        words = KeyedRandom(self.seed, Stream.ATTACK, purpose).words(self.image_ids, size, draw=self.severity)
         return law(words)[:, :size].reshape(len(words), *shape)

@@ -1,4 +1,4 @@
-"""Batches are corrupted piece by piece, random words and JPEG files made by threads: no bit depends on it."""
+"""Batches are corrupted piece by piece, with any number of threads: no bit depends on it."""
 
 from collections.abc import Iterator
 
@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustbench_sde.perturbations.corruptions import CORRUPTIONS, apply, corrupt, jpeg, water
-from robustbench_sde.perturbations.corruptions.ahead import WordsAhead
-from robustbench_sde.sde.draws import KeyedRandom, Stream
+from robustbench_sde.perturbations.corruptions import CORRUPTIONS, apply, corrupt, water
 
 
 @pytest.fixture
@@ -24,7 +22,7 @@ def two_threads() -> Iterator[None]:
 def test_pieces_and_threads_change_no_bit(
     name: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    """Seven images in pieces of two, with words made ahead, are those of one piece and one thread."""
+    """Seven images in pieces of two, with two threads, are those of one piece and one thread."""
     images = torch.randint(256, (7, 3, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     ids = [5, 3, 8, 1, 100, 7, 2]
     whole = [corrupt(batch, name, 4, image_ids=ids) for batch in (images, images / 255)]
@@ -32,25 +30,6 @@ def test_pieces_and_threads_change_no_bit(
     monkeypatch.setattr(apply, "_PIECE", 2 * images[0].numel())
     pieces = [corrupt(batch, name, 4, image_ids=ids) for batch in (images, images / 255)]
     assert all(map(torch.equal, whole, pieces))
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_words_made_ahead_are_those_of_their_keys() -> None:
-    """Every piece gets the words of its own images, whether they were made ahead or not."""
-    first, second = (KeyedRandom(1, Stream.ATTACK, purpose) for purpose in ("one", "two"))
-    pieces = [[4, 9], [2, 7], [3]]
-    with WordsAhead(pieces, draw=2) as words:
-        for index, ids in enumerate(pieces):
-            for random, size in ((first, 20), (second, 3), (first, 8)):
-                made = words.words(random, index, size)
-                assert torch.equal(made, random.words(ids, size, draw=2))
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_jpeg_by_two_threads_keeps_the_order() -> None:
-    """Five images in two threads come back in their order, with the bytes of Pillow."""
-    pixels = torch.randint(256, (5, 3, 20, 31), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert torch.equal(jpeg.by_torchvision(pixels, 40), jpeg.by_pillow(pixels, 40))
 
 
 def test_distances_are_those_of_all_moves() -> None:
