@@ -135,8 +135,7 @@ class BrownianPaths:
     One path per (draw, image): (draws, images, *shape) for each step. `site` tells the flows and terms of one
     network apart. Nothing is stored: iterating, or `paths[a:b]`, generates the steps again, in order, and
     moves them to `device`. Where a core of the host is idle, a thread of its own makes them there, one chunk
-    ahead of who asks: numpy and torch let go of the interpreter meanwhile, and no number depends on when it is
-    made.
+    ahead of who asks: numpy and torch let go of the interpreter meanwhile. No number depends on the time.
 
     Args:
         draws, image_ids: draw indices and image ids; each pair has a path of its own.

@@ -69,13 +69,13 @@ def test_no_more_numbers_are_made_at_once_than_there_is_room_for(room, expected,
     ("backend", "cores", "room", "ahead"),
     [
         ("host", 2, 96, True),
-        ("host", 1, 96, False),  # torch's thread has the only core
+        ("host", 1, 96, False),  # the only core computes
         ("host", 2, 10**6, False),  # all in one piece
         ("device", 2, 96, False),
     ],
 )
 def test_another_thread_makes_noise_ahead_where_a_core_is_idle(backend, cores, room, ahead, monkeypatch):
-    """With one thread of torch the noise of a second core comes from another thread, with the same bits."""
+    """A thread makes it ahead if torch has one thread and there are two cores: the bits are the same."""
     whole, threads = BrownianPaths._numbers, set()
     expected = paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend)
 
