@@ -96,7 +96,7 @@ tables: $(VENV)/installed  ## docs/tables.md, docs/attacks.md, docs/noise.md and
 dist: $(VENV)/installed  ## wheel and source distribution; tests/test_packaging.py looks at what is in them
 	$(BIN)/python -m build
 
-PYTHONS ?= python3.11 python3.12 python3.13
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 lock:  ## .ci/requirements.txt: every dependency with its hash, for `pip install --require-hashes` (docs/ci.md)
 	mkdir -p build/lock
 	for python in $(PYTHONS); do test -x build/lock/$$python/bin/python || $$python -m venv build/lock/$$python; \
