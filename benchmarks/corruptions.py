@@ -6,7 +6,8 @@
 They take turns on 256 images, severities 1, 3 and 5 each round; the table has the medians over the rounds. On
 numpy 2 and a current scikit-image, imagecorruptions fails in glass_blur, gaussian_blur and fog. It knows only
 the parameters of ImageNet-C, which are those of larger blurs. On a busy machine, `--threads 1 --clock cpu`
-counts the work instead of the time; imagecorruptions uses one thread anyway.
+counts the work instead of the time; imagecorruptions uses one thread anyway. Freed memory is kept, for all of
+them, as in every command of this program.
 
 The plain torch code (`PLAIN`) is what a user would write in a few lines, with our parameters: whole batches,
 random numbers of `torch.randn` and its relatives, which nobody can make again image by image.
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from robustbench_sde.perturbations.corruptions import CORRUPTIONS, blur, corrupt
 from robustbench_sde.perturbations.corruptions.severities import choose_family
+from robustbench_sde.sde.heap import keep_freed_memory
 
 BATCH, SEVERITIES = 256, (1, 3, 5)
 
@@ -135,6 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     warnings.simplefilter("ignore")
     import imagecorruptions
 
