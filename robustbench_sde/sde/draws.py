@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -272,9 +271,8 @@ def _has_spare_core(device: torch.device) -> bool:
     return device.type != "cpu" or torch.get_num_threads() < _usable_cores()
 
 
-@cache
 def _usable_cores() -> int:
-    """Return the number of cores that this process may use."""
+    """Return the number of cores that this process may use now."""
     # some systems cannot pin processes to cores
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
