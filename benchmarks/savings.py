@@ -3,8 +3,8 @@
     python -m benchmarks.savings [CHECKPOINT] [--dataset digits] [--images 64] [--eps 0.03]
                                 [--passes 112] [--threads 1]
 
-The attack is the `auto` of `benchmarks/time_to_answer.py`. Variants run one after the other, twice; the
-smaller CPU time counts. All images are scored on the same 128 draws.
+The attack is the `auto` of `benchmarks/time_to_answer.py` with the larger of its budgets. Variants run one
+after the other, twice; the smaller CPU time counts. All images are scored on the same 128 draws.
 """
 
 import argparse

@@ -130,8 +130,8 @@ def ours_by_name(
     if model.stochastic:
         yield "pgd, draws auto", "pgd", fixed | {"eot_draws": "auto", "passes": steps * draws}
     auto = fixed | {"eot_draws": "auto", "queries_per_step": 1, "depth": 3}
-    most = 7 * steps * draws // 20 if model.stochastic else 2 * steps
-    for passes in (most // 2, most) if model.stochastic else (most,):
+    shares = (7 * steps * draws // 40, 7 * steps * draws // 20)
+    for passes in shares if model.stochastic else (2 * steps,):
         yield f"auto, {passes} passes", "auto", auto | {"passes": passes}
 
 
