@@ -228,6 +228,16 @@ def test_certain_images_have_a_bin_of_their_own():
     assert found == pytest.approx((0.1 + 1.0 + 0.0) / 3)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_calibration_error_of_vote_shares_keeps_every_image(kind):
+    """Shares of ten votes lie on edges of twenty bins, and each has a bin to itself (docs/field-notes.md: netcal)."""
+    votes = np.repeat(np.arange(11), 3)
+    right = np.tile([True, False, False], 11)
+    found = expected_calibration_error((votes / 10).astype(kind).astype(np.float64), right, bins=20)
+    exact = np.mean([abs(1 / 3 - share / 10) for share in range(11)])
+    assert found == pytest.approx(exact, abs=1e-6)
+
+
 def test_two_images_have_an_effective_size_of_their_own():
     """Shares .2 and .4 have the variance .01 of their mean: as many trials as .3 x .7 / .01 = 21."""
     assert clustered(np.array([0.2, 0.4])) == pytest.approx(wilson(0.3, 21))
