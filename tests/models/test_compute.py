@@ -67,7 +67,11 @@ def test_precision_is_part_of_a_cells_key(digits):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_compiled_drift_decides_and_differentiates_alike(digits):
-    """Decisions on 50 digits and 4 draws are the same, gradients agree to float tolerance."""
+    """Decisions on 50 digits and 4 draws are the same, gradients agree to float tolerance.
+
+    An image with a ReLU whose input is zero up to rounding has another gradient on the other side of it. Which
+    images these are depends on the processor: one of 50 with AVX2 (by 0.4 %), none with AVX-512. Two may be.
+    """
     data = digits.subset(50)
     plain = rb.load_checkpoint(CHECKPOINTS / "digits-multiplicative.safetensors")
     results = []
@@ -78,7 +82,9 @@ def test_a_compiled_drift_decides_and_differentiates_alike(digits):
         results.append((log_mean(log_probs).argmax(1), gradient))
     (decisions, gradients), (same, near) = results
     assert torch.equal(decisions, same)
-    assert torch.allclose(gradients, near, rtol=1e-3, atol=1e-5 * float(gradients.abs().max()))
+    apart = (gradients - near).flatten(1).norm(dim=1) / gradients.flatten(1).norm(dim=1)
+    assert (apart > 1e-5).sum() <= 2
+    assert apart.max() < 0.02
 
 
 @pytest.mark.slow
