@@ -11,11 +11,11 @@ from torch import nn
 from robustbench_sde.api.arguments import Data, Numbers, dataset_of, numbers_of
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.registry import entry_of
-from robustbench_sde.errors import BenchError, tell, unknown_name
+from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.header import read_header
-from robustbench_sde.models.located import checkpoints_here, known_checkpoints, locate, shipped_checkpoints
+from robustbench_sde.models.located import checkpoints_here, locate_existing, shipped_checkpoints
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
@@ -194,7 +194,7 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     """
     if named:
         named = [path for path in named if ".state." not in path.name] or named
-        found = distinct_paths(_located(path) for path in named)
+        found = distinct_paths(locate_existing(path) for path in named)
         for path, sentence in unfinished(found).items():
             tell(f"{path.stem}: {sentence}")
         return found
@@ -253,14 +253,6 @@ def write_trainings(sources: Iterable[Source], folder: RunFolder) -> None:
         folder.write_text("trainings.csv", csv_text(pd.concat(tables), float_format="%.6g"))
     else:
         (folder.path / "trainings.csv").unlink(missing_ok=True)
-
-
-def _located(path: Path) -> Path:
-    found = locate(path)
-    if not found.exists():
-        known = known_checkpoints()
-        raise unknown_name("checkpoint", str(path), [*known, *map(str, checkpoints_here())])
-    return found
 
 
 def _numbers(values: float | Sequence[float]) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ import typer
 from robustbench_sde.cli.attack import attack_command
 from robustbench_sde.cli.audit import audit_command
 from robustbench_sde.cli.certify import certify_command
-from robustbench_sde.cli.command import OnceCommand
+from robustbench_sde.cli.command import OnceCommand, UsageError
 from robustbench_sde.cli.compare import baseline_app, compare_command
 from robustbench_sde.cli.corrupt import corrupt_command
 from robustbench_sde.cli.gate import gate_app
@@ -40,9 +40,6 @@ from robustbench_sde.errors import (
 )
 from robustbench_sde.output import OutputError, own_stdout
 from robustbench_sde.version import __version__
-
-#: Class that Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
-_UsageError: Any = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="sde-bench",
@@ -126,7 +123,7 @@ def main() -> None:
             _end(f"{error}; {how_to_see_it(*sys.argv[1:2] or [''])}", error.exit_code)
         elif isinstance(error, BenchError):
             _fail(str(error), error.exit_code)
-        elif isinstance(error, _UsageError):
+        elif isinstance(error, UsageError):
             command = error.ctx.command_path if error.ctx else "sde-bench"
             message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
             _fail(f"{message}; see `{command} --help`", ExitCode.INPUT_ERROR)

@@ -8,6 +8,9 @@ from typer.core import TyperCommand
 
 from robustbench_sde.cli.brief_help import help_all_option, print_rare, rare_of
 
+#: Class that Typer raises for arguments that it cannot parse (its home differs between versions of Typer).
+UsageError: Any = typer.BadParameter.__bases__[0]
+
 
 class OnceCommand(TyperCommand):
     """Command that refuses a repeated option, unless the option collects its values."""
@@ -64,7 +67,11 @@ class OnceCommand(TyperCommand):
                 ctx=context,
                 param_hint="'--checkpoint'",
             )
-        _, _, order = self.make_parser(context).parse_args(args=list(arguments))
+        try:
+            _, _, order = self.make_parser(context).parse_args(args=list(arguments))
+        except UsageError as error:
+            error.ctx = context  # without it, the line would name the help of the whole program
+            raise
         for parameter in {id(each): each for each in order}.values():
             flag = getattr(parameter, "is_flag", False) or parameter.param_type_name == "argument"
             several = flag or getattr(parameter, "multiple", False)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from robustbench_sde.errors import unknown_name
 from robustbench_sde.shipped import CHECKPOINTS
 
 #: folder of the user's checkpoints
@@ -27,6 +28,18 @@ def known_checkpoints() -> dict[str, Path]:
 def locate(path: Path) -> Path:
     """Return the path itself if it exists, or the checkpoint of this name, or else the path."""
     return path if path.exists() else known_checkpoints().get(str(path), path)
+
+
+def locate_existing(path: Path) -> Path:
+    """Return what `locate` does.
+
+    Raises:
+        BenchError: there is no such checkpoint (with the most similar name).
+    """
+    found = locate(path)
+    if not found.exists():
+        raise unknown_name("checkpoint", str(path), [*known_checkpoints(), *map(str, checkpoints_here())])
+    return found
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from robustbench_sde.regression.networks import (
 #: Remark on tables without a kind that was trained several times; the figures are those of docs/results.md.
 ONE_TRAINING = (
     "one training of each: the intervals hold other images but not other trainings, and trainings differ by "
-    "more than images do: three seeds of a kind were up to 2 points apart on CIFAR-10 and 15 to 34 points on "
+    "more than images do: three seeds of a kind were up to 2 points apart on CIFAR-10 and 13 to 42 points on "
     "the embedded digits (L2 0.5, docs/results.md); train each kind three times to speak of kinds"
 )
 #: beginning of a warning about unequal effort

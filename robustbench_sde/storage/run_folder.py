@@ -307,9 +307,11 @@ class RunFolder:
         """`manifest.yaml`: where the numbers come from.
 
         Raises:
-            BenchError: it is missing, or no longer what a run has written.
+            BenchError: it is missing, as in a run that is not finished, or no longer what a run has written.
         """
         path = self.path / "manifest.yaml"
+        if not path.exists() and self.stored():
+            raise BenchError(f"the run in {self.path} is not finished; the command that began it goes on with it")
         manifest = read_listed_yaml(path, "cells", megabytes=50)
         fault = manifest_fault(manifest)
         if fault:

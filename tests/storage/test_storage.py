@@ -41,6 +41,16 @@ def test_a_cell_survives_the_disk(tmp_path, cell):
     pd.testing.assert_frame_equal(folder.read_summary(), summary)
 
 
+def test_a_run_without_tables_is_called_unfinished(tmp_path, cell):
+    """Cells without a manifest are a run that goes on; a folder without either is no run."""
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(BenchError, match="cannot read"):
+        folder.read_manifest()
+    folder.write_cell("k1", "tiny clean", cell.row, cell.records)
+    with pytest.raises(BenchError, match="is not finished; the command that began it goes on with it"):
+        folder.read_manifest()
+
+
 def test_tables_refuse_missing_unknown_and_mistyped_columns(cell):
     """A table has exactly its columns."""
     with pytest.raises(BenchError, match=r"lacks \['margin'\]"):

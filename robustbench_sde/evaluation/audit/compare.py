@@ -119,7 +119,7 @@ class AttackComparison:
             return f"{leaves}, {reference} {percent(self.reference)}, p = {self.p:.2g}"
         left = f"{reference} {percent(self.reference)}"
         if self.left < (needed := wins_to_warn(self.images)):
-            return f"{left}: {rival} would have to fool {needed} of {counted(self.left, 'image')} left"
+            return f"{left}: {rival} is not tried, since {needed} would warn and {counted(self.left, 'image')} are left"
         return f"{left}: {rival} fools none of {self.tried} tried of {self.left} left, {needed} would warn"
 
 
