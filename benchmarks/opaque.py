@@ -38,7 +38,7 @@ def network(width: int) -> nn.Module:
 
 
 def ratios(width: int, images: Tensor, repeats: int) -> list[float]:
-    """Time of passes by image over that of one batch: of logits, and of gradients."""
+    """Wall time of passes by image over that of one batch: of logits, and of gradients."""
     net = network(width)
     facts = Interface("net", (1, 32, 32), 10, "opaque")
     opaque, draws = facts.around(net), Draws(0, Stream.ATTACK, range(DRAWS_PER_PASS))
@@ -54,8 +54,9 @@ def ratios(width: int, images: Tensor, repeats: int) -> list[float]:
         x = images.clone().requires_grad_()
         torch.autograd.grad(logits(x).sum(), x)
 
-    plain, ours = interleaved((lambda: batch(images), lambda: by_image(images)), repeats)
-    plain_gradient, our_gradient = interleaved((lambda: gradient(batch), lambda: gradient(by_image)), repeats)
+    (plain, _), (ours, _) = interleaved((lambda: batch(images), lambda: by_image(images)), repeats)
+    both = interleaved((lambda: gradient(batch), lambda: gradient(by_image)), repeats)
+    (plain_gradient, _), (our_gradient, _) = both
     return [ours / plain, our_gradient / plain_gradient]
 
 

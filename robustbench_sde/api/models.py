@@ -224,6 +224,16 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     return shipped
 
 
+def check_checkpoints(named: Iterable[Path]) -> None:
+    """Find each checkpoint.
+
+    Raises:
+        BenchError: one does not exist (with the most similar name).
+    """
+    for path in named:
+        locate_existing(path)
+
+
 def unfinished(paths: Iterable[Path]) -> dict[Path, str]:
     """Return a sentence like ``2 of 8 epochs, training not finished`` about each unfinished checkpoint."""
     sentences = {path: read_header(path).unfinished for path in paths if path.suffix == ".safetensors"}

@@ -68,13 +68,13 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
     Raises:
         BenchError: there are no such data, or the command names a checkpoint that does not exist.
     """
-    from robustbench_sde.models.located import locate_existing
+    from robustbench_sde.api.models import check_checkpoints
 
     options = context.params
     for parameter in ("checkpoints", "checkpoint", "networks"):
         named = options.get(parameter) or []
-        for path in [named] if isinstance(named, Path) else named:
-            locate_existing(path)  # before a folder of images is read, which may take a minute
+        # before a folder of images is read, which may take a minute
+        check_checkpoints([named] if isinstance(named, Path) else named)
     images = None if whole else options.get("images")
     return rb.load_dataset(
         complete.dataset_name(name or options["dataset"]),

@@ -65,7 +65,7 @@ def load_checkpoint(
     model.name = Path(path).stem
     compute = device if isinstance(device, Compute) else Compute(str(device))
     model = model.to(compute.device, torch.float32).requires_grad_(False).eval()
-    model = model.with_precision(check_precision(precision)).with_compute(compute)
+    model = model.with_precision(check_precision(precision, compute.device)).with_compute(compute)
     return model.with_noise(sigma=sigma, enabled=noise).with_solver(solver=solver, steps=steps)
 
 

@@ -1,5 +1,6 @@
 """Device, noise generator and memory with which networks are computed."""
 
+import functools
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
@@ -7,7 +8,7 @@ from typing import Any, get_args
 import torch
 
 from robustbench_sde.choices import NoiseBackend, Precision
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, tell, unknown_name
 from robustbench_sde.sde.draws import chosen
 from robustbench_sde.storage.provenance import versions
 
@@ -95,15 +96,27 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** ("MGT".index(unit) + 2))
 
 
-def check_precision(name: str) -> Precision:
-    """Return `name` if it is a precision.
+def check_precision(name: str, device: str = "") -> Precision:
+    """Return `name` if it is a precision, and tell if this processor has no instructions for it.
+
+    Args:
+        name: a precision.
+        device: device that will compute with it; empty if that is not known yet.
 
     Raises:
         BenchError: there is no such precision.
     """
     if name not in get_args(Precision):
         raise unknown_name("precision", name, get_args(Precision))
+    if name == "bf16" and device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        tell_once("this processor has no AVX-512: bf16 takes about ten times as long on it as fp32")
     return name  # type: ignore[return-value]
+
+
+@functools.cache
+def tell_once(message: str) -> None:
+    """Tell something once in a process."""
+    tell(message)
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

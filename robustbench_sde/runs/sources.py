@@ -316,7 +316,7 @@ class ModuleSource(Source):
                 f"{self.factory.name} has changed since the run began, or its weights are other ones each "
                 "time it is made: run it again, or give `weights`"
             )
-        precision = check_precision(self.precision)
+        precision = check_precision(self.precision, compute.device)
         interface = replace(self.interface, name=self.name, precision=precision)
         module = module.to(compute.device)
         freeze(module, interface)

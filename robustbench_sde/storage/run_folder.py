@@ -311,7 +311,9 @@ class RunFolder:
         """
         path = self.path / "manifest.yaml"
         if not path.exists() and self.stored():
-            raise BenchError(f"the run in {self.path} is not finished; the command that began it goes on with it")
+            raise BenchError(
+                f"the run in {self.path} is not finished; the command that began it goes on with it"
+            )
         manifest = read_listed_yaml(path, "cells", megabytes=50)
         fault = manifest_fault(manifest)
         if fault:

@@ -15,6 +15,7 @@ from robustbench_sde.evaluation.numbers import summarise
 from robustbench_sde.evaluation.scoring import ScoreSettings, score_records
 from robustbench_sde.models.checkpoint import save_checkpoint
 from robustbench_sde.models.classifier import Classifier
+from robustbench_sde.models.compute import check_precision
 from robustbench_sde.models.header import CheckpointHeader, DatasetRef
 from robustbench_sde.models.spec import ModelSpec
 from robustbench_sde.progress import SILENT, Progress
@@ -108,7 +109,7 @@ def _train(
     else:
         state = State(Classifier.initialised(spec, config.seed).state_dict(), key=new_key(identity))
     model = Classifier.from_weights(spec, state.weights).to(team.device).train()
-    model.precision = config.precision
+    model.precision = check_precision(config.precision, team.device)
     step = team.steps(model, config)
 
     told = OpenLoggers((), _training(config, spec, data, path, state))

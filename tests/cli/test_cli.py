@@ -280,7 +280,7 @@ WRONG = [
     (("attack", "--dataset", "digts"), "did you mean 'digits'"),
     (("attack", "checkpoints/tiny-nne.safetensors"), "did you mean"),
     (("attack", "tiny-nne"), "did you mean 'tiny-none'"),
-    (("attack", "tiny-nne", "--dataset", "image-folder:nowhere"), "did you mean 'tiny-none'"),  # before images are read
+    (("attack", "tiny-nne", "--dataset", "image-folder:nowhere"), "did you mean 'tiny-none'"),
     (("corrupt", "--normalize"), "see `sde-bench corrupt --help`"),
     (("attack", "--attack", "pdg"), "did you mean 'pgd'"),
     (("attack", "--attack", ","), "names no attack"),

@@ -109,7 +109,8 @@ def test_a_rival_of_an_attack_that_leaves_few_images_is_not_tried(name):
     assert lab.asked == [reference]
     assert (found.verdict, found.numbers["tried"]) == (AuditVerdict.PASS, 0)
     assert found.message == (
-        f"{references_name} 15.0 % (7.1-29.1): {rivals_name} is not tried, since 7 would warn and 6 images are left; "
+        f"{references_name} 15.0 % (7.1-29.1): {rivals_name} is not tried, since 7 would warn and "
+        "6 images are left; "
         "22 points more would have been seen"
     )
 

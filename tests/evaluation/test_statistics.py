@@ -230,7 +230,7 @@ def test_certain_images_have_a_bin_of_their_own():
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_calibration_error_of_vote_shares_keeps_every_image(kind):
-    """Shares of ten votes lie on edges of twenty bins, and each has a bin to itself (docs/field-notes.md: netcal)."""
+    """Shares of ten votes lie on edges of twenty bins, each with a bin to itself (docs/field-notes.md)."""
     votes = np.repeat(np.arange(11), 3)
     right = np.tile([True, False, False], 11)
     found = expected_calibration_error((votes / 10).astype(kind).astype(np.float64), right, bins=20)

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
 from robustbench_sde.evaluation.scoring import ScoreSettings
-from robustbench_sde.models.compute import Compute
+from robustbench_sde.models.compute import Compute, check_precision, tell_once
 from robustbench_sde.models.probabilities import log_mean, log_probabilities
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.cells import Cell
@@ -64,13 +64,30 @@ def test_precision_is_part_of_a_cells_key(digits):
     assert keys[0] == keys[1] != keys[2]
 
 
+@pytest.mark.parametrize("capability", ["AVX2", "AVX512"])
+def test_a_precision_that_a_processor_has_no_instructions_for_is_told(monkeypatch, recwarn, capability):
+    """bf16 takes ten times as long as fp32 without AVX-512, and nothing else would say so. Once is enough."""
+    tell_once.cache_clear()
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    for precision, device in (("fp32", "cpu"), ("bf16", "cuda"), ("bf16", "")):
+        check_precision(precision, device)
+    assert not recwarn.list
+    for _ in range(2):
+        rb.load_checkpoint(CHECKPOINTS / "digits-ode.safetensors", precision="bf16")
+    assert [str(told.message) for told in recwarn.list] == (
+        ["this processor has no AVX-512: bf16 takes about ten times as long on it as fp32"]
+        if capability == "AVX2"
+        else []
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_a_compiled_drift_decides_and_differentiates_alike(digits):
     """Decisions on 50 digits and 4 draws are the same, gradients agree to float tolerance.
 
-    An image with a ReLU whose input is zero up to rounding has another gradient on the other side of it. Which
-    images these are depends on the processor: one of 50 with AVX2 (by 0.4 %), none with AVX-512. Two may be.
+    An image with a ReLU whose input is zero up to rounding has another gradient on its other side. Which they
+    are depends on the processor: one image of 50 with AVX2 (by 0.4 %), none with AVX-512. Two may be.
     """
     data = digits.subset(50)
     plain = rb.load_checkpoint(CHECKPOINTS / "digits-multiplicative.safetensors")

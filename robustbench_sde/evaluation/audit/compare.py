@@ -119,7 +119,8 @@ class AttackComparison:
             return f"{leaves}, {reference} {percent(self.reference)}, p = {self.p:.2g}"
         left = f"{reference} {percent(self.reference)}"
         if self.left < (needed := wins_to_warn(self.images)):
-            return f"{left}: {rival} is not tried, since {needed} would warn and {counted(self.left, 'image')} are left"
+            images = counted(self.left, "image")
+            return f"{left}: {rival} is not tried, since {needed} would warn and {images} are left"
         return f"{left}: {rival} fools none of {self.tried} tried of {self.left} left, {needed} would warn"
 
 
