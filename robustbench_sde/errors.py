@@ -1,6 +1,7 @@
 """Define exit codes, and errors that users see as one sentence."""
 
 import difflib
+import functools
 import warnings
 from collections.abc import Iterable
 from enum import IntEnum
@@ -67,6 +68,12 @@ def tell(message: str, *, stacklevel: int = 1) -> None:
         if matching and matching[0] in general:
             warnings.simplefilter("always", BenchWarning)
         warnings.warn(message, BenchWarning, stacklevel=stacklevel + 1)
+
+
+@functools.cache
+def tell_once(message: str, *, stacklevel: int = 1) -> None:
+    """Tell something once in a process; arguments as for `tell`."""
+    tell(message, stacklevel=stacklevel + 1)
 
 
 def printable(text: str) -> str:

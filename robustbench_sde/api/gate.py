@@ -128,8 +128,9 @@ def init_gate(
         to_do.append(f"commit {', '.join(own)}, which the workflow reads")
     for ignored in ignored_by_git([*own, *map(str, texts), str(baseline)]):
         tell(f"git ignores {ignored}, which the workflow needs")
-    if "OWNER" in package or "REVISION" in package:
-        to_do.append(f"replace OWNER and REVISION in {scaffold.WORKFLOW} by those of your copy of sde-bench")
+    unknown = " and ".join(word for word in ("OWNER", "REVISION") if word in package)
+    if unknown:
+        to_do.append(f"replace {unknown} in {scaffold.WORKFLOW} by that of your copy of sde-bench")
     return GateFiles((*texts, ignore, baseline), cells, tuple(to_do))
 
 

@@ -8,7 +8,7 @@ import typer
 from robustbench_sde.cli import complete
 from robustbench_sde.cli import options as o
 from robustbench_sde.cli.texts import spelled
-from robustbench_sde.errors import BenchError, nearest
+from robustbench_sde.errors import BenchError, nearest, tell
 from robustbench_sde.shipped import SUITES, shipped_files
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def show_command(
         _show_run(place, json=json, robustbench=robustbench)
     elif robustbench:
         raise BenchError(f"--robustbench needs the folder of a run, and {path} is not one")
-    elif Path(path).suffix in (".yaml", ".yml") or (suite in suites and not place.exists()):
+    elif Path(path).suffix in (".yaml", ".yml") or (suite in suites and not Path(path).exists()):
         _show_suite(suite, json=json)
+        if place.is_dir():
+            tell(f"there is a run of this name, too: `sde-bench show {place}` shows it")
     elif Path(path).is_file() and Path(path).suffix == ".json":
         _show_baseline(Path(path), json=json)
     elif Path(path).exists() or checkpoint.exists():

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 
 from robustbench_sde.choices import NoiseBackend, Precision
-from robustbench_sde.errors import BenchError, tell, unknown_name
+from robustbench_sde.errors import BenchError, tell_once, unknown_name
 from robustbench_sde.sde.draws import chosen
 from robustbench_sde.storage.provenance import versions
 
@@ -111,12 +111,6 @@ def check_precision(name: str, device: str = "") -> Precision:
     if name == "bf16" and device == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
         tell_once("this processor has no AVX-512: bf16 takes about ten times as long on it as fp32")
     return name  # type: ignore[return-value]
-
-
-@functools.cache
-def tell_once(message: str) -> None:
-    """Tell something once in a process."""
-    tell(message)
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps")

@@ -187,6 +187,13 @@ class Perturbation(ABC):
         """Whether it is after one class of each image, which its records name (`Perturbed.targets`)."""
         return False
 
+    def check_classes(self, classes: int) -> None:  # noqa: B027
+        """Check what it says of classes; `classes` is the number of those of a model.
+
+        Raises:
+            BenchError: it names a class that the model does not have.
+        """
+
     def scored_at_random(self, stochastic: bool) -> bool:
         """Whether scoring draws noise, for a model that does (`stochastic`) or does not."""
         return stochastic

@@ -56,9 +56,9 @@ def write_site(runs: Sequence[Path], site: Path) -> list[Path]:
     Raises:
         BenchError: a run is damaged, no model was attacked within a budget, or `site` holds something else.
     """
-    page = site / "index.html"
-    if (site / "records").exists() or (page.exists() and _MARK not in page.read_text("utf-8", "replace")):
-        raise BenchError(f"{site} holds something else than a leaderboard; give another `site`")
+    foreign = _foreign(site)
+    if foreign:
+        raise BenchError(f"{site} holds {foreign}, which is no part of a leaderboard; give another `site`")
     sides = _read(runs)
     boards = _boards(sides)
     written: list[Path] = []
@@ -67,6 +67,19 @@ def write_site(runs: Sequence[Path], site: Path) -> list[Path]:
     RunFolder(site).write_text(".nojekyll", "")  # GitHub Pages serves the files as they are
     links = {name: f"runs/{name}/index.html" for name in sides}
     return [*written, *_write(boards, sides, links, site, "index.html", "leaderboard.json")]
+
+
+def _foreign(site: Path) -> str:
+    """Return the name of something in a folder that no site has; empty if there is nothing.
+
+    Over a whole site everything may be written; its `index.html` comes last, so that a site that was
+    interrupted has none. Hidden files, as of git, are no matter.
+    """
+    page = site / "index.html"
+    if page.exists() and _MARK in page.read_text("utf-8", "replace"):
+        return ""
+    names = sorted(path.name for path in site.iterdir()) if site.is_dir() else []
+    return next((name for name in names if name[0] != "." and name not in ("runs", "leaderboard.json")), "")
 
 
 def _read(runs: Sequence[Path]) -> dict[str, tuple[Path, Side]]:

@@ -53,6 +53,8 @@ class Source:
     kinds: tuple[str, ...] = field(default=("",), compare=False)
     #: standard deviation of Gaussian noise on the image (`models.smoothed`); None: no smoothing
     smoothing: float | None = None
+    #: number of its classes
+    classes: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, path: Path, data: ImageDataset, **settings: Any) -> "Source":
@@ -173,6 +175,7 @@ class OpenedCheckpoint:
             solver_steps=None if model.steps == trained.steps else solver_steps,
             adaptive=SOLVERS[model.solver].order is None,
             kinds=tuple(term.kind for term in model.spec.active_noise),
+            classes=model.classes,
         )
 
 
@@ -196,6 +199,7 @@ class LiveSource(Source):
             sha256=f"live:{uuid.uuid4().hex}" if model.built_in is None else _digest(model.built_in),
             precision=model.precision,
             kinds=(model.noise,) if model.stochastic else (),
+            classes=model.classes,
             adaptive=model.built_in is not None and SOLVERS[model.solver].order is None,
             model=model,
         )
@@ -260,6 +264,7 @@ class ModuleSource(Source):
             name=factory.name,
             sha256=_sha256(digest, interface),
             kinds=() if interface.noise == "none" else (interface.noise,),
+            classes=interface.classes,
             factory=factory,
             interface=interface,
             notes=notes,
@@ -277,6 +282,7 @@ class ModuleSource(Source):
             sha256=_sha256(origin.digest, interface),
             noise=origin.noise,
             kinds=() if interface.noise == "none" else (interface.noise,),
+            classes=interface.classes,
             factory=origin.factory,
             interface=interface,
             notes=origin.notes,

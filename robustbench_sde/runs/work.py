@@ -20,8 +20,15 @@ class Work:
 
     @classmethod
     def of(cls, cells: Iterable[Cell], data: ImageDataset, certified: Iterable[CertifyCell] = ()) -> "Work":
-        """Collect cells, equal ones once, in their order."""
-        keys = {cell: cell.key(data) for cell in dict.fromkeys(cells)}
+        """Collect cells, equal ones once, in their order.
+
+        Raises:
+            BenchError: a perturbation does not fit a model.
+        """
+        cells = tuple(dict.fromkeys(cells))
+        for cell in cells:
+            cell.perturbation.check_classes(cell.source.classes)
+        keys = {cell: cell.key(data) for cell in cells}
         return cls(data, keys, tuple(dict.fromkeys(certified)))
 
     def __len__(self) -> int:

@@ -152,7 +152,11 @@ def ignored_by_git(paths: Sequence[str]) -> list[str]:
 
 
 def command_line() -> str:
-    """The command as typed, however the program was started; of somebody's script its name."""
-    program = Path(sys.argv[0]).name
-    ours = program in ("sde-bench", "__main__.py")
-    return " ".join(["sde-bench" if ours else f"python {program}", *sys.argv[1:]])
+    """The command as typed, however the program was started; of other programs their name."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        module = started.parent.name
+        program = "sde-bench" if module == "robustbench_sde" else f"python -m {module}"
+    else:
+        program = "sde-bench" if started.name == "sde-bench" else f"python {started.name}"
+    return " ".join([program, *sys.argv[1:]])

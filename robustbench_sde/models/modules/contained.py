@@ -5,13 +5,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from robustbench_sde.errors import BenchError, one_line, tell
+from robustbench_sde.errors import BenchError, one_line, tell_once
 from robustbench_sde.output import others_print_to_stderr
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -71,9 +70,4 @@ def contained(name: str) -> Iterator[None]:
             for (what, find, put_back), found in zip(_STATE, before, strict=True):
                 if find() != found:
                     put_back(found)
-                    _tell_once(name, what)
-
-
-@cache
-def _tell_once(name: str, what: str) -> None:
-    tell(f"{name} changes {what}: it is put back after each call", stacklevel=6)
+                    tell_once(f"{name} changes {what}: it is put back after each call", stacklevel=5)

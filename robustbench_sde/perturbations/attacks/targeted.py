@@ -57,12 +57,15 @@ class Targetable(BudgetAttack):
             draws = Draws(seed, Stream.ATTACK, range(_FIRST_DRAW, _FIRST_DRAW + passes))
             targets = _least_likely(model, batch, draws)
         else:
-            if int(self.target) >= model.classes:
-                raise BenchError(f"target is {self.target}; the model has classes 0 to {model.classes - 1}")
+            self.check_classes(model.classes)
             targets = torch.full_like(batch.labels, int(self.target))
         untargeted = targets == batch.labels
         sign = torch.where(untargeted, 1.0, -1.0)
         return Aim(torch.where(untargeted, batch.labels, targets), sign), passes
+
+    def check_classes(self, classes: int) -> None:
+        if self.target.isdecimal() and int(self.target) >= classes:
+            raise BenchError(f"target is {self.target}; the model has classes 0 to {classes - 1}")
 
     def wanted(self, aim: Aim) -> Tensor | None:
         return aim.classes if self.target else None
