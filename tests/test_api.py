@@ -1,5 +1,6 @@
 """The Python API: what the commands do, in memory or in a folder."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from builders import make_data, make_model, save_digits_model
 from torch import Tensor, nn
 
 import robustbench_sde as rb
+from robustbench_sde.api.models import find_checkpoints
 from robustbench_sde.data import ImageDataset
 from robustbench_sde.errors import BenchError, InvalidEvaluationError
 
@@ -229,3 +231,11 @@ def test_a_script_is_named_in_the_manifest(place: Path, few: ImageDataset, monke
     monkeypatch.setattr(sys, "argv", ["/somewhere/mine.py", "7"])
     rb.score("none", few, score_draws=1, out="run")
     assert "command: python mine.py 7" in (place / "run" / "manifest.yaml").read_text()
+
+
+def test_checkpoints_of_other_data_sets_are_named(tmp_path, monkeypatch):
+    """The same images in a folder of another name are another data set; the message shows the names."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(Path(__file__).parents[1] / "checkpoints", "checkpoints")
+    with pytest.raises(BenchError, match=r"there are some of digits, image-folder:cifar10-jpeg\)"):
+        find_checkpoints([], "image-folder:elsewhere")

@@ -54,6 +54,7 @@ def text(tmp_path_factory):
     shutil.rmtree(folder / "reports")  # the suite is run again
     empty = _pytest(folder, "-k", "empty")
     assert (folder / "reports" / "gate" / "summary.parquet").exists()
+    assert "\ncommand: python -m pytest " in (folder / "reports" / "gate" / "manifest.yaml").read_text()
     return asked, empty
 
 

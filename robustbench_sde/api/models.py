@@ -15,7 +15,12 @@ from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.compute import Compute
 from robustbench_sde.models.header import read_header
-from robustbench_sde.models.located import checkpoints_here, locate_existing, shipped_checkpoints
+from robustbench_sde.models.located import (
+    checkpoints_here,
+    known_checkpoints,
+    locate_existing,
+    shipped_checkpoints,
+)
 from robustbench_sde.models.modules.adapter import ModuleClassifier, Normalisation
 from robustbench_sde.models.modules.examine import examine
 from robustbench_sde.models.modules.factory import Factory
@@ -137,6 +142,9 @@ def sources_of(
     files = [Path(model) for model in several if isinstance(model, str | Path)]
     paths = find_checkpoints(files, data.name, smoothed=certified) if files or models is None else []
     sources = [Source.of(path, data, sigma=sigma, noise=noise, precision=precision) for path in paths]
+    if sigma is not None and noise:
+        for source in (source for source in sources if not source.kinds):
+            tell(f"{source.name} has no noise: `sigma` changes nothing about it")
     for model in several:
         if isinstance(model, str | Path):
             continue
@@ -185,9 +193,9 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     Those whose name ends in ``-smoothed`` are made for noise on the image: not named, they are for `certify`
     (`smoothed`) and for nothing else.
 
-    Without any there, those that are installed with the package are taken, which a warning says. Unfinished
-    trainings are left out unless they are named; either is a warning. States of trainings, which a shell's
-    ``*`` names too, are passed over.
+    Without any there, those that are installed with the package are taken. Unfinished trainings are left out
+    unless they are named. Each of these is a warning. States of trainings, which a shell's ``*`` names, too,
+    are passed over.
 
     Raises:
         BenchError: there are none, or a named one does not exist (with the most similar name).
@@ -204,7 +212,12 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     def fits(path: Path) -> bool:
         return path.stem.endswith("-smoothed") == smoothed and read_header(path).dataset.name == trained_on
 
-    matching = [path for path in checkpoints_here() if fits(path)]
+    here = checkpoints_here()
+    matching = [path for path in here if fits(path)]
+    if not smoothed:
+        for path in (path for path in here if path.stem.endswith("-smoothed")):
+            if read_header(path).dataset.name == trained_on:
+                tell(f"left out {path}: it is made for `certify`; name it to evaluate it")
     for path, sentence in unfinished(matching).items():
         tell(f"left out {path}: {sentence}; name it to evaluate it")
         matching.remove(path)
@@ -214,9 +227,10 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     if not shipped and smoothed:
         raise BenchError(f"no checkpoint *-smoothed in checkpoints/ was trained on {dataset!r}; name one")
     if not shipped:
+        others = ", ".join(sorted({read_header(path).dataset.name for path in known_checkpoints().values()}))
         raise BenchError(
-            f"no checkpoint in checkpoints/ was trained on {dataset!r}; name one, or train one on it "
-            "(`sde-bench train`)"
+            f"no checkpoint in checkpoints/ was trained on {dataset!r} (there are some of {others}); name "
+            "one, or train one on it (`sde-bench train`)"
         )
     names = ", ".join(path.stem for path in shipped)
     message = f"checkpoints/ has none for {dataset!r}: taking the shipped ones, {names}"

@@ -130,13 +130,19 @@ def save_command(
     run: Run,
     file: Annotated[Path, typer.Argument(help="File to write, like reports/baseline.json.")],
     force: o.ForceFile = False,
+    json: o.Json = False,
 ) -> None:
     """Write a run into one text file that `compare` reads.
 
     [bold]Example:[/bold] sde-bench baseline save reports/smoke reports/baseline.json
     """
     from robustbench_sde.api.result import Result
+    from robustbench_sde.reporting.terminal import print_entries
     from robustbench_sde.storage.runs_here import resolve
 
     cells = Result.read(resolve(run)).save_baseline(file, force=force)
-    print(f"{file}: {counted(cells, 'cell')}, {file.stat().st_size / 1000:.0f} kB")
+    size = file.stat().st_size
+    if json:
+        print_entries({"path": str(file), "cells": cells, "bytes": size}, as_json=True)
+        return
+    print(f"{file}: {counted(cells, 'cell')}, {size / 1000:.0f} kB")

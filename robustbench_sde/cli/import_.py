@@ -38,15 +38,21 @@ def import_command(
     class_order: o.ClassOrder = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing checkpoint.")] = False,
     out: o.OutCheckpoint = None,
+    json: o.Json = False,
 ) -> None:
     """Convert the weights of a network that other code has trained into a checkpoint.
 
     [bold]Example:[/bold] sde-bench import sde_cifar10_1.0.pth --noise multiplicative --sigma 1.0
     """
+    from robustbench_sde.reporting.terminal import print_entries
+
     if not file.exists():  # before the data set is fetched or asked for
         raise BenchError(f"{file} does not exist")
     data = inputs.load_images(context, whole=True)
     made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
+    if json:
+        print_entries({"path": str(made.path), **made.header.model_dump(mode="json")}, as_json=True)
+        return
     model = made.header.model
     term = " + ".join(f"{term.kind} sigma {term.sigma:g}" for term in model.noise) or "no noise"
     solved = f"{model.steps} steps of {model.solver}"

@@ -21,7 +21,8 @@ RARE = "Speed and memory"
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Checkpoints; default: all in checkpoints/ trained on the data set.",
+        help="Checkpoints; default: all in checkpoints/ trained on the data set (NAME-smoothed: those of "
+        "`certify`, left out elsewhere).",
         autocompletion=complete.checkpoints,
     ),
 ]

@@ -76,6 +76,7 @@ def preview_command(
     out: Annotated[Path, typer.Option(help="PNG file to write.", rich_help_panel="Output")] = Path(
         "preview.png"
     ),
+    json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Write a contact sheet of perturbed images.
@@ -90,6 +91,7 @@ def preview_command(
     from robustbench_sde.reporting.contact_sheet import write_contact_sheet
     from robustbench_sde.reporting.preview import attacked, corrupted
     from robustbench_sde.reporting.progress import progress_bars
+    from robustbench_sde.reporting.terminal import print_entries
 
     if out.suffix != ".png":
         raise BenchError(f"--out {out} must end in .png")
@@ -130,7 +132,9 @@ def preview_command(
             [result.records_of(place)["prediction"].tolist() for place in (0, *made)],
         )
     write_contact_sheet(out, sheet.tiles, rows=sheet.rows, columns=sheet.columns)
-    if not quiet:
+    if json:
+        print_entries({"path": str(out), "rows": sheet.rows, "columns": sheet.columns}, as_json=True)
+    elif not quiet:
         print(f"{out}: {len(sheet.rows)} x {len(sheet.columns)} images")
 
 

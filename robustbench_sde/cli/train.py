@@ -194,6 +194,7 @@ def train_command(
         ),
     ] = None,
     out: o.OutCheckpoint = None,
+    json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Train a Neural ODE or SDE classifier and write a checkpoint after every epoch.
@@ -203,7 +204,7 @@ def train_command(
     [bold]Example:[/bold] sde-bench train --dataset digits --noise multiplicative --sigma 0.5
     """
     from robustbench_sde.reporting.progress import progress_bar
-    from robustbench_sde.reporting.terminal import make_console
+    from robustbench_sde.reporting.terminal import make_console, print_entries
     from robustbench_sde.reporting.training import EpochLines
     from robustbench_sde.runs.words import interval
     from robustbench_sde.training.config import TrainConfig
@@ -239,6 +240,10 @@ def train_command(
     if not _leads():
         return
     result, seconds = trained.header.training, time.perf_counter() - started
+    if json:
+        about = {"path": str(trained.path), "seconds": seconds, **trained.header.model_dump(mode="json")}
+        print_entries(about, as_json=True)
+        return
     make_console().print(
         f"{trained.path}: test accuracy {interval(*result['test_accuracy'])} % of "
         f"{counted(result['test_images'], 'image')} ({counted(result['test_draws'], 'draw')}), "

@@ -1,6 +1,5 @@
 """Device, noise generator and memory with which networks are computed."""
 
-import functools
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, get_args

@@ -31,7 +31,9 @@ def first_problem(error: ValidationError, where: str = "") -> BenchError:
             choice.strip("' ") for choice in problem["ctx"]["expected"].replace(" or ", ",").split(",")
         ]
         return BenchError(f"{prefix}{unknown_name(key, problem['input'], choices)}")
-    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return BenchError(f"{prefix}{key} is missing")
+    message = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of several keys together
         return BenchError(f"{prefix}{message}")
     return BenchError(f"{prefix}{key}: {message} (got {str(problem['input'])[:60]!r})")

@@ -53,7 +53,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Board:
-    """Models that were attacked on one data set within one budget, the best first."""
+    """Models that were attacked on one data set within one budget, by rank, then by accuracy."""
 
     dataset: str
     #: hash of the pixels and labels of the whole split
@@ -186,6 +186,7 @@ def _board(
         )
     notes += [f"Left out, {text}." for text in bad]
     together = sum(with_images for _, with_images in compared)
+    standings.sort(key=lambda row: row.rank)  # those that share a rank stay in order of accuracy
     return Board(*data, norm, eps, tuple(standings), tuple(notes), together, len(compared) - together)
 
 

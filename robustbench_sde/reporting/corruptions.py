@@ -22,7 +22,7 @@ from robustbench_sde.reporting.figures import (
     styled,
 )
 from robustbench_sde.reporting.table import CellText, fit_to_width
-from robustbench_sde.reporting.terminal import make_console, print_footer
+from robustbench_sde.reporting.terminal import make_console, print_footer, prints_csv
 from robustbench_sde.runs.words import TableColumn, interval
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import TableRow
@@ -42,11 +42,21 @@ def print_corruptions(
     reused: int,
     reference: str | None,
 ) -> None:
-    """Print, for each checkpoint, the accuracy by corruption and severity, then the means of all."""
+    """Print, for each checkpoint, the accuracy by corruption and severity, then the means of all.
+
+    As CSV, which has one heading and no titles, all rows are one table.
+    """
     console = make_console()
-    for name, own in corruptions.groupby("checkpoint", sort=False):
-        console.print(_by_severity(console, str(name), own, summary))
-    console.print(_means(console, corruptions, reference))
+    if prints_csv():
+        console.print(_numbers(console, corruptions, reference, every=True))
+    else:
+        for name, own in corruptions.groupby("checkpoint", sort=False):
+            console.print(_by_severity(console, str(name), own, summary))
+        means = corruptions[corruptions["corruption"].isin([CLEAN, MEAN])]
+        console.print(_numbers(console, means, reference))
+    means = corruptions[(corruptions["corruption"] == MEAN) & (corruptions["status"] == "ok")]
+    if reference is not None and means["ce"].isna().any():
+        console.print(f"mCE divides by errors: it is empty where {reference} makes none at a corruption")
     print_footer(summary, folder=folder, reused=reused)
 
 
@@ -76,10 +86,11 @@ def _by_severity(console: Console, name: str, own: pd.DataFrame, summary: pd.Dat
     return fit_to_width(console, title, columns, blocks, stacked=True)
 
 
-def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -> Table:
-    """Print the means over corruptions, one line per checkpoint and severity."""
+def _numbers(console: Console, rows: pd.DataFrame, reference: str | None, *, every: bool = False) -> Table:
+    """Return a table of the means over corruptions, or with a column of corruptions of `every` row."""
     columns = [
         TableColumn("checkpoint", numeric=False),
+        *[TableColumn("corruption", numeric=False)] * every,
         TableColumn("severity"),
         TableColumn("accuracy (95 %)"),
         TableColumn("single draw (95 %)", spare=1),
@@ -93,19 +104,19 @@ def _means(console: Console, corruptions: pd.DataFrame, reference: str | None) -
         columns.append(TableColumn(f"mCE over {reference}"))
     blocks: list[list[list[CellText]]] = []
     previous = None
-    for row in corruptions[corruptions["corruption"].isin([CLEAN, MEAN])].to_dict("records"):
+    for row in rows.to_dict("records"):
         name = "" if row["checkpoint"] == previous else row["checkpoint"]
         previous = row["checkpoint"]
         if name:
             blocks.append([])
         level = CLEAN if row["corruption"] == CLEAN else _level(row)
+        names = [name, row["corruption"], level] if every else [name, level]
         if row["status"] != "ok":
-            words = [name, level, "invalid", *[""] * (len(columns) - 3)]
-            blocks[-1].append([Text(word, "red") for word in words])
+            words = [*names, "invalid"]
+            blocks[-1].append([Text(word, "red") for word in [*words, *[""] * (len(columns) - len(words))]])
             continue
         line = [
-            name,
-            level,
+            *names,
             _accuracy(row),
             interval(row["single_draw_accuracy"], row["single_draw_low"], row["single_draw_high"]),
             f"{100 * (1 - row['accuracy']):.1f}",

@@ -118,15 +118,19 @@ def _write(
         },
     }
     folder.write_text(data, json.dumps(_plain(content), indent=1) + "\n")
-    models = len({(row.model, row.run) for board in boards for row in board.standings})
+    models = {(row.model, row.run) for board in boards for row in board.standings}
+    ranked = {run for _, run in models}
+    others = ", ".join(name for name in sides if name not in ranked)
     folder.write_text(
         page,
         render(
             "leaderboard.html",
             ("page.js", "leaderboard.js"),
             title="Leaderboard",
-            lead=f"{counted(models, 'model')} of {counted(len(sides), 'run')}, ranked by the lowest accuracy "
-            "under attack. Models share a rank if their images do not tell them apart.",
+            lead=f"{counted(len(models), 'model')} of {counted(len(ranked), 'run')}, ranked by the lowest "
+            "accuracy under attack. Models share a rank if their images do not tell them apart."
+            + f" Without an attack within a budget: {others}."
+            * bool(others),
             choices=[
                 ("dataset", list(dict.fromkeys(board.dataset for board in boards))),
                 ("norm", list(dict.fromkeys(board.norm for board in boards))),

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from robustbench_sde.errors import duration
 from robustbench_sde.output import others_print_to_stderr
 from robustbench_sde.progress import SILENT, Bars, Progress
 from robustbench_sde.reporting.notebook_progress import NotebookBoard, in_notebook
@@ -71,7 +72,7 @@ def _columns(width: int, bars: int) -> list[ProgressColumn]:
     which says how the work goes, before the bar, and its name is cut first.
     """
     wide = width >= 160
-    bar = 40 if wide else 9
+    bar = 40 if wide else max(9, width // 6 - 4)
     room = width - bar - sum(_NUMBERS) - 4  # a space between columns
     if bars > 1:
         description = 60 if wide else width // 2
@@ -130,8 +131,5 @@ class _PlainLines:
         if now - self._printed >= _INTERVAL and self._done:
             self._printed = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            print(
-                f"{self._description}: {self._done}/{self._total}, {left:.0f} s left, {self._note}",
-                file=self._stream,
-                flush=True,
-            )
+            done = f"{self._description}: {self._done}/{self._total}, {duration(left)} left"
+            print(done + f", {self._note}" * bool(self._note), file=self._stream, flush=True)

@@ -62,7 +62,8 @@ def fit_to_width(
     table = make()
     if left_out:
         names = dict.fromkeys(column.heading.partition(" (")[0] for column in left_out)
-        table.caption, table.caption_justify = f"no room for: {', '.join(names)}", "left"
+        caption = f"no room for: {', '.join(names)} (a wider terminal shows more)"
+        table.caption, table.caption_justify = caption, "left"
     if width.maximum > console.width:
         _share_out(table, console.width - width.minimum)
     else:

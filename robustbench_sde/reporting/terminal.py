@@ -126,6 +126,11 @@ def print_tables_as(asked: TableFormat) -> None:
     _format = asked
 
 
+def prints_csv() -> bool:
+    """Whether tables are printed as CSV (`print_tables_as`)."""
+    return _format == "csv"
+
+
 def _headings(table: Table) -> list[str]:
     if not table.show_header:
         return ["name", "value"][: len(table.columns)]

@@ -122,12 +122,15 @@ def summary_title(summary: pd.DataFrame) -> str:
 
     plain = summary[summary["samples"] == 0]
     shown = summary if plain.empty else plain  # a row of random points has as many draws as points
-    most, mean = shown["score_draws"].max(), shown["mean_score_draws"].max()
-    draws = (
-        f"at most {most} score draws, {mean:.0f} on average"
-        if 1 < mean < most
-        else counted(most, "score draw")
-    )
+    random = shown[shown["noise"] != "none"]  # the others have one draw, whatever is asked for
+    fewest, most = random["score_draws"].min(), shown["score_draws"].max()
+    mean = shown["mean_score_draws"].max()
+    if fewest < most and (shown["mean_score_draws"] == shown["score_draws"]).all():
+        draws = f"{fewest} to {most} score draws"
+    elif 1 < mean < most:
+        draws = f"at most {most} score draws, {mean:.0f} on average"
+    else:
+        draws = counted(most, "score draw")
     images = counted(all_of("images"), "image")
     return f"{all_of('dataset')} · {images} · {draws} ({all_of('rule')}) · seed {all_of('seed')}"
 

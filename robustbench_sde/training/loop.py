@@ -74,9 +74,9 @@ def train(
     state_path = state_of(path)
     if resume and not state_path.exists():
         why = (
-            f"the training of {path} is complete (there is no {state_path})"
+            f"the training of {path} is complete (there is no {state_path}); `force` trains it anew"
             if path.exists()
-            else f"neither {state_path} nor {path} exists"
+            else f"neither {state_path} nor {path} exists; leave `resume` out to begin"
         )
         raise BenchError(f"nothing to resume: {why}")
     with locked_file(path) if team.leads else contextlib.nullcontext():

@@ -97,7 +97,7 @@ def read_state(path: Path, identity: Identity) -> State:
     if differences:
         raise BenchError(
             f"{path} belongs to another training: {differences}; "
-            "give the same options, or start anew without `resume`"
+            "give the same options, or `force` instead of `resume` to start anew"
         )
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momenta": {}}
     for name, tensor in tensors.items():

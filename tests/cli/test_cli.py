@@ -198,6 +198,23 @@ def test_an_unfinished_training_is_no_default_and_says_so(place, tmp_path):
     assert f"half: {sentence}." in (tmp_path / "reports" / "half" / "index.html").read_text()
 
 
+def test_a_checkpoint_made_for_certify_is_no_default_and_is_named(place, tmp_path):
+    """`NAME-smoothed` is left out of an attack unless it is named, which one line says."""
+    shutil.copytree(place / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "tiny-none.safetensors").rename(
+        tmp_path / "checkpoints" / "tiny-smoothed.safetensors"
+    )
+    every = sde_bench(*ATTACK, "--json", cwd=tmp_path)
+    assert {row["checkpoint"] for row in json.loads(every.stdout)} == {"tiny-additive"}
+    assert "tiny-smoothed.safetensors: it is made for `certify`; name it to evaluate it\n" in every.stderr
+
+
+def test_a_sigma_that_changes_nothing_is_told(place, tmp_path):
+    """A network without noise has its row, and one line says that --sigma does not matter for it."""
+    ended = sde_bench(*ATTACK, "--sigma", 0.3, "--out", tmp_path / "run", cwd=place)
+    assert ended.stderr == "sde-bench: tiny-none has no noise: --sigma changes nothing about it\n"
+
+
 def test_the_first_line_works_in_an_empty_folder(tmp_path):
     """Without checkpoints/ the shipped ones are taken, which one line says; a name finds one of them."""
     every = sde_bench(*ATTACK, "--json", cwd=tmp_path)
@@ -327,7 +344,8 @@ WRONG = [
     (("train", "--config", "wrong.yaml"), "did you mean 'epochs'"),
     (("train", "--out", "model.pt"), ".safetensors"),
     (("train", "--out", "text.safetensors"), "exists"),
-    (("train", "--resume", "--out", "new.safetensors"), "nothing to resume"),
+    (("train", "--resume", "--out", "new.safetensors"), "leave --resume out to begin"),
+    (("attack", "--target", "12"), "target is 12; the model has classes 0 to 9"),
     (("list", "attack"), "did you mean 'attacks'"),
     (("show", "nowhere"), "does not exist"),
     (("show", "smoek"), "did you mean 'smoke'"),
@@ -381,9 +399,14 @@ def test_an_interrupted_training_exits_130_and_resumes(tmp_path, sent):
     assert process.returncode == 130, stderr
     assert stderr.count("\n") == 1
     assert sde_bench("show", "m.safetensors", cwd=tmp_path).code == 0
-    resumed = sde_bench(*options, "--resume", cwd=tmp_path)
+    resumed = sde_bench(*options, "--resume", "--json", cwd=tmp_path)
     assert resumed.code == 0, resumed.stderr
-    assert "test accuracy" in resumed.stdout
+    found = json.loads(resumed.stdout)
+    assert (found["path"], found["training"]["epochs_done"]) == ("m.safetensors", 4)
+    again = sde_bench(*options, "--resume", cwd=tmp_path)
+    assert again.code == 2
+    assert "is complete" in again.stderr
+    assert "--force trains it anew" in again.stderr
 
 
 def test_a_killed_attack_goes_on_where_it_stopped(place, tmp_path):

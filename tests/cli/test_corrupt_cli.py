@@ -1,5 +1,6 @@
 """`sde-bench corrupt` and `sde-bench preview`, called in this process."""
 
+import io
 import json
 
 import numpy as np
@@ -64,6 +65,27 @@ def test_corrupt_writes_tables_and_a_figure(sde_bench, tmp_path):
     assert (out / "figures" / "corruptions.svg").read_text().startswith("<?xml")
     with Image.open(out / "figures" / "corruptions.png") as figure:
         assert figure.format == "PNG"
+
+
+def test_csv_is_one_table(sde_bench, tmp_path):
+    """All rows of all checkpoints are under one heading, and say whose they are."""
+    command = (*CORRUPT, "--corruptions", "fog,pixelate", "--severity", "1,4", "-o", "csv")
+    code, stdout, error = sde_bench(*command, "--out", tmp_path / "run", "--reference", "tiny-none")
+    assert code == 0, error
+    rows = pd.read_csv(io.StringIO(stdout))
+    table = pd.read_csv(tmp_path / "run" / "corruptions.csv")
+    assert rows[["checkpoint", "corruption"]].equals(table[["checkpoint", "corruption"]])
+    assert rows["error"].tolist() == [float(f"{100 * (1 - share):.1f}") for share in table["accuracy"]]
+    assert set(rows["severity"]) == {"clean", "1", "4", "all"}
+    assert "mCE over tiny-none" in rows.columns
+
+
+def test_an_mce_without_a_denominator_is_told(sde_bench, tmp_path):
+    """A reference without an error leaves mCE empty, and one line says why."""
+    command = ("corrupt", "digits-ode", "--images", 6, "--quiet", "--corruptions", "brightness")
+    code, stdout, _ = sde_bench(*command, "--reference", "digits-ode", "--out", tmp_path / "run")
+    assert code == 0
+    assert "mCE divides by errors: it is empty where digits-ode makes none at a corruption" in stdout
 
 
 def test_the_same_command_reuses_what_is_stored(sde_bench, tmp_path):
@@ -184,6 +206,15 @@ def test_preview_writes_a_contact_sheet(sde_bench, tmp_path, options, grid):
         assert sheet.width > columns * 96
         assert rows * 96 < sheet.height < (rows + 1) * 110
         assert len(np.unique(np.asarray(sheet))) > 50
+
+
+def test_a_preview_says_with_json_what_it_shows(sde_bench, tmp_path):
+    """Path, rows and columns; nothing else is on stdout."""
+    path = tmp_path / "sheet.png"
+    command = ("preview", "digits", "--corruption", "fog", "--severity", "1-2", "--images", 3)
+    code, stdout, _ = sde_bench(*command, "--json", "--out", path)
+    found = json.loads(stdout)
+    assert (code, found["path"], len(found["rows"]), len(found["columns"])) == (0, str(path), 3, 3)
 
 
 def test_a_preview_attacks_through_the_noise_on_the_image(sde_bench, tmp_path):

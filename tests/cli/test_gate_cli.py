@@ -87,6 +87,22 @@ def test_it_warns_of_files_that_git_ignores(program, place):
     assert error == "sde-bench: git ignores checkpoints/mine.safetensors, which the workflow needs\n"
 
 
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        ("git+https://github.com/OWNER/robustbench-sde@0123abc", "replace OWNER in "),
+        ("git+https://github.com/OWNER/robustbench-sde@REVISION", "replace OWNER and REVISION in "),
+        ("robustbench-sde==1.0.0", None),
+    ],
+)
+def test_it_asks_for_what_the_workflow_lacks(monkeypatch, program, place, package, words):
+    """Only what is to be filled in is named."""
+    monkeypatch.setattr("robustbench_sde.api.gate.requirement", lambda: package)
+    _, out, _ = program("gate", "init", "--images", 20, "--max-drop", 0.2, "--quiet")
+    assert ("replace" in out) == (words is not None)
+    assert words is None or words in out
+
+
 def test_the_steps_of_the_workflow_run_in_a_fresh_clone(program, place):
     """Measure and compare end with 0 in a clone, and not after the checkpoint has become another network."""
     assert program(*INIT)[0] == 0

@@ -156,11 +156,43 @@ def test_a_site_stands_alone(program, place):
     assert (place / "public" / "runs" / "tiny" / "index.html").exists()
     assert (place / "public" / ".nojekyll").exists()
     assert program("report", "tiny", "--site", "public")[0] == 0, "a leaderboard is written again"
-    for folder in ("reports/tiny", "public/runs/tiny"):
+    (place / "public" / "index.html").unlink()  # as after an interruption: the index comes last
+    assert program("report", "tiny", "--site", "public")[0] == 0
+    (place / "theirs").mkdir()
+    (place / "theirs" / "thesis.tex").touch()
+    for folder in ("reports/tiny", "public/runs/tiny", "theirs"):
         code, _, error = program("report", "tiny", "--site", folder)
         assert code == 2
-        assert "holds something else than a leaderboard; give another --site" in error
+        assert "which is no part of a leaderboard; give another --site" in error
+    assert [path.name for path in (place / "theirs").iterdir()] == ["thesis.tex"]
     assert program("report", "tiny", "--site", "x", "--out", "y")[0] == 2
+
+
+def test_a_leaderboard_names_runs_without_an_attack(program, place):
+    """They are not counted among the runs that it ranks."""
+    program("run", "tiny.yaml", "--quiet")
+    program("corrupt", "one", "--corruptions", "fog", "--severity", 1, "--images", 4, "--quiet", "--out", "a")
+    assert program("report", "tiny", "a", "--site", "site")[0] == 0
+    page = " ".join((place / "site" / "index.html").read_text().split())
+    assert "2 models of 1 run, ranked by" in page
+    assert "Without an attack within a budget: a." in page
+
+
+def test_a_name_of_a_suite_and_a_run_shows_the_suite(program, place):
+    """One line says how the run of this name is shown."""
+    program("run", "tiny.yaml", "--quiet", "--name", "smoke")
+    code, out, error = program("show", "smoke")
+    assert (code, "perturbations.1.attack" in out) == (0, True)
+    assert "`sde-bench show reports/smoke` shows it" in error
+    assert "clean" in program("show", "reports/smoke")[1]
+
+
+def test_a_baseline_is_saved_with_json(program, place):
+    """`--json` prints what was written, and nothing else."""
+    program("run", "tiny.yaml", "--quiet")
+    code, out, _ = program("baseline", "save", "tiny", "saved.json", "--json")
+    size, cells = (place / "saved.json").stat().st_size, len(json.loads(program("show", "tiny", "--json")[1]))
+    assert (code, json.loads(out)) == (0, {"path": "saved.json", "cells": cells, "bytes": size})
 
 
 def test_a_leaderboard_needs_an_attack(program, place):

@@ -109,7 +109,7 @@ def test_a_rival_of_an_attack_that_leaves_few_images_is_not_tried(name):
     assert lab.asked == [reference]
     assert (found.verdict, found.numbers["tried"]) == (AuditVerdict.PASS, 0)
     assert found.message == (
-        f"{references_name} 15.0 % (7.1-29.1): {rivals_name} is not tried, since 7 would warn and "
+        f"{references_name} 15.0 % (7.1-29.1): {rivals_name} is not tried, since a warning takes 7 and "
         "6 images are left; "
         "22 points more would have been seen"
     )
@@ -124,7 +124,8 @@ def test_a_rival_that_wins_nothing_is_tried_on_a_part():
     assert hypergeom.cdf(0, 20, 7, tried) <= MISSED < hypergeom.cdf(0, 20, 7, tried - 1)
     assert found.numbers["seen"] == smallest_excess(40, 0.0)
     assert found.message.startswith(
-        f"with 3 50.0 % (35.2-64.8): pgd with 6 steps fools none of {tried} tried of 20 left, 7 would warn; "
+        f"with 3 50.0 % (35.2-64.8): pgd with 6 steps fools none of {tried} tried of 20 left, "
+        "a warning takes 7; "
     )
 
 

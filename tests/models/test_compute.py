@@ -10,8 +10,8 @@ from torch._dynamo.utils import counters
 
 import robustbench_sde as rb
 from robustbench_sde.data import to_float
-from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.errors import tell_once
+from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.probabilities import log_mean, log_probabilities
 from robustbench_sde.perturbations.base import Clean

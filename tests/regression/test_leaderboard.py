@@ -33,6 +33,18 @@ def test_models_that_images_do_not_separate_share_a_rank():
     assert (board.paired, board.unpaired) == (3, 0)
 
 
+def test_the_order_is_that_of_ranks():
+    """A model of few images that shares the first rank stands above a better one that does not."""
+    runs = {
+        "many": make_side(cell(340, checkpoint="first"), cell(300, checkpoint="second")),
+        "few": make_side(cell(8, images=10, first=10_000, checkpoint="small")),
+    }
+    found, board = ranks(runs)
+    assert found["small"][2] < found["second"][2]
+    assert [row.rank for row in board.standings] == [1, 1, 2]
+    assert list(found) == ["first", "small", "second"]
+
+
 def test_pairs_of_images_decide_what_two_samples_do_not():
     """Twelve more right ones of 360 equal images separate two models; on other images equal shares tie."""
     one, other = cell(200, checkpoint="one"), cell(188, checkpoint="other")

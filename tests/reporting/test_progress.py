@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from robustbench_sde.reporting.progress import _PACE, _columns
+from robustbench_sde.reporting.progress import _PACE, _columns, _PlainLines
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -77,3 +77,16 @@ def test_the_time_left_stays_where_it_is(seconds):
     console.print(unknown.get_renderable())
     assert line.index("scoring") == first.getvalue().index("scoring")
     assert len(line) == len(first.getvalue().rstrip("\n"))
+
+
+@pytest.mark.parametrize(("note", "end"), [("", "70 s left"), ("scoring", "70 s left, scoring")])
+def test_a_plain_line_ends_in_a_word(monkeypatch, note, end):
+    """A line for a log has no comma behind which nothing comes."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    lines = _PlainLines(stream)
+    lines.start("net pgd", 10)
+    clock[0] = 30.0
+    lines.advance(3, note)
+    assert stream.getvalue() == f"net pgd: 3/10, {end}\n"

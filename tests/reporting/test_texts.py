@@ -118,3 +118,11 @@ def test_one_image_and_one_draw_are_no_plural(sample, tmp_path):
         row.update(images=1, score_draws=1, mean_score_draws=1.0)
     title = summary_title(sample.write(tmp_path).read_summary())
     assert title == "digits · 1 image · 1 score draw (mean-prob) · seed 0"
+
+
+def test_a_grid_of_draws_is_written_as_a_range(sample, tmp_path):
+    """Rows of random networks with 4 and 64 draws: both ends; a network without noise is not counted."""
+    for row, draws in zip(sample.rows, [1, 4, 64, *[64] * len(sample.rows)], strict=False):
+        row.update(noise="none" if draws == 1 else "additive:0.1", score_draws=draws, mean_score_draws=draws)
+    title = summary_title(sample.write(tmp_path).read_summary())
+    assert " · 4 to 64 score draws (mean-prob) · " in title

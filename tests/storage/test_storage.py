@@ -12,6 +12,7 @@ from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.perturbations.base import Clean
 from robustbench_sde.runs.words import markdown
 from robustbench_sde.storage.files import atomic_write, parse_scalar, read_yaml
+from robustbench_sde.storage.provenance import command_line
 from robustbench_sde.storage.run_folder import RunFolder
 from robustbench_sde.storage.schema import RECORDS, SUMMARY, documentation, table
 
@@ -126,6 +127,21 @@ def test_unknown_names_suggest_the_nearest():
     """A near name is suggested; otherwise all are listed."""
     assert "did you mean 'pgd'?" in str(unknown_name("attack", "pdg", ["pgd", "cw"]))
     assert "known: cw, pgd" in str(unknown_name("attack", "zzz", ["pgd", "cw"]))
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/usr/bin/sde-bench", "sde-bench -x 1"),
+        ("/lib/robustbench_sde/__main__.py", "sde-bench -x 1"),
+        ("/lib/pytest/__main__.py", "python -m pytest -x 1"),
+        ("/home/me/study.py", "python study.py -x 1"),
+    ],
+)
+def test_a_manifest_names_the_program_that_was_started(monkeypatch, program, command):
+    """A run that pytest or a script has made is not said to come from a command of ours."""
+    monkeypatch.setattr("sys.argv", [program, "-x", "1"])
+    assert command_line() == command
 
 
 def test_exit_codes_are_the_documented_ones():

@@ -120,8 +120,9 @@ class AttackComparison:
         left = f"{reference} {percent(self.reference)}"
         if self.left < (needed := wins_to_warn(self.images)):
             images = counted(self.left, "image")
-            return f"{left}: {rival} is not tried, since {needed} would warn and {images} are left"
-        return f"{left}: {rival} fools none of {self.tried} tried of {self.left} left, {needed} would warn"
+            return f"{left}: {rival} is not tried, since a warning takes {needed} and {images} are left"
+        tried = f"none of {self.tried} tried of {self.left} left"
+        return f"{left}: {rival} fools {tried}, a warning takes {needed}"
 
 
 #: Times that a number is looked at on more and more images, before it is looked at on all of them.

@@ -16,6 +16,7 @@ from robustbench_sde.data import ImageDataset
 from robustbench_sde.data.official import open_official
 from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.evaluation.scoring import ScoreSettings
+from robustbench_sde.models.located import locate_existing
 from robustbench_sde.models.smoothed import check_smoothing
 from robustbench_sde.models.strict import Spec, first_problem
 from robustbench_sde.perturbations.attacks.base import Attack, Control
@@ -91,11 +92,13 @@ class Suite:
         """The paths that `checkpoints` stands for, globs written out; a name stays a name.
 
         Raises:
-            BenchError: nothing matches a glob.
+            BenchError: there is no such checkpoint, or nothing matches a glob.
         """
         paths: list[Path] = []
         for index, pattern in enumerate(self.spec.checkpoints):
             if not glob.has_magic(pattern):
+                with self.document.blame("checkpoints", index):
+                    locate_existing(Path(pattern))
                 paths.append(Path(pattern))
                 continue
             matching = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207 (absolute ones too)
