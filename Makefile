@@ -54,6 +54,7 @@ lint: $(VENV)/installed  ## style, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file benchmarks/mypy.ini benchmarks
 	$(BIN)/lint-imports
 
 docs: $(VENV)/installed  ## the site, in build/docs; broken links are errors

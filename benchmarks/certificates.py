@@ -49,11 +49,11 @@ def simulate_bounds(repeats: int) -> None:
             wrong = 0
             for start in range(0, repeats, 1_000):
                 values = dice.beta(*shape, size=(min(1_000, repeats - start), n))
-                lows = [
+                found = [
                     bounds.bernstein_low(mean, variance, n, alpha)
                     for mean, variance in zip(values.mean(1), values.var(1, ddof=1), strict=True)
                 ]
-                wrong += int((np.array(lows) > shape[0] / sum(shape)).sum())
+                wrong += int((np.array(found) > shape[0] / sum(shape)).sum())
             print(f"empirical Bernstein | {n} | mean of beta{shape} | {alpha} | {_share(wrong, repeats)}")
 
 

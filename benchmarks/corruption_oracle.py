@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -136,7 +137,7 @@ def contrast(image: Bytes, random: Random, factor: float) -> Array:
 
 
 def elastic_transform(image: Bytes, random: Random, alpha: float, sigma: float, affine: float) -> Array:
-    x = (image / 255).astype(np.float32)
+    x: npt.NDArray[Any] = (image / 255).astype(np.float32)
     corners = np.array([[1, 1], [1, -1], [-1, -1]], np.float32)
     points = SIDE // 2 + SIDE // 3 * corners
     shifts = random.uniform(-affine * SIDE, affine * SIDE, points.shape).astype(np.float32)
@@ -240,7 +241,8 @@ def photographs() -> list[Bytes]:
         raise SystemExit("frost needs the photographs of `pip install imagecorruptions==1.1.2`")
     folder = Path(package.submodule_search_locations[0]) / "frost"
     found = [cv2.imread(str(folder / name)) for name in PHOTOGRAPHS]
-    return [cv2.resize(photograph, (0, 0), fx=0.2, fy=0.2)[..., ::-1] for photograph in found]
+    small = [cv2.resize(photograph, (0, 0), fx=0.2, fy=0.2)[..., ::-1] for photograph in found]
+    return [np.asarray(photograph, np.uint8) for photograph in small]
 
 
 def to_bytes(x: Array) -> Array:

@@ -91,12 +91,12 @@ def main() -> None:
                 where = "random start" if start else "same start"
                 print(f"pgd {norm:4} eps {eps:<5} {ours:6.1%} / {theirs:6.1%} {where}", flush=True)
     started = time.perf_counter()
-    ours, theirs = cw_distances(model, data)
+    near, far = cw_distances(model, data)
     quartiles = torch.tensor([0.25, 0.5, 0.75])
-    for name, distances in (("ours", ours), ("foolbox", theirs)):
+    for name, distances in (("ours", near), ("foolbox", far)):
         q25, q50, q75 = distances.quantile(quartiles, interpolation="higher").tolist()
         print(f"cw {name:8} L2 distance: quartiles {q25:.3f} {q50:.3f} {q75:.3f}")
-    print(f"cw: ours is nearer or equal on {(ours <= theirs + 1e-3).float().mean():.1%} of the images")
+    print(f"cw: ours is nearer or equal on {(near <= far + 1e-3).float().mean():.1%} of the images")
     print(f"({time.perf_counter() - started:.0f} s for both C&W)")
 
 

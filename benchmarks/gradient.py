@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,12 +59,13 @@ class Variants:
 
     def convolutions(self, images: Tensor) -> Tensor:
         """Run the convolutions of stem and drift on as many rows; draws share the first drift."""
-        stem = self.model.stem.conv1
+        stem: Any = self.model.stem.conv1
+        convs: tuple[Any, ...] = (self.flow.conv1, self.flow.conv2)
         h = F.conv2d(images, stem.weight, stem.bias, stride=2, padding=1)
         for step in range(STEPS):
             if step == 1:
                 h = h.expand(DRAWS, *h.shape).flatten(0, 1) if len(h) == IMAGES else h
-            for conv in (self.flow.conv1, self.flow.conv2):
+            for conv in convs:
                 h = F.conv2d(h, conv.weight, conv.bias, padding=1)
         return h
 

@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     from robustbench_sde.perturbations.attacks import victim, worst
 
-    victim.GradientHealth = worst.GradientHealth = Clock  # type: ignore[attr-defined]
+    victim.GradientHealth = worst.GradientHealth = Clock  # type: ignore[attr-defined,misc]
     models = [rb.load_checkpoint(CHECKPOINTS / f"{name}.safetensors") for name in NETWORKS]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in NETWORKS}
     for turn in range(options.rounds):

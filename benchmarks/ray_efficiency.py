@@ -80,8 +80,8 @@ def main() -> None:
         cold, first = timed(RayEngine(shard_images=32), cells, data, Path(name) / "cold")
         first = time.perf_counter() - started
         _, second = timed(RayEngine(shard_images=32), cells, data, Path(name) / "warm")
-        tables = [run.summary.drop(columns="seconds") for run in (local, cold)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+        mine, theirs = (run.summary.drop(columns="seconds") for run in (local, cold))
+        pd.testing.assert_frame_equal(mine, theirs, check_exact=True)
         shard = overhead(source, data, Path(name) / "overhead", options.workers)
     print(f"one process on one core: {pinned:.1f} s; as it comes, with a thread for noise: {alone:.1f} s")
     print(f"{options.workers} workers: {second:.1f} s, {first:.1f} s with their start")

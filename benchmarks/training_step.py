@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,9 +99,11 @@ def step_of(loop: str, model: Classifier, config: TrainConfig) -> Step:
             h = h + length * plain_drift(drift, index * length, h)
         return h
 
+    stem: Any = model.stem
+
     def step(images: Tensor, labels: Tensor, ids: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         h = (images - model.mean) / model.std
-        for layer in model.stem:
+        for layer in stem:
             h = layer(h)
         h = F.relu(model.head.norm(solve(h)))
         logits: Tensor = model.head.linear(h.mean((-2, -1)))
@@ -163,7 +166,7 @@ def measure(preset: str, rows: int, rounds: int) -> None:
     for loop in LOOPS:
         lines[loop], theirs = context.Pipe()
         context.Process(target=work, args=(loop, preset, rows, theirs), daemon=True).start()
-    table = []
+    table: list[dict[str, Any]] = []
     for _ in range(rounds + 2):  # the first two, with cold memory, do not count
         table.append({})
         for loop, line in lines.items():

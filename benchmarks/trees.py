@@ -78,7 +78,8 @@ def attack_in(
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "images.pt"
-        asked = {"name": name, "parameters": dict(parameters), "checkpoint": str(checkpoint.resolve())}
-        asked |= {"dataset": dataset, "images": images, "threads": threads, "file": str(file)}
+        asked: dict[str, Any] = {"name": name, "parameters": dict(parameters), "dataset": dataset}
+        asked |= {"checkpoint": str(checkpoint.resolve()), "images": images, "threads": threads}
+        asked |= {"file": str(file)}
         seconds, forward, backward = run_in(tree, _ATTACK, asked)
         return torch.load(file, weights_only=True), seconds, forward, backward

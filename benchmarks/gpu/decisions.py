@@ -11,7 +11,7 @@ from robustbench_sde.models.compute import Compute
 
 CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "digits-multiplicative.safetensors"
 #: attacks with the budget of the shipped suite; few steps, since the CPU takes them, too
-ATTACKS = {
+ATTACKS: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 10, "eot_draws": 4},
     "cw": {"steps": 20, "eot_draws": 4, "norm": "l2", "eps": 1.0},
     "apgd-ce": {"steps": 10, "eot_draws": 4},
@@ -52,7 +52,7 @@ def _records(data: ImageDataset, device: str, precision: str) -> dict[str, Any]:
     """Tables of images by perturbation."""
     tables = {}
     for name, parameters in ATTACKS.items():
-        more = {"eps": 0.06, **parameters}
+        more: dict[str, Any] = {"eps": 0.06, **parameters}
         result = rb.attack(
             CHECKPOINT, data, name, device=Compute(device), precision=precision, score_draws=32, **more
         )

@@ -102,7 +102,7 @@ def table(sizes: tuple[tuple[str, int], ...]) -> Iterator[dict[str, Any]]:
                 lambda asked=asked: asked.gradient(images, 0),  # type: ignore[misc]  # noqa: B023
             )
             base = alone[precision if GRAPHS or precision == "bf16" else "tf32"]
-            found = _row(preset, rows, name, precision, *(seconds(one) for one in work), base)
+            found = _row(preset, rows, name, precision, seconds(work[0]), seconds(work[1]), base)
             if rows == 1024:
                 found["launches of a gradient"] = launches(work[1])
             yield found
