@@ -234,7 +234,7 @@ def test_a_script_is_named_in_the_manifest(place: Path, few: ImageDataset, monke
 
 
 def test_checkpoints_of_other_data_sets_are_named(tmp_path, monkeypatch):
-    """The same images in a folder of another name are another data set; the message shows the names."""
+    """Images in a folder of another name are another data set; the message shows the names that fit."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(Path(__file__).parents[1] / "checkpoints", "checkpoints")
     with pytest.raises(BenchError, match=r"there are some of digits, image-folder:cifar10-jpeg\)"):

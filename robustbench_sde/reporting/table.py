@@ -62,8 +62,7 @@ def fit_to_width(
     table = make()
     if left_out:
         names = dict.fromkeys(column.heading.partition(" (")[0] for column in left_out)
-        caption = f"no room for: {', '.join(names)} (a wider terminal shows more)"
-        table.caption, table.caption_justify = caption, "left"
+        table.caption, table.caption_justify = f"no room for: {', '.join(names)}", "left"
     if width.maximum > console.width:
         _share_out(table, console.width - width.minimum)
     else:

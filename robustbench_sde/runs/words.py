@@ -122,8 +122,8 @@ def summary_title(summary: pd.DataFrame) -> str:
 
     plain = summary[summary["samples"] == 0]
     shown = summary if plain.empty else plain  # a row of random points has as many draws as points
-    random = shown[shown["noise"] != "none"]  # the others have one draw, whatever is asked for
-    fewest, most = random["score_draws"].min(), shown["score_draws"].max()
+    asked = shown[(shown["noise"] != "none") & (shown["perturbation"] == "clean")]  # no other has fewer
+    fewest, most = asked["score_draws"].min(), shown["score_draws"].max()
     mean = shown["mean_score_draws"].max()
     if fewest < most and (shown["mean_score_draws"] == shown["score_draws"]).all():
         draws = f"{fewest} to {most} score draws"

@@ -22,7 +22,7 @@ def test_markdown_has_a_line_per_cell_and_shows_markup(sample, tmp_path):
     """Every line has the same number of cells, whatever names hold."""
     summary = sample.write(tmp_path).read_summary()
     title, empty, heading, rule, *lines = summary_markdown(summary).splitlines()
-    assert title == "digits · 40 images · 16 score draws (mean-prob) · seed 0"
+    assert title == "digits · 40 images · 1 to 16 score draws (mean-prob) · seed 0"
     assert (empty, len(lines)) == ("", len(summary))
     cells = {len(re.findall(r"(?<!\\)\|", line)) for line in (heading, rule, *lines)}
     assert len(cells) == 1
@@ -123,6 +123,7 @@ def test_one_image_and_one_draw_are_no_plural(sample, tmp_path):
 def test_a_grid_of_draws_is_written_as_a_range(sample, tmp_path):
     """Rows of random networks with 4 and 64 draws: both ends; a network without noise is not counted."""
     for row, draws in zip(sample.rows, [1, 4, 64, *[64] * len(sample.rows)], strict=False):
-        row.update(noise="none" if draws == 1 else "additive:0.1", score_draws=draws, mean_score_draws=draws)
+        noise = "none" if draws == 1 else "additive:0.1"
+        row.update(noise=noise, perturbation="clean", score_draws=draws, mean_score_draws=float(draws))
     title = summary_title(sample.write(tmp_path).read_summary())
     assert " · 4 to 64 score draws (mean-prob) · " in title
