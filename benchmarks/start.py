@@ -50,7 +50,7 @@ def seconds_until(arguments: Sequence[str], text: str | None) -> float:
     """Wall time from the start of a command until its terminal shows `text`, or until it ends.
 
     Raises:
-        RuntimeError: it ends before that, or is given up.
+        RuntimeError: it ends before that or with an error, or is given up.
     """
     main, terminal = pty.openpty()
     with tempfile.TemporaryDirectory() as folder:
@@ -75,9 +75,9 @@ def seconds_until(arguments: Sequence[str], text: str | None) -> float:
                 try:
                     shown += os.read(main, 2**16)
                 except OSError:  # what Linux says when nobody holds the other side any more
-                    if text is None:
+                    if text is None and process.wait() == 0:
                         break
-                    raise RuntimeError(f"{arguments} ended without a bar: {shown.decode()}") from None
+                    raise RuntimeError(f"{arguments} ended: {shown.decode()}") from None
             return time.perf_counter() - started
         finally:
             if process.poll() is None:
