@@ -9,7 +9,7 @@ import robustbench_sde as rb
 from robustbench_sde.cli import complete
 from robustbench_sde.cli.texts import names as parse_names
 from robustbench_sde.cli.texts import parse_smoothing
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted, tell
 from robustbench_sde.output import others_print_to_stderr
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def shared(context: typer.Context, *, device: str | None = None) -> dict[str, An
 
 
 def load_images(context: typer.Context, name: str | None = None, *, whole: bool = False) -> "ImageDataset":
-    """Load the test images of a command.
+    """Load the test images of a command; of a split with fewer images than the default number, all.
 
     Args:
         context: context of the command, with the options on data.
@@ -75,11 +75,12 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
         named = options.get(parameter) or []
         # before a folder of images is read, which may take a minute
         check_checkpoints([named] if isinstance(named, Path) else named)
-    images = None if whole else options.get("images")
-    return rb.load_dataset(
+    images = None if whole or options.get("images") == "all" else options.get("images")
+    usual = images is not None and not is_typed(context, "images")
+    data = rb.load_dataset(
         complete.dataset_name(name or options["dataset"]),
         split="test",
-        images=None if images == "all" else images,
+        images=None if usual else images,
         data_dir=options["data_dir"],
         download=options["download"],
         image_size=options["image_size"],
@@ -88,6 +89,19 @@ def load_images(context: typer.Context, name: str | None = None, *, whole: bool 
         interpolation=options.get("interpolation", "bilinear"),
         class_order=options.get("class_order"),
     )
+    if images is None or not usual:
+        return data
+    if len(data) < images:
+        tell(
+            f"{data.name} has {counted(len(data), 'image')} in {data.split}: taking all, in place of {images}"
+        )
+    return data.subset(min(images, len(data)))
+
+
+def is_typed(context: typer.Context, option: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def find_attacks(named: list[str] | None, settings: list[str] | None) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ import typer
 
 import robustbench_sde as rb
 from robustbench_sde import choices
-from robustbench_sde.cli import complete, texts
+from robustbench_sde.cli import complete, inputs, texts
 from robustbench_sde.cli import options as o
 from robustbench_sde.errors import InterruptedWorkError, counted
 
@@ -209,7 +209,7 @@ def train_command(
     from robustbench_sde.runs.words import interval
     from robustbench_sde.training.config import TrainConfig
 
-    typed = {name: value for name, value in context.params.items() if _is_typed(context, name)}
+    typed = {name: value for name, value in context.params.items() if inputs.is_typed(context, name)}
     if levy_alpha is not None:
         typed["noise"] = texts.with_levy_alpha(noise, levy_alpha)
     started = time.perf_counter()
@@ -255,9 +255,3 @@ def train_command(
 def _leads() -> bool:
     """Whether this is the one that prints, of several processes that `torchrun` has started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _is_typed(context: typer.Context, option: str) -> bool:
-    """Whether an option stands on the command line."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"

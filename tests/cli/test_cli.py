@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from unittest.mock import ANY
 
+import numpy as np
 import pandas as pd
 import pytest
 from builders import make_model
@@ -213,6 +214,19 @@ def test_a_sigma_that_changes_nothing_is_told(place, tmp_path):
     """A network without noise has its row, and one line says that --sigma does not matter for it."""
     ended = sde_bench(*ATTACK, "--sigma", 0.3, "--out", tmp_path / "run", cwd=place)
     assert ended.stderr == "sde-bench: tiny-none has no noise: --sigma changes nothing about it\n"
+
+
+def test_a_small_split_is_taken_whole_unless_a_number_is_asked_for(tmp_path):
+    """The default of 200 images is no reason to refuse twelve; a number that was typed is."""
+    images = np.zeros((12, 32, 32), np.uint8)
+    np.savez(tmp_path / "few.npz", x_test=images, y_test=np.arange(12) % 10)
+    command = ("attack", "digits-ode", "--dataset", "npz:few.npz", "--eps", 0.01, "--steps", 1, "--quiet")
+    ended = sde_bench(*command, cwd=tmp_path)
+    assert (ended.code, "12 images" in ended.stdout) == (0, True), ended.stderr
+    assert "npz:few has 12 images in test: taking all, in place of 200\n" in ended.stderr
+    asked = sde_bench(*command, "--images", 13, cwd=tmp_path)
+    assert asked.code == 2
+    assert "13 images asked for" in asked.stderr
 
 
 def test_the_first_line_works_in_an_empty_folder(tmp_path):
