@@ -1,5 +1,7 @@
 """`sde-bench import` as a user runs it."""
 
+import json
+
 import pytest
 import torch
 from builders import make_data
@@ -46,6 +48,8 @@ def test_a_released_checkpoint_becomes_one_of_ours(place):
     again = sde_bench(*arguments, cwd=place)
     assert (again.code, again.stderr.count("\n")) == (2, 1)
     assert "--force" in again.stderr
+    told = json.loads(sde_bench(*arguments, "--force", "--json", cwd=place).stdout)
+    assert (told["path"], told["model"]["preset"]) == ("checkpoints/released.safetensors", "liu2020")
     wrong = sde_bench(*arguments[:-1], "jump", "--force", cwd=place)
     assert (wrong.code, wrong.stderr.count("\n")) == (2, 1)
     assert "missing: multiscale_flows.flows.0.jump.rate" in wrong.stderr
