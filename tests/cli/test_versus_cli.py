@@ -38,7 +38,7 @@ def test_a_run_is_compared_with_its_reference(sde_bench, tmp_path):
     page = (folder / "index.html").read_text()
     findings = page[page.index('class="findings"') :]
     first = findings[findings.index("<li") : findings.index("</li>")]
-    assert "A_$net is 17.5 points below the ODE under pgd linf 0.03 (" in first
+    assert ">a_$net is 17.5 points below the ODE under pgd linf 0.03 (" in first
     assert "versus-table" in page
 
 

@@ -321,8 +321,13 @@ def _answers(versus: Versus | None) -> list[tuple[str, str]]:
     """Return the answer of a comparison as findings, its warnings first."""
     if versus is None:
         return []
-    warnings = [("warn", f"{text[:1].upper()}{text[1:]}.") for text in versus.warnings]
-    return [*warnings, *(("", f"{text[:1].upper()}{text[1:]}.") for text in versus.sentences())]
+    names = tuple({row.subject for row in versus.rows} | {versus.reference})
+
+    def sentence(text: str) -> str:
+        return f"{text}." if text.startswith(names) else f"{text[:1].upper()}{text[1:]}."
+
+    warnings = [("warn", sentence(text)) for text in versus.warnings]
+    return [*warnings, *(("", sentence(text)) for text in versus.sentences())]
 
 
 def _versus_table(versus: Versus) -> Table:
