@@ -29,8 +29,8 @@ _NOISE_HEAD = """\
 # Kinds of noise
 
 Made from the classes in `sde/diffusion.py` by `make tables`; do not edit. How kinds are chosen and joined:
-[models](models.md#noise). A default is that of a specification which lacks the parameter. Orders are those
-under Euler-Maruyama (`euler`).
+[models](models.md#noise). A default is that of a checkpoint whose header lacks the parameter; `train` may
+have another, which `--help-all` shows (`--jump-rate` 2). Orders are those under Euler-Maruyama (`euler`).
 """
 
 

@@ -12,7 +12,7 @@ from robustbench_sde.errors import BenchError
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.compute import Compute, check_precision
 from robustbench_sde.models.header import KEY, CheckpointHeader, parse_header
-from robustbench_sde.models.located import locate
+from robustbench_sde.models.located import locate_existing
 from robustbench_sde.storage.tensors import read_tensors, write_tensors
 
 #: half precision becomes float32 when loaded, which is exact
@@ -58,7 +58,7 @@ def load_checkpoint(
         BenchError: the file is missing, truncated, inconsistent, not a checkpoint of this package, or holds
             NaN or infinity; the solver does not support the noise; or there is no such precision.
     """
-    path = locate(Path(path))
+    path = locate_existing(Path(path))
     header, tensors = read_checkpoint(path)
     check_tensors(path, tensors, Classifier.weight_shapes(header.model))
     model = Classifier.from_weights(header.model, tensors)

@@ -85,7 +85,7 @@ class Bomb:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.unlink(), "does not exist"),
+        (lambda path: path.unlink(), "unknown checkpoint"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "not a whole safetensors"),
         (lambda path: path.write_bytes(b""), "not a whole safetensors"),
         (lambda path: path.write_bytes(b"\xff" * 1000), "not a whole safetensors"),

@@ -9,6 +9,7 @@ from typing import Self
 from robustbench_sde.errors import BenchError
 from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.models.header import read_header
+from robustbench_sde.models.located import locate, locate_existing
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.perturbations.attacks.apgd import APGDCrossEntropy
 from robustbench_sde.sde.solvers import SOLVERS
@@ -24,7 +25,7 @@ class Transfer(APGDCrossEntropy):
 
     name = "transfer"
 
-    #: file of the checkpoint whose gradients are used; None is the attacked network without its noise
+    #: checkpoint whose gradients are used, a file or a name; None is the attacked network without its noise
     source: str | None = None
     #: hash of the bytes of `source`, so that another file of this name is another attack
     source_sha256: str = field(init=False, default="")
@@ -32,20 +33,21 @@ class Transfer(APGDCrossEntropy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source is not None:
-            load_checkpoint(Path(self.source))  # says what is wrong with the file
-            object.__setattr__(self, "source_sha256", file_sha256(Path(self.source)))
+            file = locate_existing(Path(self.source))
+            load_checkpoint(file)  # says what is wrong with it
+            object.__setattr__(self, "source_sha256", file_sha256(file))
 
     @property
     def adaptive(self) -> bool:
         if self.source is None:
             return False
-        return SOLVERS[read_header(Path(self.source)).model.solver].order is None
+        return SOLVERS[read_header(locate(Path(self.source))).model.solver].order is None
 
     def files(self) -> tuple[Path, ...]:
-        return () if self.source is None else (Path(self.source),)
+        return () if self.source is None else (locate(Path(self.source)),)
 
     def moved(self, places: Mapping[Path, Path]) -> Self:
-        return self if self.source is None else replace(self, source=str(places[Path(self.source)]))
+        return self if self.source is None else replace(self, source=str(places[self.files()[0]]))
 
     def crafted_on(self, model: RandomClassifier) -> RandomClassifier:
         if self.source is None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from builders import make_data, make_model
 
-from robustbench_sde.data import to_float
+from robustbench_sde.data import load_dataset, to_float
 from robustbench_sde.errors import BenchError
 from robustbench_sde.evaluation.cell import evaluate
 from robustbench_sde.evaluation.scoring import ScoreSettings
 from robustbench_sde.evaluation.statistics import wilson
+from robustbench_sde.models.checkpoint import load_checkpoint
 from robustbench_sde.perturbations.attacks.apgd import dlr, targeted_dlr
 from robustbench_sde.perturbations.attacks.registry import ATTACKS, attack_kind, make_attack, plan_attacks
 from robustbench_sde.perturbations.attacks.victim import Victim
@@ -197,6 +198,23 @@ def test_transfer_takes_another_checkpoint_and_says_what_does_not_fit(tmp_path):
         run(attack, make_model(), make_data(2))
     with pytest.raises(BenchError):
         make_attack("transfer", eps=0.1, source=str(tmp_path / "none.safetensors"))
+
+
+def test_transfer_takes_a_checkpoint_by_its_name(tmp_path, monkeypatch):
+    """A shipped name works in any folder, also where work is sent elsewhere; a misspelt one is told."""
+    monkeypatch.chdir(tmp_path)
+    named = make_attack("transfer", eps=0.1, steps=2, source="digits-ode")
+    (file,) = named.files()
+    by_path = make_attack("transfer", eps=0.1, steps=2, source=str(file))
+    assert named.source_sha256 == by_path.source_sha256
+    elsewhere = tmp_path / "sent.safetensors"
+    elsewhere.write_bytes(file.read_bytes())
+    assert named.moved({file: elsewhere}).source == str(elsewhere)
+    model = load_checkpoint(CHECKPOINTS / "digits-additive.safetensors")
+    digits = load_dataset("digits", images=3)
+    assert torch.equal(run(named, model, digits).images, run(by_path, model, digits).images)
+    with pytest.raises(BenchError, match="did you mean 'digits-ode'"):
+        make_attack("transfer", eps=0.1, source="digits-od")
 
 
 @pytest.mark.parametrize(
