@@ -223,6 +223,8 @@ class RunFolder:
         Raises:
             BenchError: no cell is stored, or one is damaged.
         """
+        if self.path.is_file():
+            raise BenchError(f"{self.path} is a file, and not the folder of a run")
         stored = self.stored()
         keys = sorted(stored) if planned is None else [key for key in planned if key in stored]
         found = [self.read_cell(cell) for cell in keys]

@@ -36,6 +36,7 @@ def test_no_run_is_one_line(sde_bench):
         ((), "reports/ holds no run"),
         (("nowhere",), "nowhere does not exist"),
         (("checkpoints",), "checkpoints is not the folder of a run"),
+        (("checkpoints/tiny.safetensors",), "is a file, and not the folder of a run"),
     ):
         code, stdout, stderr = sde_bench("report", *arguments)
         assert (code, stdout) == (2, "")

@@ -12,7 +12,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, tell, unknown_name
 from robustbench_sde.perturbations.attacks.apgd import APGDDLR, APGDCrossEntropy, APGDTargeted
 from robustbench_sde.perturbations.attacks.auto import Auto
 from robustbench_sde.perturbations.attacks.base import Attack
@@ -166,6 +166,8 @@ def plan_attacks(
         unable = [kind.name for kind in kinds if option not in kind.parameters()]
         if shared.get(option) is not None and unable and (all_take_it or len(unable) == len(kinds)):
             raise BenchError(f"{unable[0]} takes no `{option}`")
+    if shared.get("steps") is not None and all(kind.minimal and kind.keeps_steps for kind in kinds):
+        tell(f"{kinds[0].name} keeps its own number of steps, whatever `steps` is: set {kinds[0].name}.steps")
     attacks = []
     for name, kind in zip(names, kinds, strict=True):
         taken = kind.parameters().keys() - ({"steps"} if kind.minimal and kind.keeps_steps else set())

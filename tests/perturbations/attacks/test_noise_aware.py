@@ -200,6 +200,16 @@ def test_transfer_takes_another_checkpoint_and_says_what_does_not_fit(tmp_path):
         make_attack("transfer", eps=0.1, source=str(tmp_path / "none.safetensors"))
 
 
+def test_steps_that_no_attack_takes_are_told(recwarn):
+    """Attacks that look for the smallest change keep their own number; beside others nothing is said."""
+    for names in (["fmn", "pgd"], ["pgd"]):
+        plan_attacks(names, "linf", [0.1], {"steps": 5}, {})
+    assert not recwarn.list
+    plan_attacks(["fmn"], "linf", [0.1], {"steps": 5}, {})
+    (told,) = recwarn.list
+    assert str(told.message) == "fmn keeps its own number of steps, whatever `steps` is: set fmn.steps"
+
+
 def test_transfer_takes_a_checkpoint_by_its_name(tmp_path, monkeypatch):
     """A shipped name works in any folder, also where work is sent elsewhere; a misspelt one is told."""
     monkeypatch.chdir(tmp_path)
