@@ -106,7 +106,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> BenchError:
     """Return an error that names the most similar known name, or all names if none is similar."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = nearest(name, names)
     hint = f"did you mean {near!r}?" if near else f"known: {', '.join(names) or 'none'}"
     return BenchError(f"unknown {kind} {name!r}; {hint}")

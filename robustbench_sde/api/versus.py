@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from robustbench_sde.api.arguments import Attacks, Budgets, Data, Numbers
+from robustbench_sde.api.arguments import Attacks, Budgets, Data, Numbers, dataset_of
 from robustbench_sde.api.attack import attack as attack_models
 from robustbench_sde.api.evaluation import Out
-from robustbench_sde.api.models import Model
+from robustbench_sde.api.models import Model, find_checkpoints
 from robustbench_sde.api.result import Result
 from robustbench_sde.choices import DecisionRule
 from robustbench_sde.errors import BenchError
@@ -98,8 +98,12 @@ def versus(
     name = Path(reference).stem if str(reference).endswith(".safetensors") else str(reference)
     known = set(known_checkpoints())
     of_file = Path(reference).exists() or name in known
-    if several and of_file:
-        several = [reference, *(model for model in several if str(model) != str(reference))]
+    if of_file and not several:
+        data = dataset_of(data)
+        several = [*find_checkpoints(None, data.name)]
+    if of_file:
+        own = locate(Path(reference)).absolute()
+        several = [reference, *(model for model in several if not _is_file(model, own))]
         name = _name_of(Path(reference), several)
     result = attack_models(
         several or None,
@@ -124,6 +128,11 @@ def versus(
         **parameters,
     )
     return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
+
+
+def _is_file(model: Any, file: Path) -> bool:
+    """Whether a model is a checkpoint, and this file."""
+    return isinstance(model, str | Path) and locate(Path(model)).absolute() == file
 
 
 def _name_of(reference: Path, models: Sequence[Any]) -> str:

@@ -59,6 +59,16 @@ def test_missing_cells_are_run_and_found_again(sde_bench, tmp_path):
     assert [path.stat().st_mtime_ns for path in records] == times
 
 
+def test_a_shipped_reference_is_compared_with_checkpoints_of_your_own(sde_bench, tmp_path):
+    """A folder of checkpoints without the reference does not hide a shipped one of that name."""
+    save_digits_model(tmp_path / "checkpoints" / "mine.safetensors", "additive")
+    small = ("--images", 4, "--steps", 1, "--eot-draws", 1, "--score-draws", 2, "--quiet", "--json")
+    code, stdout, stderr = sde_bench("versus", "digits-ode", *small)
+    assert code == 0, stderr
+    found = json.loads(stdout)
+    assert (found["reference"], {row["subject"] for row in found["rows"]}) == ("digits-ode", {"mine"})
+
+
 def test_options_of_the_attack_and_a_module_are_taken(sde_bench, tmp_path):
     """Restarts, a budget of passes and --set reach the attack; --model is compared with the reference."""
     save_digits_model(tmp_path / "checkpoints" / "ode.safetensors", noise=())
