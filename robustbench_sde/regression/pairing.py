@@ -72,5 +72,8 @@ def differences(old: ComparedCell, now: ComparedCell) -> list[str]:
             continue
         if field == "settings":
             was, is_now = old.differing(now)
+            if not was and not is_now:
+                found.append("settings in their text only, as in a file that was edited")
+                continue
         found.append(f"{field} {str(was)[:80] or 'nothing'} -> {str(is_now)[:80] or 'nothing'}")
     return found

@@ -251,3 +251,11 @@ def test_an_edited_manifest_is_one_line(tmp_path, old, new):
     with pytest.raises(BenchError, match="has been changed") as caught:
         read_run(tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_were_edited_are_not_told_as_nothing():
+    """A text of settings that its own parameters contradict is named as such."""
+    cell = make_cell([True, False])
+    facts = cell.facts.model_copy(update={"settings": cell.facts.settings.replace("steps=20", "steps=21")})
+    edited = replace(cell, facts=facts)
+    assert differences(edited, cell) == ["settings in their text only, as in a file that was edited"]
