@@ -209,21 +209,20 @@ def find_checkpoints(named: Sequence[Path] | None, dataset: str, *, smoothed: bo
     entry = entry_of(dataset)
     trained_on = (entry and entry.trained_on) or dataset
 
-    def fits(path: Path) -> bool:
-        return path.stem.endswith("-smoothed") == smoothed and read_header(path).dataset.name == trained_on
+    def fitting(paths: Sequence[Path], smoothed: bool) -> list[Path]:
+        kind = [path for path in paths if path.stem.endswith("-smoothed") == smoothed]
+        return [path for path in kind if read_header(path).dataset.name == trained_on]
 
     here = checkpoints_here()
-    matching = [path for path in here if fits(path)]
-    if not smoothed:
-        for path in (path for path in here if path.stem.endswith("-smoothed")):
-            if read_header(path).dataset.name == trained_on:
-                tell(f"left out {path}: it is made for `certify`; name it to evaluate it")
+    matching = fitting(here, smoothed)
+    for path in [] if smoothed else fitting(here, True):
+        tell(f"left out {path}: it is made for `certify`; name it to evaluate it")
     for path, sentence in unfinished(matching).items():
         tell(f"left out {path}: {sentence}; name it to evaluate it")
         matching.remove(path)
     if matching:
         return matching
-    shipped = [path for path in shipped_checkpoints() if fits(path)]
+    shipped = fitting(shipped_checkpoints(), smoothed)
     if not shipped and smoothed:
         raise BenchError(f"no checkpoint *-smoothed in checkpoints/ was trained on {dataset!r}; name one")
     if not shipped:

@@ -102,8 +102,7 @@ def versus(
         data = dataset_of(data)
         several = [*find_checkpoints(None, data.name)]
     if of_file:
-        own = locate(Path(reference)).absolute()
-        several = [reference, *(model for model in several if not _is_file(model, own))]
+        several = [reference, *several]  # a file that is named twice counts once
         name = _name_of(Path(reference), several)
     result = attack_models(
         several or None,
@@ -128,11 +127,6 @@ def versus(
         **parameters,
     )
     return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
-
-
-def _is_file(model: Any, file: Path) -> bool:
-    """Whether a model is a checkpoint, and this file."""
-    return isinstance(model, str | Path) and locate(Path(model)).absolute() == file
 
 
 def _name_of(reference: Path, models: Sequence[Any]) -> str:
