@@ -5,6 +5,7 @@ The file is JSON with two lines per cell: settings with accuracies, and the outc
 
 import base64
 import binascii
+import hashlib
 import json
 import zlib
 from collections.abc import Sequence
@@ -73,6 +74,8 @@ class _File(Spec):
     #: how many pairs of answers of each cell have exactly one right, packed as draws are (empty if answers
     #: are independent); no entries in files without pairs
     pairs: list[str] = Field(default_factory=list)
+    #: `_checksum` of all the rest; files of older versions have none
+    checksum: Line | None = None
 
 
 def read_side(path: Path) -> Side:
@@ -136,6 +139,7 @@ def save_baseline(run: Side, path: Path, *, force: bool = False) -> None:
         blocks["precisions"] = [cell.facts.precision for cell in run.cells]
     if any(cell.split is not None for cell in run.cells):
         blocks["pairs"] = ["" if cell.split is None else _pack_draws(cell.split) for cell in run.cells]
+    head["checksum"] = _checksum(head | blocks)
     parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     for name, entries in blocks.items():
         lines = ",\n".join(json.dumps(entry) for entry in entries)
@@ -181,7 +185,15 @@ def read_baseline(path: Path) -> Side:
         _measured(path, parsed, *entry, ids)
         for entry in zip(parsed.cells, parsed.outcomes, answers, precisions, pairs, strict=True)
     )
+    if parsed.checksum not in (None, _checksum(loaded)):
+        raise BenchError(f"{path} was edited, or merged from two files: its checksum is of other content")
     return Side(str(path), cells, parsed.made)
+
+
+def _checksum(content: dict[str, object]) -> str:
+    """Hash all entries of a file but the checksum itself; spaces and line ends do not count."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return f"sha256:{hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}"
 
 
 def _row(cell: ComparedCell, settings: int) -> list[object]:

@@ -46,7 +46,7 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
             for test in tests
         ]
         cells.append(_conclude(cell, changes) if changes else cell)
-    notes = (*_notes(cells, names, new, policy), *_definition_notes(pairs))
+    notes = (*_notes(cells, names, new, policy), *_definition_notes(pairs), *_image_notes(pairs))
     fewer = _fewer_images(pairs, run) if any(cell.verdict is Verdict.INCONCLUSIVE for cell in cells) else None
     return Comparison(baseline.name, run.name, policy.alpha, tuple(cells), notes, fewer)
 
@@ -63,6 +63,21 @@ def _definition_notes(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]])
             f"noise definition {was} in the baseline, {is_now} in the run ({counted(count, 'random cell')}): "
             "comparable, but the draws are others, as with another seed; make the baseline anew"
         )
+
+
+def _image_notes(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]]) -> Iterator[str]:
+    """Say that both sides have images that the other one lacks."""
+    sizes = Counter(
+        (np.intersect1d(old.ids, now.ids, assume_unique=True).size, len(old.ids), len(now.ids))
+        for old, now in pairs
+        if now is not None
+    )
+    for (common, was, is_now), count in sorted(sizes.items()):
+        if 0 < common < min(was, is_now):
+            yield (
+                f"{counted(common, 'image')} {'is' if common == 1 else 'are'} in both, of {was} of the "
+                f"baseline and {is_now} of the run ({counted(count, 'cell')}); the others do not count"
+            )
 
 
 def _fewer_images(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]], run: Side) -> FewerImages | None:

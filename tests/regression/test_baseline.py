@@ -72,6 +72,18 @@ def test_a_run_folder_and_its_baseline_are_the_same_side(tmp_path, side):
     assert_equal(read_side(tmp_path / "b.json"), side)
 
 
+def test_a_checksum_is_of_the_content_and_old_files_have_none(tmp_path, side):
+    """Laid out anew a file is the same; without a checksum, as earlier versions wrote it, it is read."""
+    path = tmp_path / "b.json"
+    save_baseline(side, path)
+    parsed = json.loads(path.read_text())
+    path.write_bytes(json.dumps(parsed, indent=4, sort_keys=True).replace("\n", "\r\n").encode())
+    assert_equal(read_baseline(path), side)
+    del parsed["checksum"]
+    path.write_text(json.dumps(parsed))
+    assert_equal(read_baseline(path), side)
+
+
 def test_number_formats_are_kept_and_a_change_of_them_is_named(tmp_path, side):
     """A cell in bf16 comes back as such from the run folder and the baseline; other files say nothing."""
     first, *others = side.cells
@@ -85,8 +97,8 @@ def test_number_formats_are_kept_and_a_change_of_them_is_named(tmp_path, side):
     assert "precision" not in (tmp_path / "plain.json").read_text()
 
 
-def test_a_changed_cell_changes_two_lines(tmp_path, side):
-    """One says what is new for people, the other holds the outcomes."""
+def test_a_changed_cell_changes_three_lines(tmp_path, side):
+    """One says what is new for people, one holds the outcomes, and the checksum is another."""
     save_baseline(side, tmp_path / "old.json")
     worse = side.cells[4].correct.copy()
     worse[np.flatnonzero(worse)[0]] = False
@@ -99,8 +111,9 @@ def test_a_changed_cell_changes_two_lines(tmp_path, side):
     save_baseline(Side("run", cells, side.made), tmp_path / "new.json")
     old, new = ((tmp_path / name).read_text().splitlines() for name in ("old.json", "new.json"))
     different = [(a, b) for a, b in zip(old, new, strict=True) if a != b]
-    assert len(different) == 2
-    assert different[0][0].startswith('["sde", "additive", 0.5, "pgd", "linf", 0.03')
+    assert len(different) == 3
+    assert different[0][0].startswith('"checksum": ')
+    assert different[1][0].startswith('["sde", "additive", 0.5, "pgd", "linf", 0.03')
 
 
 def test_five_hundred_cells_of_noisy_images_are_below_200_kb(tmp_path):
@@ -177,6 +190,17 @@ SPOILED = {
     "more draws than 16 bits hold": (edit_cell(7, 65_536), "cells.4.score_draws"),
     "draws that are not packed": (edit_outcome(1, b"\0\1"), "outcomes of sde pgd"),
     "a zip bomb": (edit_outcome(1, zlib.compress(bytes(10**8))), "not one number for each of 203 images"),
+    "another id of an image": (
+        lambda parsed: parsed | {"images": [*parsed["images"][:-1], 10**6]},
+        "edited, or merged .* its checksum",
+    ),
+    "another definition of the noise": (edit(noise_definition=7), "its checksum"),
+    "another command": (edit(made={}), "its checksum"),
+    "no definition of the noise": (
+        lambda parsed: {name: value for name, value in parsed.items() if name != "noise_definition"},
+        "its checksum",
+    ),
+    "another checksum": (edit(checksum="sha256:00"), "its checksum"),
     "a list instead of a mapping": (lambda parsed: [parsed], "not a baseline"),
 }
 

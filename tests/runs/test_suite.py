@@ -200,6 +200,20 @@ def test_an_ode_is_not_run_for_every_noise_and_number_of_draws(tmp_path, digits,
     assert [(row[2], row[3]) for row in noisy if row[0] == "clean"] == [(None, 2), (None, 4), (0.0, 2)]
 
 
+def test_an_ode_has_one_clean_row_where_entries_have_draws_of_their_own(tmp_path, digits, digits_models):
+    """More rows would be equal in all but their cell, and every one of them would count in the gate."""
+    suite = read(
+        tmp_path,
+        "score_draws: 4\nperturbations:\n  - {attack: pgd, eps: 0.1}\n"
+        "  - {attack: pgd, eps: 0.1, score_draws: [2, 8]}\n"
+        "  - {corruption: fog, severity: 1, score_draws: 2}\n",
+    )
+    found = [row[0] for row in rows(suite.cells([digits_models["none"]], digits))]
+    assert found == ["clean", "control", "pgd", "fog"]
+    noisy = [row[0] for row in rows(suite.cells([digits_models["additive"]], digits))]
+    assert [noisy.count(name) for name in ("clean", "control", "pgd", "fog")] == [3, 3, 3, 1]
+
+
 def ways(cells):
     """Solver and steps of every cell, and what it is."""
     return [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -145,8 +145,11 @@ class Suite:
                     for entry, made in grid
                     if not settings.isdisjoint(self._settings(entry))
                 ]
-                draws = {id(entry): self._draws(source, entry) for entry, _ in chosen}
+                draws = {id(entry): entry.score_draws or self.spec.score_draws for entry, _ in chosen}
                 every = tuple(dict.fromkeys(count for counts in draws.values() for count in counts))
+                if not source.stochastic:  # all numbers of draws are the same
+                    every = every[:1]
+                    draws = dict.fromkeys(draws, every)
                 attack = next((p for _, made in chosen for p in made if isinstance(p, Attack)), None)
                 for seed in self.spec.seeds:
                     certified |= dict.fromkeys(_certified(source, [entry for entry, _ in chosen], seed, rows))
@@ -205,11 +208,6 @@ class Suite:
         if not sources:
             raise self.document.error(("solver",), f"no solver here takes the noise of {opened.path}")
         return sources
-
-    def _draws(self, source: Source, entry: SuiteEntry) -> tuple[int | Literal["auto"], ...]:
-        """Without noise all numbers of draws are the same."""
-        draws = entry.score_draws or self.spec.score_draws
-        return draws if source.stochastic else draws[:1]
 
     def _perturbations(self, index: int, data: ImageDataset) -> list[Perturbation]:
         entry = self.entries[index]
