@@ -39,6 +39,7 @@ from robustbench_sde.errors import (
     printable,
 )
 from robustbench_sde.output import OutputError, own_stdout
+from robustbench_sde.processors import keep_to_quota
 from robustbench_sde.version import __version__
 
 app = typer.Typer(
@@ -100,6 +101,7 @@ def program() -> Any:
 def main() -> None:
     """Run the program: errors become one line on stderr and the documented exit code."""
     warnings.showwarning = _show_warning
+    keep_to_quota()
     signals: list[int] = []
     try:
         with interruptible() as signals, own_stdout():

@@ -5,7 +5,6 @@ Nothing here reads or writes a global random state.
 """
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.choices import NoiseBackend
+from robustbench_sde.processors import usable_processors
 from robustbench_sde.sde import philox, philox_device
 from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels, make_on_device
 
@@ -268,13 +268,7 @@ def _has_spare_core(device: torch.device) -> bool:
 
     Where they do not, another thread holds up all of them: each operation waits for the slowest of its parts.
     """
-    return device.type != "cpu" or torch.get_num_threads() < _usable_cores()
-
-
-def _usable_cores() -> int:
-    """Return the number of cores that this process may use now."""
-    # some systems cannot pin processes to cores
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return device.type != "cpu" or torch.get_num_threads() < usable_processors()
 
 
 def chosen(backend: NoiseBackend, device: torch.device | str) -> NoiseBackend:

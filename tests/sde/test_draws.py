@@ -85,7 +85,7 @@ def test_another_thread_makes_noise_ahead_where_a_core_is_idle(backend, cores, r
 
     monkeypatch.setattr(BrownianPaths, "_numbers", numbers)
     monkeypatch.setattr(draws_module, "_CHUNK", room)
-    monkeypatch.setattr(draws_module, "_usable_cores", lambda: cores)
+    monkeypatch.setattr(draws_module, "usable_processors", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert torch.equal(paths(0, range(2), [1, 2, 3], (1, 2, 2), steps=7, backend=backend), expected)
     assert threads.isdisjoint({threading.current_thread()}) == ahead
