@@ -38,8 +38,8 @@ from robustbench_sde.errors import (
     one_line,
     printable,
 )
+from robustbench_sde.limits import keep_to_quota
 from robustbench_sde.output import OutputError, own_stdout
-from robustbench_sde.processors import keep_to_quota
 from robustbench_sde.version import __version__
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.limits import memory_left
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.protocol import RandomClassifier
 from robustbench_sde.sde.draws import Draws, Stream
@@ -110,7 +111,7 @@ def _free_and_used(device: torch.device) -> tuple[int | None, int | None]:
     if device.type == "mps":
         used = torch.mps.current_allocated_memory()
         return torch.mps.recommended_max_memory() - used, used
-    left = (_sizes("/proc/meminfo").get("MemAvailable"), _left_to_container())
+    left = (_sizes("/proc/meminfo").get("MemAvailable"), memory_left())
     free = min((size for size in left if size is not None), default=None)
     return free, _sizes("/proc/self/status").get("VmRSS")
 
@@ -121,11 +122,3 @@ def _sizes(name: str) -> dict[str, int]:
     lines = path.read_text().splitlines() if path.exists() else []
     words = (line.split() for line in lines if line.endswith(" kB"))
     return {label.rstrip(":"): int(size) * 1024 for label, size, _ in words}
-
-
-def _left_to_container() -> int | None:
-    """Return the bytes that a control group (v2) leaves; None if it sets no limit."""
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
-        return None
-    return int(limit.read_text()) - int(used.read_text())

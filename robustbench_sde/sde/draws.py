@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robustbench_sde.choices import NoiseBackend
-from robustbench_sde.processors import usable_processors
+from robustbench_sde.limits import usable_processors
 from robustbench_sde.sde import philox, philox_device
 from robustbench_sde.sde.keyed import KeyedNumbers, KeyedRows, Numbers, has_kernels, make_on_device
 

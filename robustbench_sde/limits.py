@@ -1,4 +1,7 @@
-"""How many processors this process may use, also in a container that has a share of a large machine."""
+"""What a container or a batch system (Docker, Kubernetes, Slurm) leaves to this process, as Linux shows it.
+
+Source: the kernel's documents on control groups, versions 1 and 2.
+"""
 
 import functools
 import os
@@ -33,15 +36,43 @@ def keep_to_quota() -> None:
 
 @functools.cache
 def processor_quota(own: Path = _OWN_GROUPS, groups: Path = _GROUPS) -> float | None:
-    """Return the quota of the control group of this process, in processors; None if there is none.
-
-    Source: the kernel's documents on control groups: `cpu.max` (version 2), `cpu.cfs_quota_us` (version 1).
+    """Return the smallest quota of the control groups of this process, in processors; None without any.
 
     Args:
         own: file that lists the groups of this process.
         groups: folder where control groups are mounted.
     """
-    return min(_quotas(own, groups), default=None)
+    quotas = []
+    for folder, version in _folders("cpu", own, groups):
+        names = ("cpu.max",) if version == 2 else ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = " ".join(_read(folder / name) for name in names).split()
+        # "max" and -1 mean no limit
+        if len(words) == 2 and all(word.isdigit() and int(word) for word in words):
+            quotas.append(int(words[0]) / int(words[1]))
+    return min(quotas, default=None)
+
+
+def memory_left(own: Path = _OWN_GROUPS, groups: Path = _GROUPS) -> int | None:
+    """Return the bytes that the control groups of this process leave to it; None if they set no limit.
+
+    Files that the kernel keeps in memory count as used there, but make room where it is wanted.
+
+    Args:
+        own: file that lists the groups of this process.
+        groups: folder where control groups are mounted.
+    """
+    left = []
+    for folder, version in _folders("memory", own, groups):
+        names = ("memory.max", "memory.current", "inactive_file")
+        if version == 1:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit, used = (_read(folder / name).strip() for name in names[:2])
+        if limit.isdigit() and used.isdigit():
+            kept = dict(
+                line.split(" ", 1) for line in _read(folder / "memory.stat").splitlines() if " " in line
+            )
+            left.append(max(0, int(limit) - int(used) + int(kept.get(names[2], 0))))
+    return min(left, default=None)
 
 
 def _pinned() -> int:
@@ -49,20 +80,16 @@ def _pinned() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _quotas(own: Path, groups: Path) -> Iterator[float]:
-    """Find the quotas of all groups above this process; each of them holds."""
+def _folders(controller: str, own: Path, groups: Path) -> Iterator[tuple[Path, int]]:
+    """Find the folders of all groups above this process, whose limits all hold, and the version of each."""
     for line in _read(own).splitlines():
         _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         path = PurePosixPath(group.lstrip("/"))
         # a container may see its own group as the root, under a path of the machine outside
         for above in (path, *path.parents):
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-            words = " ".join(_read(groups / controllers / above / name) for name in names).split()
-            # "max" and -1 mean no limit
-            if len(words) == 2 and all(word.isdigit() and int(word) for word in words):
-                yield int(words[0]) / int(words[1])
+            yield groups / controllers / above, 1 if controllers else 2
 
 
 def _read(path: Path) -> str:
