@@ -1,6 +1,5 @@
 """Image files, or their bytes, as one tensor."""
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from robustbench_sde.data.dataset import allocate
 from robustbench_sde.data.deep import deep_pixels, eight_bits, is_deep
 from robustbench_sde.data.framing import AS_IS, Framing
 from robustbench_sde.errors import BenchError, BenchWarning, counted
+from robustbench_sde.limits import usable_processors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,7 +89,7 @@ class Decoder:
         """
         out = self._pixels.numpy()[self._done : self._done + len(files)]
         starts = range(0, len(files), _CHUNK)
-        with _no_bombs(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        with _no_bombs(), ThreadPoolExecutor(usable_processors()) as pool:
             for grey, deep, brightest in pool.map(lambda start: self._fill(out, files, start), starts):
                 self._all_grey &= grey
                 self._deep += deep
