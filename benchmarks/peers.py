@@ -190,7 +190,7 @@ def percent(interval: Interval) -> str:
 
 HEADER = (
     "| checkpoint | eps | attacker | accuracy left (95 %) | auto less attacker, points (95 %) "
-    "| auto <= attacker + 1 | gradient passes an image: mean (most) | seconds |\n"
+    "| auto <= attacker + 1 | gradient passes an image: mean (largest; of others, allowed) | seconds |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 

@@ -26,6 +26,8 @@ from zoo.judgement import ATTACKS, BUDGETS, IMAGES, ONE_NORM, Cell, Zoo  # noqa:
 BEGIN, END = "<!-- made by python -m benchmarks.zoo -->", "<!-- end of what benchmarks.zoo made -->"
 #: Attacks of animals whose passes have one image.
 QUICK = ["pgd", "apgd-ce", "apgd-dlr"]
+#: Name under which rows are counted that are marked although they are right.
+NEEDLESS = "needless"
 #: What stands behind a number in the tables.
 MARKS = {"right": "", "marked": " s", "refused": "refused", "WRONG": " **wrong**"}
 
@@ -49,7 +51,7 @@ def table(norm: str, only: str, everything: bool) -> tuple[list[str], Counter[st
         cells = zoo.cells(animal, norm, some)
         for cell in cells.values():
             counts[f"{animal.nature}: {cell.outcome}"] += 1
-            counts["marked, and right all the same"] += cell.needless
+            counts[NEEDLESS] += cell.needless
         truth = "" if refused else f"{100 * zoo.truth(animal, norm):.0f}"
         row = " | ".join(text_of(cells.get(name)) for name in names)
         lines.append(f"| {animal.name} | {truth} | {row} |")
@@ -69,9 +71,12 @@ def main(arguments: list[str] | None = None) -> int:
         found_tables = [job.result() for job in jobs]
     tables = [lines for lines, _ in found_tables]
     counts = sum((counted for _, counted in found_tables), Counter[str]())
-    total = sum(count for name, count in counts.items() if ":" in name)
-    found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-    summary = f"{total} rows of {IMAGES} images: {found}."
+    needless = counts.pop(NEEDLESS, 0)
+    found = "; ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    summary = (
+        f"{counts.total()} rows of {IMAGES} images, by the nature of the network and what the program says: "
+        f"{found}. Of the marked ones, {needless} are right all the same."
+    )
     print(summary)
     if options.write is not None:
         page = options.write.read_text(encoding="utf-8")

@@ -4,15 +4,11 @@ It is the shipped digits ODE behind a rounding of its input to nine grey levels.
 zero almost everywhere: attacks with gradients find nothing, and the accuracy under pgd stays what it was.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
 import robustbench_sde as rb
 from robustbench_sde.sde.draws import Draws, Stream
-
-CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "digits-ode.safetensors"
 
 
 class Rounded(nn.Module):
@@ -20,7 +16,7 @@ class Rounded(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inner = rb.load_checkpoint(CHECKPOINT)
+        self.inner = rb.load_checkpoint("digits-ode")
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, classes) of images (B, C, H, W) in [0, 1]."""

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import warnings
 from collections.abc import Iterable
 from enum import IntEnum
@@ -85,6 +86,30 @@ def one_line(error: BaseException, *, most: int = 300) -> str:
     """Return the type and the message of a foreign error as one line of at most about `most` characters."""
     text = printable(str(error))[:most]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+#: what pydantic and Typer say of a wrong value, and what we say
+_WORDS = {
+    r"Input should be": "must be",
+    r"a valid integer.*": "a whole number",
+    r"a valid number.*": "a number",
+    r"a valid boolean.*": "true or false",
+    r"a valid string": "a text",
+    r"a valid (list|tuple)": "a list",
+    r"a valid dict.*": "a mapping",
+    r"greater than or equal to": "at least",
+    r"less than or equal to": "at most",
+    r"greater than": "above",
+    r"less than": "below",
+}
+
+
+def in_our_words(message: str) -> str:
+    """Return the message of a validating library without the words of programmers."""
+    message = message.removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        message = re.sub(theirs, ours, message)
+    return message
 
 
 def counted(number: int | str, thing: str) -> str:

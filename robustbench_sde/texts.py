@@ -43,9 +43,9 @@ def parse_budget(text: str) -> float:
     try:
         value = float(over) / (float(under) if under else 1.0)
     except (ValueError, ZeroDivisionError):
-        raise BenchError(f"eps {text.strip()!r} is not a number; write 0.03 or 8/255") from None
+        raise BenchError(f"`eps` {text.strip()!r} is not a number; write 0.03 or 8/255") from None
     if not math.isfinite(value):
-        raise BenchError(f"eps {text.strip()!r} is not finite; write 0.03 or 8/255")
+        raise BenchError(f"`eps` {text.strip()!r} is not finite; write 0.03 or 8/255")
     return value
 
 
@@ -100,6 +100,6 @@ def parse_severities(texts: str | Sequence[str]) -> list[int]:
         first, dash, last = part.partition("-")
         low, high = first.strip(), last.strip() if dash else first.strip()
         if not (low in _SEVERITIES and high in _SEVERITIES and low <= high):
-            raise BenchError(f"severity {part!r} is not in 1 to 5; write 3, 1-5 or 1,3,5")
+            raise BenchError(f"`severity` {part!r} is not in 1 to 5; write 3, 1-5 or 1,3,5")
         severities |= set(range(int(low), int(high) + 1))
     return sorted(severities)

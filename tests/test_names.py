@@ -222,7 +222,7 @@ def test_names_and_texts_stand_for_objects(name: str, place: Path):
         (lambda: rb.certify("none", FEW, radius="big"), "`radius` 'big' is not a number"),
         (
             lambda: rb.score("none", FEW, corruptions="fog", severities="1-9"),
-            "severity '1-9' is not in 1 to 5",
+            "`severity` '1-9' is not in 1 to 5",
         ),
     ],
 )

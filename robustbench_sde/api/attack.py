@@ -123,10 +123,11 @@ def attack(
     else:
         own = names if isinstance(names, Mapping) else {}
         attacks = plan_attacks(list(names), norm, budgets, parameters, own)
-    if tries is not None:
-        check_tries(tries, score_draws, try_draws=try_draws)
     settings = ScoreSettings(score_draws, rule, seed, batch_size, try_draws)
     sources = sources_of(models, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing)
+    if tries is not None:
+        random = any(source.stochastic for source in sources)
+        check_tries(tries, score_draws, try_draws=try_draws, random=random)
     cells = [cell for source in sources for cell in attack_cells(source, attacks, settings)]
     work = Work.of(cells, data)
     with shown(progress, bars) as bars:

@@ -81,7 +81,7 @@ def audit(
         model, data, sigma=sigma, noise=noise, precision=precision, smoothing=smoothing
     )
     if more:
-        raise BenchError("an audit takes exactly one classifier")
+        raise BenchError("an audit takes exactly one classifier: name one, with one value of `smoothing`")
     keep_freed_memory()
     classifier = source.load(compute)
     rows = min(batch_size, rows_that_fit(classifier, compute.memory_limit) or batch_size)

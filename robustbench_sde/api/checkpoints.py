@@ -7,10 +7,11 @@ from typing import Any
 from robustbench_sde.api.arguments import Data, dataset_of
 from robustbench_sde.api.progress import shown_bar
 from robustbench_sde.data import ImageDataset, load_dataset
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.models import importing
 from robustbench_sde.models.compute import resolve_device
 from robustbench_sde.models.header import CheckpointHeader
+from robustbench_sde.models.importing import check_import
 from robustbench_sde.progress import Progress
 from robustbench_sde.training import loop
 from robustbench_sde.training.config import parse_config
@@ -97,7 +98,13 @@ def train(
     written = {} if config is None else read_config(str(config))
     known = written.pop("dataset", "digits")
     written.pop("description", None)
+    if "sigma" in options:  # the share that a file says would be another scale of dropout
+        written.pop("keep", None)
     parsed, loggers = parse_config(written | options), find_loggers(log)
+    if "sigma" in options and not parsed.sigma_matters:
+        if any(term.kind != "none" for term in parsed.noise_terms()):
+            raise BenchError(f"`sigma` is {parsed.sigma:g}, and `noise` or `keep` says another; give one")
+        tell(f"a network without noise has no scale: `sigma` {parsed.sigma:g} changes nothing")
     load: dict[str, Any] = {"data_dir": data_dir, "download": download, "image_size": image_size}
     load |= {"resize": resize, "crop": crop, "interpolation": interpolation, "class_order": class_order}
     with joined(resolve_device(device)) as team:
@@ -153,6 +160,7 @@ def import_checkpoint(
             checkpoint exists.
     """
     path = _new(out, Path(weights).stem, force)
+    check_import(Path(weights), preset, noise)
     images = dataset_of(data)
     header = importing.import_checkpoint(Path(weights), path, images, preset=preset, noise=noise, sigma=sigma)
     return Checkpoint(path, header)

@@ -104,6 +104,9 @@ def versus(
     if of_file:
         several = [reference, *several]  # a file that is named twice counts once
         name = _name_of(Path(reference), several)
+        files = [locate(Path(model)) for model in several if isinstance(model, str | Path)]
+        if len(files) == len(several) and len(distinct_paths(files)) == 1:
+            raise BenchError(f"{name} is the only network here; name one to compare with it")
     result = attack_models(
         several or None,
         data,

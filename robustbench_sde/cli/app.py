@@ -35,6 +35,7 @@ from robustbench_sde.errors import (
     BenchWarning,
     ExitCode,
     InterruptedWorkError,
+    in_our_words,
     one_line,
     printable,
 )
@@ -127,7 +128,8 @@ def main() -> None:
             _fail(str(error), error.exit_code)
         elif isinstance(error, UsageError):
             command = error.ctx.command_path if error.ctx else "sde-bench"
-            message = error.format_message().rstrip(".").replace(": Value error, ", ": ")
+            what, colon, why = error.format_message().rstrip(".").partition(": ")
+            message = f"{what}{colon}{in_our_words(why)}"
             _fail(f"{message}; see `{command} --help`", ExitCode.INPUT_ERROR)
         else:
             traceback.print_exc()

@@ -1,5 +1,6 @@
 """Define `sde-bench certify`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +15,13 @@ _CERTIFICATE = "Certificate"
 
 def certify_command(
     context: typer.Context,
-    checkpoints: o.Checkpoints = None,
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Checkpoints; default: those in checkpoints/ that are called NAME-smoothed.",
+            autocompletion=complete.checkpoints,
+        ),
+    ] = None,
     smoothing: Annotated[
         list[str] | None,
         typer.Option(

@@ -23,7 +23,7 @@ class OnceCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters; in --help flags and arguments have no type behind them."""
         parameters = list(super().get_params(ctx))
-        if self._help_all is None and rare_of(self.name or "", parameters):
+        if self._help_all is None:
             shown = next((each for each in parameters if "--help" in each.opts), None)
             self._help_all = shown and help_all_option(shown, self._print_whole_help)
         parameters += [self._help_all] if self._help_all else []
@@ -39,15 +39,16 @@ class OnceCommand(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help with common options in full and rare ones in a line each."""
         rare = rare_of(self.name or "", self.params)
-        if rare:  # those about help are named beside them
-            rare += [each for each in self.get_params(ctx) if {"--help", "--help-all"} & {*each.opts}]
-        self._left_out = rare
+        # options about help are named beside rare ones; without those, --help is all there is
+        about_help = {"--help", "--help-all"} if rare else {"--help-all"}
+        elsewhere = [*rare, *(each for each in self.get_params(ctx) if about_help & {*each.opts})]
+        self._left_out = elsewhere
         try:
             super().format_help(ctx, formatter)
         finally:
             self._left_out = []
         if rare:
-            print_rare(rare)
+            print_rare(elsewhere)
 
     def _print_whole_help(self, ctx: Any) -> None:
         super().format_help(ctx, ctx.make_formatter())

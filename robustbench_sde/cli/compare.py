@@ -86,7 +86,8 @@ def compare_command(
     comparable, 3 if there are too few images to decide, and 4 if the run is not valid. docs/ci.md explains
     the verdicts. The verdict and counts come first, then the cells that changed; --all shows the others.
 
-    The shipped baseline has 360 images; compare it with `sde-bench run smoke --images 360`.
+    The baseline in the repository, reports/baseline-digits.json, has 360 images; compare it with
+    `sde-bench run smoke --images 360`.
 
     [bold]Example:[/bold] sde-bench compare reports/baseline-digits.json reports/smoke --max-drop 0.02
     """

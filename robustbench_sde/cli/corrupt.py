@@ -22,7 +22,7 @@ def corrupt_command(
         str | None,
         typer.Option(
             help="Read published images instead: cifar10-c:DIR, cifar100-c:DIR, mnist-c:DIR, "
-            "tiny-imagenet-c:DIR.",
+            "tiny-imagenet-c:DIR, imagenet-c:DIR.",
             rich_help_panel=o.CORRUPTION,
         ),
     ] = None,

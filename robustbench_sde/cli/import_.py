@@ -8,7 +8,6 @@ import typer
 import robustbench_sde as rb
 from robustbench_sde.cli import inputs
 from robustbench_sde.cli import options as o
-from robustbench_sde.errors import BenchError
 
 
 def import_command(
@@ -44,10 +43,10 @@ def import_command(
 
     [bold]Example:[/bold] sde-bench import sde_cifar10_1.0.pth --noise multiplicative --sigma 1.0
     """
+    from robustbench_sde.models.importing import check_import
     from robustbench_sde.reporting.terminal import print_entries
 
-    if not file.exists():  # before the data set is fetched or asked for
-        raise BenchError(f"{file} does not exist")
+    check_import(file, preset, noise)  # before the data set is fetched or asked for
     data = inputs.load_images(context, whole=True)
     made = rb.import_checkpoint(file, data, out, preset=preset, noise=noise, sigma=sigma, force=force)
     if json:

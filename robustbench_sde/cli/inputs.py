@@ -104,6 +104,17 @@ def is_typed(context: typer.Context, option: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def refuse_without(context: typer.Context, needed: str, *names: str) -> None:
+    """Refuse options that do nothing without another one.
+
+    Raises:
+        BenchError: one of them stands on the command line.
+    """
+    for name in names:
+        if is_typed(context, name):
+            raise BenchError(f"--{name.replace('_', '-')} does nothing without {needed}")
+
+
 def find_attacks(named: list[str] | None, settings: list[str] | None) -> dict[str, dict[str, Any]]:
     """Return the attacks of `--attack`, with the parameters that `--set` gives each, like ``cw.steps=200``.
 

@@ -164,7 +164,7 @@ Smoothing = Annotated[
     typer.Option(
         metavar="SIGMAS",
         help="Gaussian noise added to the image in every draw: its standard deviations, for images in "
-        "[0, 1], separated by commas or repeated: 0.12,0.25,0.5.",
+        "[0, 1], separated by commas or repeated: 0.12,0.25,0.5 (one in audit and preview).",
         rich_help_panel=MODEL,
     ),
 ]

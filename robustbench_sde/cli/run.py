@@ -125,6 +125,10 @@ def run_command(
     from robustbench_sde.reporting.terminal import print_json, print_summary
     from robustbench_sde.reporting.tries import accuracy_against_tries
 
+    if engine == "local":
+        inputs.refuse_without(
+            context, "--engine ray", "address", "gpus_per_task", "cpus_per_task", "shard_images"
+        )
     worker = make_engine(engine, address, device, gpus_per_task, cpus_per_task, shard_images)
     options = inputs.shared(context, device="auto" if engine == "ray" else None)
     with progress_bars(quiet=quiet) as bars:

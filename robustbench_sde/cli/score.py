@@ -73,6 +73,7 @@ def score_command(
     output: o.TableFormat = "table",
     quiet: o.Quiet = False,
     noise_backend: o.NoiseBackend = "auto",
+    memory_limit: o.MemoryLimit = None,
     graphs: o.Graphs = True,
     strict_versions: o.StrictVersions = False,
     batch_size: o.BatchSize = 256,

@@ -138,7 +138,7 @@ class ImageDataset:
             BenchError: `count` is below 1 or above the number of images.
         """
         if count < 1:
-            raise BenchError(f"images must be at least 1, not {count}")
+            raise BenchError(f"`images` must be at least 1, not {count}")
         if count > len(self):
             raise BenchError(
                 f"{count} images asked for; dataset {self.name!r} has {len(self)} in {self.split}: give "

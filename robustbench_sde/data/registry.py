@@ -198,7 +198,7 @@ def load_dataset(
     if images == "all":
         images = None
     if images is not None and images < 1:
-        raise BenchError(f"images must be at least 1, not {images}")
+        raise BenchError(f"`images` must be at least 1, not {images}")
     if kind in _BY_PATH and not path:
         raise BenchError(f"dataset {kind!r} needs a path; write {kind}:PATH")
     framing = Framing(_height_and_width(image_size), resize, _height_and_width(crop), interpolation)

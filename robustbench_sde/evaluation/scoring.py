@@ -44,21 +44,21 @@ class ScoreSettings:
         if self.rule not in RULES:
             raise unknown_name("decision rule", self.rule, RULES)
         if self.draws == "auto" and self.rule == "single":
-            raise BenchError("score_draws is auto; the rule single decides by one draw and needs no more")
+            raise BenchError("`score_draws` is auto; the rule single decides by one draw and needs no more")
         sizes = {"score_draws": self.most_draws, "batch_size": self.rows, "try_draws": self.try_draws}
         for name, value in sizes.items():
             if value < 1:
-                raise BenchError(f"{name} is {value}; it must be at least 1")
+                raise BenchError(f"`{name}` is {value}; it must be at least 1")
         if self.try_draws > 1 and (self.draws == "auto" or self.rule == "single"):
-            what = "score_draws is auto" if self.draws == "auto" else "the rule is single"
+            what = "`score_draws` is auto" if self.draws == "auto" else "the rule is single"
             raise BenchError(
-                f"try_draws is {self.try_draws} and {what}; several draws an answer need a fixed "
+                f"`try_draws` is {self.try_draws} and {what}; several draws an answer need a fixed "
                 "number of score draws, and the rule mean-prob or vote"
             )
         if self.try_draws > self.most_draws:
-            raise BenchError(f"try_draws is {self.try_draws}, more than the {self.most_draws} score draws")
+            raise BenchError(f"`try_draws` is {self.try_draws}, more than the {self.most_draws} score draws")
         if not -(2**63) <= self.seed < 2**63:
-            raise BenchError(f"seed is {self.seed}; it must be a whole number of 64 bits")
+            raise BenchError(f"`seed` is {self.seed}; it must be a whole number of 64 bits")
 
     @property
     def most_draws(self) -> int:

@@ -40,14 +40,22 @@ def survival(records: pd.DataFrame, tries: int, *, try_draws: int = 1) -> Interv
     return clustered(survived) if tries == 1 else clustered_of_few(survived)
 
 
-def check_tries(tries: int, score_draws: int | str, *, try_draws: int = 1) -> None:
+def check_tries(tries: int, score_draws: int | str, *, try_draws: int = 1, random: bool = True) -> None:
     """Check before an evaluation that its score draws can tell of so many tries.
+
+    Args:
+        tries: number of tries of an attacker.
+        score_draws: number of score draws, or ``"auto"``.
+        try_draws: draws that answer one try.
+        random: whether a network is random; others answer every try alike.
 
     Raises:
         BenchError: they are too few, or `score_draws` is ``"auto"``; says how many would do.
     """
     if tries < 1:
         raise BenchError(f"`tries` is {tries}; it must be at least 1")
+    if not random:
+        return
     enough = enough_draws(tries, try_draws)
     if score_draws == "auto" and tries > 1:
         raise BenchError(_stopped(tries, enough))

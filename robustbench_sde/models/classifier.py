@@ -311,7 +311,7 @@ class Classifier(ClassifierBase, nn.Module):
             BenchError: sigma is negative or not finite.
         """
         if sigma is not None and not 0 <= sigma <= 1e3:
-            raise BenchError(f"sigma is {sigma}; it must be between 0 and 1000")
+            raise BenchError(f"`sigma` is {sigma}; it must be between 0 and 1000")
         if sigma is None and enabled:
             return self._twin()
         change = {"sigma": float(sigma) if sigma is not None and enabled else 0.0, "learned": False}

@@ -12,6 +12,7 @@ from robustbench_sde.errors import BenchError, unknown_name
 from robustbench_sde.models.checkpoint import check_tensors, save_checkpoint
 from robustbench_sde.models.classifier import Classifier
 from robustbench_sde.models.header import CheckpointHeader, DatasetRef
+from robustbench_sde.models.noise import KINDS
 from robustbench_sde.models.presets import PRESETS
 from robustbench_sde.models.published.liu2020 import from_liu2020
 from robustbench_sde.models.published.odenet import from_odenet
@@ -25,6 +26,20 @@ from robustbench_sde.storage.provenance import file_sha256
 FAMILIES: Mapping[str, Callable[[Path, dict[str, Tensor], str, float | None], Foreign]] = MappingProxyType(
     {"liu2020": from_liu2020, "odenet": from_odenet}
 )
+
+
+def check_import(path: Path, preset: str, noise: str) -> None:
+    """Check what can be checked without the data set, which may have to be fetched.
+
+    Raises:
+        BenchError: there is no such file, family or noise.
+    """
+    if not path.exists():
+        raise BenchError(f"{path} does not exist")
+    if preset not in FAMILIES:
+        raise unknown_name("preset to import", preset, FAMILIES)
+    if noise not in KINDS:
+        raise unknown_name("noise", noise, KINDS)
 
 
 def import_checkpoint(
@@ -44,8 +59,7 @@ def import_checkpoint(
         BenchError: the file is not such a state dict (with all names that are missing or too many), does not
             fit the data or sigma, or holds NaN or infinity.
     """
-    if preset not in FAMILIES:
-        raise unknown_name("preset to import", preset, FAMILIES)
+    check_import(path, preset, noise)
     found = FAMILIES[preset](path, read_weights(path), noise, sigma)
     spec = _spec(path, found, data)
     check_tensors(path, found.weights, Classifier.weight_shapes(spec))

@@ -135,7 +135,9 @@ def _unpickled(path: Path) -> object:
                     "and save model.state_dict()"
                 )
             else:
-                reason = (text.splitlines() or [type(error).__name__])[0][:200]
+                reason = (text.splitlines() or [""])[0][:200]
+                if not re.search("[a-z]{3}", reason):  # like the 105 of a KeyError
+                    reason = "it is damaged, or something else"
             raise BenchError(
                 f"{path} is not a file of tensors that torch can read safely: {reason}"
             ) from error

@@ -37,7 +37,7 @@ class Given(Perturbation):
 
     def __post_init__(self) -> None:
         if self.eps is not None and (not self.norm or not 0 <= self.eps < math.inf):
-            raise BenchError(f"eps is {self.eps}; it must be at least 0, and belong to a norm")
+            raise BenchError(f"`eps` is {self.eps}; it must be at least 0, and belong to a norm")
         if self.norm:
             get_norm(self.norm)
         largest = 1.0 if self.norm == "linf" else math.sqrt(self.images[0].numel())

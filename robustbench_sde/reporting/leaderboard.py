@@ -85,11 +85,11 @@ def _foreign(site: Path) -> str:
 def _read(runs: Sequence[Path]) -> dict[str, tuple[Path, Side]]:
     """Read the runs by their names; two of one name get a number."""
     found: dict[str, tuple[Path, Side]] = {}
-    for folder in dict.fromkeys(path.resolve() for path in runs):
-        name, number = folder.name, 1
+    for whole, folder in {path.resolve(): path for path in runs}.items():
+        name, number = whole.name, 1
         while name in found:
             number += 1
-            name = f"{folder.name}-{number}"
+            name = f"{whole.name}-{number}"
         found[name] = (folder, read_run(folder))
     return found
 

@@ -131,5 +131,6 @@ class _PlainLines:
         if now - self._printed >= _INTERVAL and self._done:
             self._printed = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            done = f"{self._description}: {self._done}/{self._total}, {duration(left)} left"
+            rest = f"{duration(left)} left" if left else "done"
+            done = f"{self._description}: {self._done}/{self._total}, {rest}"
             print(done + f", {self._note}" * bool(self._note), file=self._stream, flush=True)

@@ -23,7 +23,7 @@ def _budget(value: object) -> object:
     try:
         return parse_budget(value) if isinstance(value, str) else value
     except BenchError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError("write a number like 0.03 or 8/255") from error
 
 
 Budget = Annotated[float, BeforeValidator(_budget), Field(gt=0, le=1e4)]
@@ -118,6 +118,13 @@ class TrainConfig(Spec):
             rate=self.jump_rate,
         )
 
+    @property
+    def sigma_matters(self) -> bool:
+        """Whether `sigma` is the scale of a noise term; terms and `keep` may bring their own."""
+        other = self.model_copy(update={"sigma": self.sigma + 1})
+        pairs = zip(self.noise_terms(), other.noise_terms(), strict=True)
+        return any(mine != its for mine, its in pairs if mine.kind != "none")
+
     def default_name(self, data: ImageDataset) -> str:
         """Return the default name of a checkpoint: data, preset, noise, robust training and seed."""
         shape = "" if self.noise_shape == "independent" else f"-{self.noise_shape}"
@@ -169,7 +176,7 @@ class TrainConfig(Spec):
         try:
             return ModelSpec.model_validate(fields | preset | steps)
         except ValidationError as error:
-            raise first_problem(error) from error
+            raise first_problem(error, parameters=True) from error
 
 
 def usual_noise(preset: object, solver: object) -> str:
@@ -193,7 +200,7 @@ def parse_config(options: Mapping[str, object]) -> TrainConfig:
     try:
         config = TrainConfig.model_validate(options)
     except ValidationError as error:
-        raise first_problem(error) from error
+        raise first_problem(error, parameters=True) from error
     if config.preset not in PRESETS:
         raise unknown_name("preset", config.preset, PRESETS)
     return config

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from robustbench_sde.errors import BenchError, unknown_name
+from robustbench_sde.errors import BenchError, nearest, unknown_name
 from robustbench_sde.shipped import CONFIGS, shipped_files
 from robustbench_sde.storage.files import read_yaml
 
@@ -37,6 +37,9 @@ def _find(name: str) -> Path:
     if path.exists():
         return path
     known = name.removesuffix(".yaml")
+    if known not in shipped and path.suffix in (".yaml", ".yml"):
+        near = nearest(known, shipped)
+        raise BenchError(f"{name} does not exist{f'; did you mean {near!r}?' if near else ''}")
     if known not in shipped:
         raise unknown_name("configuration", name, shipped)
     return shipped[known]

@@ -106,12 +106,12 @@ def test_a_damaged_report_is_named(sde_bench, place):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--paths", 0), "paths is 0; it must be at least 1"),
-        (("--eps", "-1"), "eps is -1"),
+        (("--paths", 0), "--paths is 0; it must be at least 1"),
+        (("--eps", "-1"), "--eps is -1"),
         (("--norm", "l3"), "l3"),
         (("--corruptions", "fogg"), "did you mean 'fog'"),
         (("plane",), "did you mean 'plain'"),
-        (("--images", 0), "images must be at least 1"),
+        (("--images", 0), "--images must be at least 1"),
     ],
 )
 def test_wrong_input_is_one_line(sde_bench, arguments, message):

@@ -50,6 +50,10 @@ def test_without_noise_there_is_no_such_column(sde_bench, tmp_path):
     assert code == 0
     assert "survives" not in stdout
     assert not list((tmp_path / "run").glob("figures/accuracy-tries-*"))
+    code, *_ = sde_bench(
+        "attack", "ode.safetensors", *SMALL, "--tries", 20
+    )  # no number of draws is too small
+    assert code == 0
 
 
 @pytest.mark.parametrize(

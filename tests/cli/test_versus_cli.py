@@ -91,6 +91,10 @@ def test_options_of_the_attack_and_a_module_are_taken(sde_bench, tmp_path):
         ((), "name the reference"),
         (("--run", "mine"), "--run needs --reference"),
         (("ode", "--run", "mine"), "--run has its own networks"),
+        (
+            ("digits-ode", "digits-ode", "--images", 4),
+            "digits-ode is the only network here; name one to compare with it",
+        ),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(sde_bench, arguments, words):

@@ -30,7 +30,7 @@ def test_images_takes_the_fixed_subset():
         ("image-folder:", {}, "needs a path"),
         ("npz", {}, "needs a path; write npz:PATH"),
         ("digits", {"split": "tests"}, "unknown split 'tests'; did you mean 'test'?"),
-        ("digits", {"images": 0}, "images must be at least 1, not 0"),
+        ("digits", {"images": 0}, "`images` must be at least 1, not 0"),
         ("digits", {"images": 361}, "361 images asked for; dataset 'digits' has 360 in test"),
         ("digits", {"image_size": 8}, "`image_size` is for image-folder:PATH"),
         ("image-folder:/nowhere", {"image_size": (0, 3)}, "`image_size` must be at least 1, not 0"),

@@ -431,7 +431,7 @@ def test_the_whole_budget_reaches_any_image(norm):
     ("count", "change", "message"),
     [
         (FEWEST_IMAGES - 1, {}, "fewer than 10"),
-        (12, {"eps": 0.0}, "eps is 0"),
+        (12, {"eps": 0.0}, "`eps` is 0"),
         (12, {"eps": -1.0}, "between 0 and 1"),
         (12, {"steps": 0}, "at least 1"),
         (12, {"eot_draws": 0}, "at least 1"),

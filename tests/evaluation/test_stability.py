@@ -255,7 +255,7 @@ def test_what_cannot_be_measured_is_one_sentence():
     """A model that is not ours, no path, a file that is no report."""
     with pytest.raises(BenchError, match="has no flow to measure"):
         stability(FixedPath(make_model()), DATA, [])
-    with pytest.raises(BenchError, match="paths is 0"):
+    with pytest.raises(BenchError, match="`paths` is 0"):
         replace(StabilitySettings(), paths=0)
     with pytest.raises(BenchError, match="no stability report"):
         StabilityReport.from_json("{}")

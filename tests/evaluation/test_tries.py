@@ -185,7 +185,7 @@ def test_blocks_of_draws_answer_by_the_rule(rule):
     ("settings", "message"),
     [
         ({"draws": 4, "try_draws": 8}, "more than the 4 score draws"),
-        ({"draws": "auto", "try_draws": 2}, "score_draws is auto; several draws an answer"),
+        ({"draws": "auto", "try_draws": 2}, "`score_draws` is auto; several draws an answer"),
         ({"draws": 8, "rule": "single", "try_draws": 2}, "rule is single"),
         ({"try_draws": 0}, "must be at least 1"),
     ],

@@ -43,12 +43,12 @@ def test_what_is_typed_wins_over_the_top_of_the_file(tmp_path):
 
 WRONG = [
     ("max-drop: 0.02", "did you mean 'max_drop'"),
-    ("max_drop: 2", "max_drop: must be less than 1"),
-    ("max_drop: 0", "max_drop: must be greater than 0"),
+    ("max_drop: 2", "max_drop: must be below 1"),
+    ("max_drop: 0", "max_drop: must be above 0"),
     ("alpha: .nan", "alpha"),
-    ("alpha: 0", "alpha: must be greater than 0"),
-    ("alpha: 0.51", "alpha: must be less than or equal to 0.5"),
-    ("max_drop: 1", "max_drop: must be less than 1"),
+    ("alpha: 0", "alpha: must be above 0"),
+    ("alpha: 0.51", "alpha: must be at most 0.5"),
+    ("max_drop: 1", "max_drop: must be below 1"),
     ("min_images: 0", "min_images"),
     ("cells: [{match: '*', max_drop: 0}]", "cells.0.max_drop"),
     ("cells: [{match: '*', max_drop: 1}]", "cells.0.max_drop"),

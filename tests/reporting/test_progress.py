@@ -90,3 +90,6 @@ def test_a_plain_line_ends_in_a_word(monkeypatch, note, end):
     clock[0] = 30.0
     lines.advance(3, note)
     assert stream.getvalue() == f"net pgd: 3/10, {end}\n"
+    clock[0] = 60.0
+    lines.advance(7)
+    assert stream.getvalue().splitlines()[1].startswith("net pgd: 10/10, done")

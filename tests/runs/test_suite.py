@@ -79,7 +79,7 @@ REFUSED = [
     ("solver: [{a: 1}]\n" + PGD, "line 1: solver: unknown solver"),
     ("sigma: [-1]\n" + PGD, "line 1: sigma"),
     ("sigma: [.nan]\n" + PGD, "line 1: sigma"),
-    ("perturbations:\n- attack: pgd\n  eps: [0.1, 8/0]\n", "line 3: eps.1: must be a valid number"),
+    ("perturbations:\n- attack: pgd\n  eps: [0.1, 8/0]\n", "line 3: eps.1: must be a number"),
     ("images: 3\nimages: 4\n" + PGD, "line 2: 'images' is there twice"),
     ("images: 3\n? [a, b]\n: 4\n" + PGD, "line 2: a key must be a word"),
     ("images: &a 3\nseeds: *a\n" + PGD, "line 1: anchors and aliases are not allowed"),
@@ -103,13 +103,13 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, text, message):
 
 
 LATER = [
-    ("perturbations:\n  - attack: pgd\n    eps: -0.1\n", "line 2: eps is -0.1"),
+    ("perturbations:\n  - attack: pgd\n    eps: -0.1\n", "line 2: `eps` is -0.1"),
     ("perturbations:\n  - {corruption: fog}\n  - attack: pgd\n", "line 3: pgd needs budgets"),
     ("perturbations:\n  - {attack: square, eps: 0.1, share: wide}\n", "line 2: square: share is 'wide'"),
     ("perturbations:\n  - {attack: pgd, eps: 0.1, step_size: [0.01, 0.02]}\n",
      "line 2: pgd: step_size is [0.01, 0.02]; it must be a number"),
     ("perturbations:\n  - {corruption: fgo}\n", "line 2: unknown corruption 'fgo'; did you mean 'fog'?"),
-    ("perturbations:\n  - {corruption: fog, severity: 6}\n", "line 2: severity is 6"),
+    ("perturbations:\n  - {corruption: fog, severity: 6}\n", "line 2: `severity` is 6"),
     ("perturbations:\n  - {corruption: fog, official: cifar10-c:nowhere}\n", "line 2: "),
     ("perturbations:\n  - {attack: pgd, eps: 0.1}\n  - {attack: pgd, eps: 0.1, steps: 3}\n",
      "tables could not tell"),
@@ -220,6 +220,12 @@ def ways(cells):
         (cell.source.name, cell.source.solver, cell.source.solver_steps, str(cell.perturbation.label))
         for cell in cells
     ]
+
+
+@pytest.mark.parametrize(("text", "images"), [("all", None), ("null", None), ("7", 7)])
+def test_all_images_have_the_word_of_the_command_line(tmp_path, text, images):
+    """`all` is the whole split, as in `--images all`."""
+    assert read(tmp_path, f"images: {text}\nperturbations: []\n").spec.images == images
 
 
 def test_no_perturbations_are_the_clean_images_alone(tmp_path, digits, digits_models):

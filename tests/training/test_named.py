@@ -1,9 +1,12 @@
 """Configurations in files and by name."""
 
+from pathlib import Path
+
 import pytest
 from builders import make_data
 
-from robustbench_sde.errors import BenchError
+import robustbench_sde as rb
+from robustbench_sde.errors import BenchError, BenchWarning
 from robustbench_sde.shipped import CONFIGS, shipped_files
 from robustbench_sde.training.config import learning_rate, parse_config
 from robustbench_sde.training.named import read_config
@@ -57,3 +60,31 @@ def test_what_is_not_there_is_one_sentence(tmp_path):
     (tmp_path / "a.yaml").write_text(f"base: {tmp_path / 'a.yaml'}\n")
     with pytest.raises(BenchError, match="build on each other"):
         read_config(str(tmp_path / "a.yaml"))
+
+
+def test_a_scale_that_is_given_stands_above_the_share_of_a_file(tmp_path, monkeypatch):
+    """A file says what dropout keeps; sigma says the same in another way, and is not passed over."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.yaml").write_text("noise: dropout\nkeep: 0.9\nepochs: 1\nsteps: 1\nbatch_size: 64\n")
+    data = make_data(64)
+    scales = [
+        rb.train(data, f"{name}.safetensors", config="own.yaml", progress=False, **given)
+        .header.model.noise[0]
+        .sigma
+        for name, given in (("file", {}), ("given", {"sigma": 0.7}))
+    ]
+    assert scales == pytest.approx([(0.1 / 0.9) ** 0.5, 0.7])
+
+
+def test_a_scale_without_noise_is_told(tmp_path):
+    """A loop over kinds of noise may give every one a scale; of an ODE it changes nothing."""
+    with pytest.warns(BenchWarning, match="`sigma` 0.7 changes nothing"):
+        rb.train(
+            make_data(64),
+            tmp_path / "a.safetensors",
+            noise="none",
+            sigma=0.7,
+            epochs=1,
+            steps=1,
+            progress=False,
+        )

@@ -245,7 +245,7 @@ def test_every_crop_is_a_window_of_the_padded_image():
         ({"schedule": "cosine"}, "schedule"),
         ({"lr": "fast"}, "lr"),
         ({"adversarial": "trade"}, "did you mean 'trades'"),
-        ({"adversarial": "pgd", "adversarial_eps": "8/0"}, "eps '8/0' is not a number"),
+        ({"adversarial": "pgd", "adversarial_eps": "8/0"}, "write a number like 0.03 or 8/255"),
         ({"adversarial": "pgd", "adversarial_eps": 0}, "adversarial_eps"),
         ({"adversarial_steps": 3}, "adversarial_steps has no effect without adversarial pgd"),
         ({"adversarial": "pgd", "trades_beta": 1}, "trades_beta has no effect without adversarial trades"),

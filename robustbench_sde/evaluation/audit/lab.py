@@ -74,9 +74,9 @@ class Lab:
         progress: Progress = SILENT,
     ) -> None:
         if len(data) < FEWEST_IMAGES:
-            raise BenchError(f"images is {len(data)}; an audit cannot decide on fewer than {FEWEST_IMAGES}")
+            raise BenchError(f"`images` is {len(data)}; an audit cannot decide on fewer than {FEWEST_IMAGES}")
         if settings.eps == 0:
-            raise BenchError("eps is 0; an audit needs a budget above that")
+            raise BenchError("`eps` is 0; an audit needs a budget above that")
         self.model, self.data, self.settings = model, data, settings
         self._progress = progress
         self._made: dict[tuple[Perturbation, RandomClassifier], dict[int, Tensor]] = {}

@@ -43,7 +43,7 @@ class StabilitySettings:
 
     def __post_init__(self) -> None:
         if self.paths < 1:
-            raise BenchError(f"paths is {self.paths}; it must be at least 1")
+            raise BenchError(f"`paths` is {self.paths}; it must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbench_sde.choices import Precision
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 from robustbench_sde.models.arithmetic import arithmetic, carry_over
 from robustbench_sde.models.base import ClassifierBase
 from robustbench_sde.models.modules.contained import contained
@@ -66,9 +66,10 @@ class Normalisation:
         try:
             numbers = [float(Fraction(part.strip())) for part in text.split(",")]
         except (ValueError, ZeroDivisionError) as error:
-            raise BenchError(f"normalize {text!r}: write mean,std as in 0.5,0.5 or 0,1/255") from error
+            raise BenchError(f"`normalize` {text!r}: write mean,std as in 0.5,0.5 or 0,1/255") from error
         if len(numbers) % 2:
-            raise BenchError(f"normalize {text!r} has {len(numbers)} numbers: as many means as deviations")
+            count = counted(len(numbers), "number")
+            raise BenchError(f"`normalize` {text!r} has {count}: give as many means as deviations")
         half = len(numbers) // 2
         return cls(tuple(numbers[:half]), tuple(numbers[half:]))
 

@@ -112,7 +112,7 @@ class Factory:
             ) from error
         if not isinstance(made, nn.Module):
             raise BenchError(
-                f"`module` {self.text} returns a {type(made).__name__}; it must return an nn.Module"
+                f"`module` {self.text} returns {type(made).__name__}; it must return an nn.Module"
             )
         return source, made
 

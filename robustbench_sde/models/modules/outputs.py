@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError
+from robustbench_sde.errors import BenchError, counted
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def shape_fault(shape: Sequence[int], images: int, classes: int, dataset: str) -
             )
         return message
     message = (
-        f"has {shape[1]} classes, {dataset} has {classes}: another data set's network, or its last layer is "
-        "missing"
+        f"has {counted(shape[1], 'output')}, {dataset} has {classes} classes: another data set's network, "
+        "or its last layer is missing"
     )
     if shape[1] > classes:
         return (
@@ -121,7 +121,7 @@ def shape_fault(shape: Sequence[int], images: int, classes: int, dataset: str) -
 
 def no_tensor(output: object) -> str:
     """Say what a module returns that is no tensor, and which part of it may be the logits."""
-    message = f"the module returns a {type(output).__name__}; it must return a tensor of logits"
+    message = f"the module returns {type(output).__name__}; it must return a tensor of logits"
     if not isinstance(output, tuple | list):
         return message
     for place, part in enumerate(output):

@@ -77,7 +77,7 @@ class Attack(Perturbation):
             raise BenchError(f"{self.name} has no norm {self.norm}; it takes {' or '.join(self.norms)}")
         largest = 1.0 if self.norm == "linf" else 1e4
         if self.eps is not None and not 0 <= self.eps <= largest:
-            raise BenchError(f"eps is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
+            raise BenchError(f"`eps` is {self.eps}; for {self.norm} it must be between 0 and {largest:g}")
         if self.eps is None and not self.minimal:
             raise BenchError(f"{self.name} needs a budget: give `eps`")
         check_limits(self)

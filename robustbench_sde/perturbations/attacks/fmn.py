@@ -57,7 +57,7 @@ class FastMinimumNorm(SingleAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.growth < 1:
-            raise BenchError(f"growth is {self.growth}; it must be between 0 and 1")
+            raise BenchError(f"`growth` is {self.growth}; it must be between 0 and 1")
 
     def run(self, victim: Victim, images: Tensor, start: KeyedRandom, restart: int) -> Tensor:
         norm, largest = get_norm(self.norm), math.inf if self.eps is None else self.eps

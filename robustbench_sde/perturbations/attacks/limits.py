@@ -38,7 +38,7 @@ def check_limits(parameters: Any) -> None:
     for name, limit in _limits(parameters.__class__).items():
         value = getattr(parameters, name)
         if value is not None and not value >= limit.least:
-            raise BenchError(f"{name} is {value}; it must be {limit.wanted}")
+            raise BenchError(f"`{name}` is {value}; it must be {limit.wanted}")
 
 
 @cache

@@ -44,7 +44,7 @@ class Square(BudgetAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.share <= 1:
-            raise BenchError(f"share is {self.share}; it must be above 0 and at most 1")
+            raise BenchError(f"`share` is {self.share}; it must be above 0 and at most 1")
 
     def gradients_per_step(self, model: RandomClassifier) -> int:
         return 2 if model.stochastic else 1  # the incumbent is looked at again, on the challenger's draws

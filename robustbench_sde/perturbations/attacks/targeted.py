@@ -34,7 +34,7 @@ class Targetable(BudgetAttack):
         object.__setattr__(self, "target", str(self.target))
         super().__post_init__()
         if self.target not in ("", "random", "least-likely") and not self.target.isdecimal():
-            raise BenchError(f"target is {self.target!r}; it must be a class index, random or least-likely")
+            raise BenchError(f"`target` is {self.target!r}; it must be a class index, random or least-likely")
 
     @property
     def label(self) -> str:
@@ -65,7 +65,7 @@ class Targetable(BudgetAttack):
 
     def check_classes(self, classes: int) -> None:
         if self.target.isdecimal() and int(self.target) >= classes:
-            raise BenchError(f"target is {self.target}; the model has classes 0 to {classes - 1}")
+            raise BenchError(f"`target` is {self.target}; the model has classes 0 to {classes - 1}")
 
     def wanted(self, aim: Aim) -> Tensor | None:
         return aim.classes if self.target else None

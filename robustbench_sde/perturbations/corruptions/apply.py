@@ -40,7 +40,7 @@ def corrupt(
     perturbation, parameter = find(name)
     _check_images(images)
     if isinstance(severity, bool) or severity not in range(6):
-        raise BenchError(f"severity {severity!r} is not a whole number from 0 to 5")
+        raise BenchError(f"`severity` {severity!r} is not 1 to 5 (0 leaves images as they are)")
     height, width = images.shape[-2:]
     chosen = choose_family(family, min(height, width))
     ids = [int(image) for image in range(len(images))] if image_ids is None else [int(i) for i in image_ids]

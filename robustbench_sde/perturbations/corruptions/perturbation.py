@@ -70,7 +70,7 @@ class Corrupted(_Graded):
         if parameter is not None and self.severity is not None:
             raise BenchError(f"corruption {self.corruption!r} has a parameter and takes no severity")
         if parameter is None and self.severity not in range(1, 6):
-            raise BenchError(f"severity is {self.severity}; it must be a whole number from 1 to 5")
+            raise BenchError(f"`severity` is {self.severity}; it must be a whole number from 1 to 5")
         choose_family(self.family, 1)
         if self.frost_dir is not None:
             check_photographs(self.frost_dir)

@@ -57,6 +57,11 @@ def _whole(value: object) -> object:
     return value
 
 
+def _images(value: object) -> object:
+    """A number of images; ``all`` and null are the whole split."""
+    return None if value in ("all", None) else _whole(value)
+
+
 def _solver(value: object) -> object:
     if value == "trained":
         return None
@@ -185,8 +190,8 @@ class SuiteSpec(Spec):
     interpolation: Interpolation = "bilinear"
     #: `numeric`, `text`, or a file with a class in each line
     class_order: str | None = None
-    #: how many; None takes all
-    images: Annotated[int, Field(ge=1)] | None = 200
+    #: how many; `all` or null takes all
+    images: Annotated[Annotated[int, Field(ge=1)] | None, BeforeValidator(_images)] = 200
     seeds: Seeds = (0,)
     score_draws: ScoreDraws = (32,)
     rules: Rules = ("mean-prob",)
