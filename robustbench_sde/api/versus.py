@@ -103,9 +103,10 @@ def versus(
         several = [*find_checkpoints(None, data.name)]
     if of_file:
         several = [reference, *several]  # a file that is named twice counts once
-        name = _name_of(Path(reference), several)
-        files = [locate(Path(model)) for model in several if isinstance(model, str | Path)]
-        if len(files) == len(several) and len(distinct_paths(files)) == 1:
+        modules = [model for model in several if not isinstance(model, str | Path)]
+        names = _names_of([Path(model) for model in several if isinstance(model, str | Path)])
+        name = names[locate(Path(reference)).absolute()]
+        if len(names) == 1 and not modules:
             raise BenchError(f"{name} is the only network here; name one to compare with it")
     result = attack_models(
         several or None,
@@ -132,9 +133,7 @@ def versus(
     return result.versus(name, kinds=kinds, allow_unequal=allow_unequal)
 
 
-def _name_of(reference: Path, models: Sequence[Any]) -> str:
-    """Return the name of a checkpoint among others, which tells apart two that are called alike."""
-    files = [locate(Path(model)) for model in models if isinstance(model, str | Path)]
-    names = names_of_files(distinct_paths(files))
-    own = locate(reference).absolute()
-    return next(name for path, name in names.items() if path.absolute() == own)
+def _names_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the names of checkpoints by their files; names tell apart two that are called alike."""
+    names = names_of_files(distinct_paths([locate(path) for path in paths]))
+    return {path.absolute(): name for path, name in names.items()}
