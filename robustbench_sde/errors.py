@@ -117,6 +117,11 @@ def counted(number: int | str, thing: str) -> str:
     return f"{number} {thing}{'s' * (str(number) != '1')}"
 
 
+def a_or_an(word: str) -> str:
+    """Return a word with its article: ``a tuple``, ``an int``."""
+    return f"a{'n' * (word[:1].lower() in 'aeiou')} {word}"
+
+
 def duration(seconds: float) -> str:
     """Write a time as ``40 s``, ``12 min`` or ``3.5 h``."""
     if seconds < 90:

@@ -183,7 +183,7 @@ def test_progress_is_drawn_if_asked_for(
     monkeypatch.setattr(drawn, "_INTERVAL", -1.0)  # a pipe gets a line at every step
     data = rb.load_dataset("digits", images=10)
     call(data, progress=True)
-    assert " left" in capsys.readouterr().err
+    assert "done" in capsys.readouterr().err
     call(data)
     assert capsys.readouterr().err == ""
 

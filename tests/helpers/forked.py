@@ -153,7 +153,10 @@ def _main(arguments: list[str], cwd: Path, before: Callable[[], None] | None) ->
     if before is not None:
         before()
     sys.argv = ["sde-bench", *arguments]
-    main()
+    try:
+        main()
+    finally:  # the program has ended; what multiprocessing does behind it is none of its work
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _script(path: Path, arguments: list[str], cwd: Path) -> None:

@@ -158,7 +158,7 @@ WRONG = {
         r"net returns \(4, 4, 1\) for 4 images",
     ),
     "one row": (lambda: Net(after=Apply(lambda y: y.mean(0))), r"net returns \(4,\) for 4 images"),
-    "classes": (lambda: Net(after=nn.Linear(4, 10)), "net has 10 classes, random has 4"),
+    "classes": (lambda: Net(after=nn.Linear(4, 10)), "net has 10 outputs, random has 4 classes"),
     "not finite": (lambda: Net(after=Apply(lambda y: y / 0)), "net returns logits that are not finite"),
     "another shape": (
         lambda: Net(before=nn.Conv2d(3, 1, 1)),

@@ -122,7 +122,7 @@ def test_weights_that_differ_at_every_call_are_found(code):
         ("absent.py:make", "absent.py does not exist"),
         ("net.py:mak", "did you mean 'make'"),
         ("net.py:raises", r"fails: RuntimeError: no such GPU \(net.py, line"),
-        ("net.py:number", "returns a int; it must return an nn.Module"),
+        ("net.py:number", "returns an int; it must return an nn.Module"),
         ("netpkg.absent:make", "fails: ModuleNotFoundError"),
     ],
 )

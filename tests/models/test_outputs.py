@@ -39,8 +39,11 @@ class Wide(nn.Module):
         (lambda x: (x, x.sum()), r"returns a tuple; .*its element \[0\], \(4, 4\)\?"),
         (lambda x: (torch.zeros(2), torch.stack([x, x])), r"returns a tuple; .*that is out\[1\]\[-1\]"),
         (lambda x: x.softmax(1), r"returns probabilities: .* return the logarithm"),
-        (lambda x: torch.cat([x, x], 1), r"has 8 classes, random has 4: .*`classes` 8, .*`class_map`"),
-        (lambda x: x[:, :3], r"has 3 classes, random has 4: .*is missing$"),
+        (
+            lambda x: torch.cat([x, x], 1),
+            r"has 8 outputs, random has 4 classes: .*`classes` 8, .*`class_map`",
+        ),
+        (lambda x: x[:, :3], r"has 3 outputs, random has 4 classes: .*is missing$"),
     ],
 )
 def test_outputs_of_another_form_are_told_with_the_way_out(after, message):
@@ -120,7 +123,7 @@ def test_several_outputs_of_a_class_add_their_probabilities():
         ({"class_map": [0, 1, 2, []]}, "class 3 has no output"),
         ({"class_map": [0, 1, 2, 3], "classes": 7}, "give one of them"),
         ({"classes": 3}, "`classes` is 3, random has 4"),
-        ({"classes": 8}, "has 7 classes, random has 8"),
+        ({"classes": 8}, "has 7 outputs, random has 8"),
         ({"class_map": "absent.txt"}, "cannot read absent.txt: No such file"),
     ],
 )

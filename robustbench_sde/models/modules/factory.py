@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from robustbench_sde.errors import BenchError, one_line, unknown_name
+from robustbench_sde.errors import BenchError, a_or_an, one_line, unknown_name
 from robustbench_sde.models.modules.code import code_behind
 from robustbench_sde.models.modules.contained import contained
 from robustbench_sde.models.modules.forked import forked
@@ -112,7 +112,7 @@ class Factory:
             ) from error
         if not isinstance(made, nn.Module):
             raise BenchError(
-                f"`module` {self.text} returns {type(made).__name__}; it must return an nn.Module"
+                f"`module` {self.text} returns {a_or_an(type(made).__name__)}; it must return an nn.Module"
             )
         return source, made
 

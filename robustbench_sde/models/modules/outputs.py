@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from robustbench_sde.errors import BenchError, counted
+from robustbench_sde.errors import BenchError, a_or_an, counted
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def shape_fault(shape: Sequence[int], images: int, classes: int, dataset: str) -
 
 def no_tensor(output: object) -> str:
     """Say what a module returns that is no tensor, and which part of it may be the logits."""
-    message = f"the module returns {type(output).__name__}; it must return a tensor of logits"
+    message = f"the module returns {a_or_an(type(output).__name__)}; it must return a tensor of logits"
     if not isinstance(output, tuple | list):
         return message
     for place, part in enumerate(output):
