@@ -88,11 +88,11 @@ def one_line(error: BaseException, *, most: int = 300) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-#: what pydantic and Typer say of a wrong value, and what we say
+#: what pydantic and several versions of Typer say of a wrong value, and what we say
 _WORDS = {
     r"Input should be": "must be",
-    r"a valid integer.*": "a whole number",
-    r"a valid number.*": "a number",
+    r"a valid int(eger)?\b.*": "a whole number",
+    r"a valid (number|float).*": "a number",
     r"a valid boolean.*": "true or false",
     r"a valid string": "a text",
     r"a valid (list|tuple)": "a list",
