@@ -30,8 +30,9 @@ def keep_to_quota() -> None:
     A number of threads that the user has set (``OMP_NUM_THREADS``) stays, and nothing is set where no quota
     binds: what libraries choose by themselves is right there.
     """
-    if usable_processors() < _pinned():
-        os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors()))
+    usable = usable_processors()
+    if usable < _pinned():
+        os.environ.setdefault("OMP_NUM_THREADS", str(usable))
 
 
 @functools.cache

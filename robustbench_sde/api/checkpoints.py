@@ -11,7 +11,6 @@ from robustbench_sde.errors import BenchError, tell
 from robustbench_sde.models import importing
 from robustbench_sde.models.compute import resolve_device
 from robustbench_sde.models.header import CheckpointHeader
-from robustbench_sde.models.importing import check_import
 from robustbench_sde.progress import Progress
 from robustbench_sde.training import loop
 from robustbench_sde.training.config import parse_config
@@ -160,7 +159,7 @@ def import_checkpoint(
             checkpoint exists.
     """
     path = _new(out, Path(weights).stem, force)
-    check_import(Path(weights), preset, noise)
+    importing.check_import(Path(weights), preset, noise)
     images = dataset_of(data)
     header = importing.import_checkpoint(Path(weights), path, images, preset=preset, noise=noise, sigma=sigma)
     return Checkpoint(path, header)

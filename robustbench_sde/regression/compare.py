@@ -46,7 +46,7 @@ def compare(baseline: Side, run: Side, policy: Policy) -> Comparison:
             for test in tests
         ]
         cells.append(_conclude(cell, changes) if changes else cell)
-    notes = (*_notes(cells, names, new, policy), *_definition_notes(pairs), *_image_notes(pairs))
+    notes = (*_notes(cells, names, new, policy), *_definition_notes(pairs), *_image_notes(pairs, cells))
     fewer = _fewer_images(pairs, run) if any(cell.verdict is Verdict.INCONCLUSIVE for cell in cells) else None
     return Comparison(baseline.name, run.name, policy.alpha, tuple(cells), notes, fewer)
 
@@ -65,11 +65,13 @@ def _definition_notes(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]])
         )
 
 
-def _image_notes(pairs: Sequence[tuple[ComparedCell, ComparedCell | None]]) -> Iterator[str]:
-    """Say that both sides have images that the other one lacks."""
+def _image_notes(
+    pairs: Sequence[tuple[ComparedCell, ComparedCell | None]], cells: Sequence[CellVerdict]
+) -> Iterator[str]:
+    """Say that both sides of compared cells have images that the other one lacks."""
     sizes = Counter(
-        (np.intersect1d(old.ids, now.ids, assume_unique=True).size, len(old.ids), len(now.ids))
-        for old, now in pairs
+        (cell.images, len(old.ids), len(now.ids))
+        for (old, now), cell in zip(pairs, cells, strict=False)  # behind them are those of `versus`
         if now is not None
     )
     for (common, was, is_now), count in sorted(sizes.items()):

@@ -121,7 +121,7 @@ class TrainConfig(Spec):
     @property
     def sigma_matters(self) -> bool:
         """Whether `sigma` is the scale of a noise term; terms and `keep` may bring their own."""
-        other = self.model_copy(update={"sigma": self.sigma + 1})
+        other = self.model_copy(update={"sigma": 2.0 if self.sigma == 1.0 else 1.0})
         pairs = zip(self.noise_terms(), other.noise_terms(), strict=True)
         return any(mine != its for mine, its in pairs if mine.kind != "none")
 

@@ -37,9 +37,9 @@ def _find(name: str) -> Path:
     if path.exists():
         return path
     known = name.removesuffix(".yaml")
-    if known not in shipped and path.suffix in (".yaml", ".yml"):
-        near = nearest(known, shipped)
-        raise BenchError(f"{name} does not exist{f'; did you mean {near!r}?' if near else ''}")
-    if known not in shipped:
+    if known in shipped:
+        return shipped[known]
+    if path.suffix not in (".yaml", ".yml"):
         raise unknown_name("configuration", name, shipped)
-    return shipped[known]
+    near = nearest(known, shipped)
+    raise BenchError(f"{name} does not exist{f'; did you mean {near!r}?' if near else ''}")

@@ -88,3 +88,19 @@ def test_a_scale_without_noise_is_told(tmp_path):
             steps=1,
             progress=False,
         )
+
+
+@pytest.mark.parametrize(
+    ("options", "matters"),
+    [
+        ({"noise": "additive", "sigma": 1000}, True),
+        ({"noise": "additive", "sigma": 1}, True),
+        ({"noise": "dropout", "keep": 0.8, "sigma": 0.5}, False),
+        ({"noise": "dropout+additive", "keep": 0.8, "sigma": 0.5}, True),
+        ({"noise": "additive:0.3", "sigma": 0.5}, False),
+        ({"noise": "none", "sigma": 1000}, False),
+    ],
+)
+def test_a_scale_matters_if_a_term_takes_it(options, matters):
+    """Whatever the scale is, the largest one included."""
+    assert parse_config(options).sigma_matters == matters
